@@ -1,0 +1,4 @@
+//! Every file format of Plimsoll: the [`system`] file in, the [`run`] out.
+
+pub mod run;
+pub mod system;
