@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::Run;
+use super::{Run, float};
 
 /// The load line: how much a system carries in each weather.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,6 +16,7 @@ pub struct Line {
     /// The seed it replays from.
     pub seed: u64,
     /// The load that the file states for today, requests a second over all clients.
+    #[serde(deserialize_with = "float::one")]
     pub today_per_s: f64,
     /// The objectives that a load must meet, as text.
     pub objectives: Vec<String>,
@@ -37,6 +38,7 @@ pub struct Line {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct GrownLine {
     /// How many times today's load it was scaled for.
+    #[serde(deserialize_with = "float::one")]
     pub factor: f64,
     /// What was changed: `api.instances 3 -> 30`.
     pub changes: Vec<String>,
@@ -52,10 +54,13 @@ pub struct Mark {
     /// The weather.
     pub weather: Weather,
     /// The load, requests a second over all clients.
+    #[serde(deserialize_with = "float::one")]
     pub load_per_s: f64,
     /// A load at which the objectives held in every replication that counts.
+    #[serde(deserialize_with = "float::one")]
     pub low_per_s: f64,
     /// A load at which they did not.
+    #[serde(deserialize_with = "float::one")]
     pub high_per_s: f64,
     /// How the search ended.
     pub limit: Limit,
@@ -131,6 +136,7 @@ pub struct GivesWay {
     /// Of it: `workers`, `cores`, `connections`, `concurrency`, `rate limit`.
     pub resource: String,
     /// Busy share of it, 0 to 1, or share rejected, over the part that failed.
+    #[serde(deserialize_with = "float::one")]
     pub value: f64,
     /// In one sentence, with numbers.
     pub why: String,
@@ -153,12 +159,16 @@ pub enum Recovery {
     /// Metastable: past the mark it stays down after the fault has ended, until the load falls.
     AtLoad {
         /// The load at which it comes back, requests a second.
+        #[serde(deserialize_with = "float::one")]
         load_per_s: f64,
         /// A load at which it does.
+        #[serde(deserialize_with = "float::one")]
         low_per_s: f64,
         /// A load at which it does not.
+        #[serde(deserialize_with = "float::one")]
         high_per_s: f64,
         /// The load that it was carrying when it went down.
+        #[serde(deserialize_with = "float::one")]
         from_per_s: f64,
         /// From the fall of the load until the objectives hold again, ns.
         drain_ns: Option<u64>,
@@ -166,6 +176,7 @@ pub enum Recovery {
     /// It stays down at the smallest load that was tried, until somebody restarts it.
     Never {
         /// The load that it was carrying when it went down, requests a second.
+        #[serde(deserialize_with = "float::one")]
         from_per_s: f64,
     },
 }
@@ -176,6 +187,7 @@ pub struct Waived {
     /// The objective's name.
     pub objective: String,
     /// Its value at the smallest load while the fault lasted, 0 to 1.
+    #[serde(deserialize_with = "float::one")]
     pub value: f64,
     /// Why, in words.
     pub why: String,
@@ -185,6 +197,7 @@ pub struct Waived {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Analytic {
     /// The load at which the first resource is used up, requests a second.
+    #[serde(deserialize_with = "float::one")]
     pub bound_per_s: f64,
     /// That resource's component.
     pub component: String,
@@ -211,16 +224,20 @@ pub struct Quiet {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     /// Requests a second over all clients.
+    #[serde(deserialize_with = "float::one")]
     pub load_per_s: f64,
     /// Whether the objectives held.
     pub held: bool,
     /// Replications that it took to say so.
     pub replications: u32,
     /// Good answers a second while the fault lasted.
+    #[serde(deserialize_with = "float::one")]
     pub goodput_per_s: f64,
     /// Share of failed requests while the fault lasted.
+    #[serde(deserialize_with = "float::one")]
     pub errors: f64,
     /// 99th percentile of the response time while the fault lasted, ms.
+    #[serde(deserialize_with = "float::one")]
     pub p99_ms: f64,
     /// Whether it was well again at the end.
     pub recovered: bool,
@@ -230,8 +247,10 @@ pub struct Probe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// US$ a month of 730 hours.
+    #[serde(deserialize_with = "float::one")]
     pub month_usd: f64,
     /// Its parts: component and US$ a month.
+    #[serde(deserialize_with = "float::parts")]
     pub parts: Vec<(String, f64)>,
     /// US$ for a million requests at the calm mark.
     pub per_million_usd: Option<f64>,

@@ -2,6 +2,7 @@
 //! events on one timeline, a verdict for every expectation. `report` draws it, `compare` lays two
 //! over each other.
 
+mod float;
 mod histogram;
 mod line;
 
@@ -187,11 +188,18 @@ pub struct Figure {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// Mean over replications.
+    #[serde(deserialize_with = "float::one")]
     pub mean: f64,
     /// Lower end of the interval.
+    #[serde(deserialize_with = "float::one")]
     pub low: f64,
     /// Upper end of the interval.
+    #[serde(deserialize_with = "float::one")]
     pub high: f64,
+    /// The value of each replication, in their order; empty where they are not kept. Two runs of
+    /// one seed saw the same arrivals, so that their difference can be taken pair by pair.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "float::many")]
+    pub samples: Vec<f64>,
 }
 
 /// Second by second. Every column has one value a second, or is empty where it means nothing for
@@ -199,18 +207,28 @@ pub struct Figure {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Series {
+    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
     pub offered: Vec<f32>,
+    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
     pub ok: Vec<f32>,
+    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<f32>,
+    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<f32>,
+    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
     pub p50_ms: Vec<f32>,
+    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
     pub p95_ms: Vec<f32>,
+    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
     pub p99_ms: Vec<f32>,
     /// Mean number in the system.
+    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
     pub in_flight: Vec<f32>,
     /// Mean number waiting.
+    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
     pub queue: Vec<f32>,
     /// Busy share of what limits it, 0 to 1.
+    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
     pub utilization: Vec<f32>,
 }
 
@@ -284,10 +302,13 @@ pub struct Verdict {
     /// The measured mean over replications, in the expectation's unit as text: `0.04%`.
     pub measured: String,
     /// The measured mean: shares from 0 to 1, durations in ms, rates a second.
+    #[serde(deserialize_with = "float::one")]
     pub value: f64,
     /// Ends of its 95% confidence interval.
+    #[serde(deserialize_with = "float::one")]
     pub low: f64,
     /// Upper end.
+    #[serde(deserialize_with = "float::one")]
     pub high: f64,
     /// Why it failed, where that is known.
     pub why: Option<String>,
