@@ -22,6 +22,9 @@ pub struct Service {
     pub asynchronous: bool,
     /// Requests that one asynchronous instance holds at once; more are refused with 503.
     pub max_in_flight: u32,
+    /// Whether it stops working on a request whose caller has gone or whose deadline has passed;
+    /// gateways do, plain services by default don't, and finish what nobody waits for.
+    pub stops_when_cancelled: bool,
     /// `work` that one instance does at once.
     pub cores: u32,
     /// Memory of one instance, bytes; a process that needs more is killed and starts again.

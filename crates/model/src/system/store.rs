@@ -37,6 +37,8 @@ pub struct Postgres {
     pub replicas: u32,
     /// How far a replica is behind, ns.
     pub replication_lag: Dist,
+    /// Time that a replica takes to apply one commit, one after the other, ns.
+    pub apply: Dist,
     /// Whether a commit waits for a replica, and so loses nothing at failover.
     pub synchronous: bool,
     /// Where reads go.
