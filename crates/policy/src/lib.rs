@@ -13,8 +13,42 @@
 //! Each policy is a public module of its own with a `Config`, so that callers write
 //! `circuit_breaker::Config` and `balance::Config`; the main types are re-exported here too.
 
+pub mod adaptive_limit;
+pub mod balance;
+pub mod bulkhead;
+pub mod cache;
+pub mod circuit_breaker;
+pub mod deadline;
 mod decision;
+mod hash;
+pub mod health;
+pub mod hedge;
+mod keyed;
+mod linked;
+pub mod members;
+pub mod outlier_ejection;
+pub mod pipeline;
+pub mod rate_limit;
+pub mod retry;
+pub mod retry_budget;
+pub mod shed;
 mod time;
+mod window;
 
+pub use adaptive_limit::AdaptiveLimit;
+pub use balance::{Balancer, Eligible};
+pub use bulkhead::Bulkhead;
+pub use cache::Cache;
+pub use circuit_breaker::CircuitBreaker;
+pub use deadline::Deadline;
 pub use decision::{Counts, InvalidConfig, Mode, Outcome, Reason, Rejected};
+pub use health::HealthCheck;
+pub use hedge::Hedge;
+pub use members::Members;
+pub use outlier_ejection::OutlierEjection;
+pub use pipeline::{Config as PipelineConfig, Pipeline};
+pub use rate_limit::RateLimit;
+pub use retry::Retry;
+pub use retry_budget::RetryBudget;
+pub use shed::ShedQueue;
 pub use time::{Time, nanos, unit};

@@ -1,0 +1,450 @@
+//! Load balancing: which endpoint takes the next request.
+//!
+//! A [`Balancer`] knows its endpoints by index. [`Eligible`] says which of them may be used now;
+//! health checks, outlier ejection and draining maintain it (see [`crate::members`]), and a retry
+//! excludes what it has tried. The driver reports every start and end, since in-flight counts are
+//! kept for all algorithms: bounded load, least connections and P2C read them, and an algorithm
+//! can be changed at run time without starting from nothing.
+//!
+//! A second algorithm can run in the shadow: it is asked for every pick, its answer is counted and
+//! not used. It sees the loads that the active algorithm causes, not those it would cause itself.
+
+use std::time::Duration;
+
+use crate::hash::{below, mix};
+use crate::{InvalidConfig, Outcome, Time, nanos};
+
+mod bounded_load;
+mod eligible;
+mod endpoints;
+mod ip_hash;
+mod least_connections;
+mod maglev;
+mod p2c;
+mod ring;
+mod round_robin;
+mod weighted;
+
+pub use eligible::Eligible;
+
+use eligible::Candidates;
+use endpoints::Endpoints;
+
+/// How a balancer chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// Each in turn, from a random start.
+    #[default]
+    RoundRobin,
+    /// Smooth weighted round robin.
+    Weighted,
+    /// The fewest requests in flight for its weight, ties in turn.
+    LeastConnections,
+    /// The key's hash over the sum of weights; most keys move when an endpoint comes or goes.
+    IpHash,
+    /// A consistent-hash ring with bounded load.
+    Ring,
+    /// Maglev's table with bounded load.
+    Maglev,
+    /// The better of two random ones by peak EWMA latency and requests in flight.
+    P2c,
+}
+
+/// A balancer's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The algorithm that decides. Default: round robin, as in nginx, Envoy and HAProxy.
+    pub algorithm: Algorithm,
+    /// An algorithm that is asked and counted but not obeyed. Default: none.
+    pub shadow: Option<Algorithm>,
+    /// The fewest points on a ring. Default: 1024 (Envoy, `minimum_ring_size`).
+    pub ring_points_min: u32,
+    /// The most points on a ring, unless there are more endpoints. Default: 4096, where shares are
+    /// within about 10% and the ring still fits the first cache level.
+    pub ring_points_max: u32,
+    /// Slots of Maglev's table, a prime. Default: 65,537 (the Maglev paper's small table; Envoy's
+    /// `table_size`).
+    pub maglev_slots: u32,
+    /// A hashed endpoint holds at most this many times its fair share of the requests in flight;
+    /// infinity turns the bound off. Default: 1.25 (Vimeo's and HAProxy's `hash-balance-factor 125`).
+    pub bounded_load: f64,
+    /// The latency that P2C assumes of an endpoint that has not answered yet. Default: 30 ms
+    /// (linkerd2-proxy, `default_rtt`).
+    pub ewma_seed: Duration,
+    /// The time over which P2C forgets. Default: 10 s (Finagle's and linkerd2-proxy's peak EWMA).
+    pub ewma_decay: Duration,
+    /// What a failure without `Retry-After` counts for in P2C. Default: 5 s (linkerd2-proxy's
+    /// load biaser).
+    pub failure_penalty: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            algorithm: Algorithm::RoundRobin,
+            shadow: None,
+            ring_points_min: 1024,
+            ring_points_max: 4096,
+            maglev_slots: 65_537,
+            bounded_load: 1.25,
+            ewma_seed: Duration::from_millis(30),
+            ewma_decay: Duration::from_secs(10),
+            failure_penalty: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Config {
+    fn check(&self) -> Result<(), InvalidConfig> {
+        let refuse = |field, expected| Err(InvalidConfig { field, expected });
+        if self.ring_points_min == 0 {
+            return refuse("ring_points_min", "at least 1");
+        }
+        if self.ring_points_max < self.ring_points_min || self.ring_points_max > 1 << 23 {
+            return refuse(
+                "ring_points_max",
+                "at least ring_points_min, at most 8388608",
+            );
+        }
+        if !(3..=5_000_011).contains(&self.maglev_slots) || !maglev::is_prime(self.maglev_slots) {
+            return refuse("maglev_slots", "a prime from 3 to 5000011");
+        }
+        // At 1 or below, requests can find every endpoint full.
+        if self.bounded_load.is_nan() || self.bounded_load <= 1.0 {
+            return refuse("bounded_load", "above 1, or infinity for none");
+        }
+        if nanos(self.ewma_seed) == 0 {
+            return refuse("ewma_seed", "above zero");
+        }
+        if nanos(self.ewma_decay) == 0 {
+            return refuse("ewma_decay", "above zero");
+        }
+        Ok(())
+    }
+}
+
+/// What a balancer has decided since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Picks that found an endpoint.
+    pub picked: u64,
+    /// Picks that found none eligible.
+    pub no_target: u64,
+    /// Picks on which the shadow algorithm chose another endpoint.
+    pub shadow_differed: u64,
+    /// By endpoint: how often the shadow algorithm chose it. Empty without one.
+    pub shadow_picks: Vec<u64>,
+}
+
+/// Chooses endpoints.
+#[derive(Clone, Debug)]
+pub struct Balancer {
+    endpoints: Endpoints,
+    picker: Picker,
+    shadow: Option<Picker>,
+    counts: Counts,
+    config: Config,
+    seed: u64,
+}
+
+impl Balancer {
+    /// A balancer over `endpoints` endpoints of weight 1. `seed_random` decides where turns start.
+    pub fn new(config: Config, endpoints: usize, seed_random: u64) -> Result<Self, InvalidConfig> {
+        config.check()?;
+        let endpoints = Endpoints::new(endpoints);
+        let picker = Picker::new(config.algorithm, &config, &endpoints, seed_random);
+        let mut balancer = Balancer {
+            endpoints,
+            picker,
+            shadow: None,
+            counts: Counts::default(),
+            config,
+            seed: seed_random,
+        };
+        balancer.renew_shadow();
+        Ok(balancer)
+    }
+
+    /// Chooses an endpoint for a request, or none if no eligible one takes traffic.
+    ///
+    /// `key` is the hash of what the request sticks to (the client's address, a cache key); only the
+    /// hashing algorithms read it. `random` is 64 fresh random bits. Report the request with
+    /// [`on_start`](Self::on_start) if it is sent.
+    #[inline]
+    pub fn pick(&mut self, now: Time, key: u64, random: u64, eligible: &Eligible) -> Option<usize> {
+        let candidates = Candidates::new(eligible, &self.endpoints.usable);
+        let picked = self
+            .picker
+            .pick(now, key, random, &self.endpoints, &candidates);
+        match picked {
+            Some(_) => self.counts.picked += 1,
+            None => self.counts.no_target += 1,
+        }
+        if let (Some(shadow), Some(i)) = (&mut self.shadow, picked) {
+            // Other random bits, or two P2C pickers would always compare the same pair.
+            if let Some(other) = shadow.pick(now, key, mix(random), &self.endpoints, &candidates) {
+                self.counts.shadow_differed += u64::from(other != i);
+                self.counts.shadow_picks[other] += 1;
+            }
+        }
+        picked
+    }
+
+    /// A request to endpoint `i` starts.
+    #[inline]
+    pub fn on_start(&mut self, i: usize, now: Time) {
+        let _ = now;
+        self.endpoints.started(i);
+    }
+
+    /// A request to endpoint `i` ends after `latency_ns`, with the `Retry-After` of its answer, if
+    /// any. An end without a start changes nothing.
+    #[inline]
+    pub fn on_done(
+        &mut self,
+        i: usize,
+        now: Time,
+        latency_ns: u64,
+        outcome: Outcome,
+        retry_after: Option<Duration>,
+    ) {
+        if !self.endpoints.ended(i) || !self.endpoints.get(i).present {
+            return;
+        }
+        for picker in [Some(&mut self.picker), self.shadow.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            if let Picker::P2c(p2c) = picker {
+                p2c.done(i, now, latency_ns, outcome, retry_after);
+            }
+        }
+    }
+
+    /// Requests in flight at endpoint `i`.
+    pub fn in_flight(&self, i: usize) -> u32 {
+        if i < self.endpoints.len() {
+            self.endpoints.get(i).in_flight
+        } else {
+            0
+        }
+    }
+
+    /// How many indices there are, holes of removed endpoints included.
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Whether there has never been an endpoint.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds an endpoint of weight 1 and returns its index: a hole left by a removed endpoint, once
+    /// its last request has ended, or else a new one. Its place on hash rings follows from the index.
+    pub fn add(&mut self, now: Time) -> usize {
+        let i = self.endpoints.add(0);
+        self.endpoints.set_id(i, i as u64);
+        self.after_add(i, now);
+        i
+    }
+
+    /// Adds an endpoint whose place on hash rings follows from `id`, a hash of its address: several
+    /// gateways that list the same endpoints in different orders then agree on every key.
+    pub fn add_with_id(&mut self, now: Time, id: u64) -> usize {
+        let i = self.endpoints.add(id);
+        self.after_add(i, now);
+        i
+    }
+
+    /// Removes endpoint `i`; the others keep their indices and their state. Whether it was there.
+    pub fn remove(&mut self, i: usize) -> bool {
+        let removed = self.endpoints.remove(i);
+        if removed {
+            self.rebuild();
+        }
+        removed
+    }
+
+    /// Gives endpoint `i` a weight of 0 or more; 0 keeps new requests away under every algorithm.
+    /// Round robin otherwise ignores weights.
+    pub fn set_weight(&mut self, i: usize, weight: f64) -> Result<(), InvalidConfig> {
+        if !(0.0..=1e6).contains(&weight) {
+            return Err(InvalidConfig {
+                field: "weight",
+                expected: "from 0 to 1000000",
+            });
+        }
+        if self.endpoints.set_weight(i, weight) {
+            self.rebuild();
+        }
+        Ok(())
+    }
+
+    /// Scales the weight of an endpoint that warms up by a factor in `[0, 1]`. Weighted round robin,
+    /// least connections and P2C follow it; the hashing algorithms do not, since keys that
+    /// wander during every warm-up would cost more than they spare.
+    pub fn set_slow_start(&mut self, i: usize, factor: f64) {
+        self.endpoints.set_slow_start(i, factor);
+    }
+
+    /// Changes the settings. In-flight counts, weights and, where the algorithm stays, its state
+    /// are kept; a shadow algorithm starts again.
+    pub fn set_config(&mut self, config: Config, now: Time) -> Result<(), InvalidConfig> {
+        let _ = now;
+        config.check()?;
+        let old = std::mem::replace(&mut self.config, config);
+        let hashing = |c: &Config| {
+            (
+                c.ring_points_min,
+                c.ring_points_max,
+                c.maglev_slots,
+                c.bounded_load,
+            )
+        };
+        let same = self.config.algorithm == old.algorithm;
+        match &mut self.picker {
+            Picker::P2c(p2c) if same => {
+                p2c.configure(
+                    self.config.ewma_seed,
+                    self.config.ewma_decay,
+                    self.config.failure_penalty,
+                );
+            }
+            Picker::IpHash(_) | Picker::Ring(_) | Picker::Maglev(_)
+                if same && hashing(&self.config) == hashing(&old) => {}
+            Picker::RoundRobin(_) | Picker::Weighted(_) | Picker::LeastConnections(_) if same => {}
+            _ => {
+                self.picker = Picker::new(
+                    self.config.algorithm,
+                    &self.config,
+                    &self.endpoints,
+                    self.seed,
+                );
+            }
+        }
+        if self.config != old {
+            self.renew_shadow();
+        }
+        Ok(())
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What was decided so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    fn after_add(&mut self, i: usize, now: Time) {
+        self.rebuild();
+        for picker in [Some(&mut self.picker), self.shadow.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            if let Picker::P2c(p2c) = picker {
+                p2c.reset(i, now);
+            }
+        }
+    }
+
+    fn renew_shadow(&mut self) {
+        self.shadow = self
+            .config
+            .shadow
+            .map(|a| Picker::new(a, &self.config, &self.endpoints, mix(self.seed)));
+        self.counts.shadow_differed = 0;
+        self.counts.shadow_picks.clear();
+        if self.shadow.is_some() {
+            self.counts.shadow_picks.resize(self.endpoints.len(), 0);
+        }
+    }
+
+    fn rebuild(&mut self) {
+        self.picker.rebuild(&self.endpoints);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.rebuild(&self.endpoints);
+            self.counts.shadow_picks.resize(self.endpoints.len(), 0);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Picker {
+    RoundRobin(round_robin::RoundRobin),
+    Weighted(weighted::Weighted),
+    LeastConnections(least_connections::LeastConnections),
+    IpHash(ip_hash::IpHash),
+    Ring(ring::Ring),
+    Maglev(maglev::Maglev),
+    P2c(p2c::P2c),
+}
+
+impl Picker {
+    fn new(algorithm: Algorithm, config: &Config, endpoints: &Endpoints, seed: u64) -> Self {
+        match algorithm {
+            Algorithm::RoundRobin => Picker::RoundRobin(round_robin::RoundRobin::new(below(
+                seed,
+                endpoints.len().max(1),
+            ))),
+            Algorithm::Weighted => Picker::Weighted(weighted::Weighted::new(endpoints, seed)),
+            Algorithm::LeastConnections => {
+                Picker::LeastConnections(least_connections::LeastConnections::new(endpoints, seed))
+            }
+            Algorithm::IpHash => Picker::IpHash(ip_hash::IpHash::new(endpoints)),
+            Algorithm::Ring => Picker::Ring(ring::Ring::new(
+                endpoints,
+                config.ring_points_min,
+                config.ring_points_max,
+                config.bounded_load,
+            )),
+            Algorithm::Maglev => Picker::Maglev(maglev::Maglev::new(
+                endpoints,
+                config.maglev_slots,
+                config.bounded_load,
+            )),
+            Algorithm::P2c => Picker::P2c(p2c::P2c::new(
+                endpoints,
+                config.ewma_seed,
+                config.ewma_decay,
+                config.failure_penalty,
+            )),
+        }
+    }
+
+    #[inline]
+    fn pick(
+        &mut self,
+        now: Time,
+        key: u64,
+        random: u64,
+        endpoints: &Endpoints,
+        candidates: &Candidates<'_>,
+    ) -> Option<usize> {
+        match self {
+            Picker::RoundRobin(picker) => picker.pick(candidates),
+            Picker::Weighted(picker) => picker.pick(endpoints, candidates),
+            Picker::LeastConnections(picker) => picker.pick(endpoints, candidates),
+            Picker::IpHash(picker) => picker.pick(key, candidates),
+            Picker::Ring(picker) => picker.pick(key, endpoints, candidates),
+            Picker::Maglev(picker) => picker.pick(key, endpoints, candidates),
+            Picker::P2c(picker) => picker.pick(now, random, endpoints, candidates),
+        }
+    }
+
+    /// Follows a change of endpoints or weights.
+    fn rebuild(&mut self, endpoints: &Endpoints) {
+        match self {
+            Picker::RoundRobin(_) => {}
+            Picker::Weighted(picker) => picker.sync(endpoints),
+            Picker::LeastConnections(picker) => picker.sync(endpoints),
+            Picker::IpHash(picker) => picker.rebuild(endpoints),
+            Picker::Ring(picker) => picker.rebuild(endpoints),
+            Picker::Maglev(picker) => picker.rebuild(endpoints),
+            Picker::P2c(picker) => picker.sync(endpoints),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+use super::eligible::Candidates;
+use super::endpoints::Endpoints;
+use crate::hash::mix;
+
+/// Smooth weighted round robin.
+///
+/// Each candidate gains its weight, the one with the most is picked and pays the sum. Weights 5, 1, 1
+/// give a a b a c a a, not a a a a a b c: exact shares without bursts (nginx,
+/// `ngx_http_upstream_get_peer`, 2012). O(endpoints) a pick.
+#[derive(Clone, Debug)]
+pub(super) struct Weighted {
+    /// What each endpoint has gained and not paid, in shares.
+    credit: Vec<i64>,
+    seed: u64,
+}
+
+impl Weighted {
+    pub(super) fn new(endpoints: &Endpoints, seed: u64) -> Self {
+        let mut weighted = Weighted {
+            credit: Vec::new(),
+            seed,
+        };
+        weighted.sync(endpoints);
+        weighted
+    }
+
+    /// Gives endpoints that have come a random credit below one share, for a random start.
+    pub(super) fn sync(&mut self, endpoints: &Endpoints) {
+        for i in self.credit.len()..endpoints.len() {
+            let share = endpoints.get(i).share as u64;
+            self.credit.push((mix(self.seed ^ i as u64) % share) as i64);
+        }
+    }
+
+    #[inline]
+    pub(super) fn pick(
+        &mut self,
+        endpoints: &Endpoints,
+        candidates: &Candidates<'_>,
+    ) -> Option<usize> {
+        self.pick_among(endpoints, candidates.iter())
+    }
+
+    /// Picks among some of the endpoints; only they gain and pay.
+    #[inline]
+    pub(super) fn pick_among(
+        &mut self,
+        endpoints: &Endpoints,
+        among: impl Iterator<Item = usize>,
+    ) -> Option<usize> {
+        let mut total = 0;
+        let mut best: Option<(usize, i64)> = None;
+        for i in among {
+            let share = endpoints.get(i).share;
+            let credit = &mut self.credit[i];
+            *credit += share;
+            total += share;
+            if best.is_none_or(|(_, most)| *credit > most) {
+                best = Some((i, *credit));
+            }
+        }
+        let (i, _) = best?;
+        self.credit[i] -= total;
+        Some(i)
+    }
+}
