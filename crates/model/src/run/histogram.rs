@@ -34,7 +34,8 @@ impl Histogram {
     }
 
     fn record_n_us(&mut self, micros: u64, count: u64) {
-        self.counts.saturating_record_n(micros.min(MAX_US), count);
+        // Not `saturating_record_n`: that clamps to the bounds of the moment instead of growing them.
+        self.counts.record_n(micros.min(MAX_US), count).expect("it grows to fit");
         self.sum_us += micros as f64 * count as f64;
     }
 
