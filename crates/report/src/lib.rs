@@ -1,1 +1,19 @@
-//! placeholder
+//! What Plimsoll found, as text: pure functions from a [`Run`](plimsoll_model::run::Run) or a
+//! [`Line`](plimsoll_model::run::Line) to output. Nothing here reads a file, a clock or the
+//! environment; the same result gives the same bytes.
+//!
+//! | module | output |
+//! |---|---|
+//! | [`terminal`] | tables and a ladder for a terminal |
+//! | [`json`] | the result itself, to be read back |
+//! | [`compare`](mod@compare) | two results over each other |
+
+pub mod compare;
+pub mod json;
+pub mod terminal;
+
+mod figures;
+mod number;
+mod stats;
+mod text;
+mod words;

@@ -1,0 +1,342 @@
+use plimsoll_model::run::{Cost, GivesWay, GrownLine, Limit, Line, Mark};
+
+use super::ladder::{ladder, tone};
+use super::sheet::{Sheet, Span, Style, Tone, span};
+use super::table::{Table, figure, words};
+use crate::number::{ratio, times, usd};
+use crate::words::{
+    against_today, analytic, headline, how_much, interval, load, metastable, plural, quiet,
+    recovers, recovery_sentence, waived,
+};
+
+/// A load line: the ladder, the marks, and what to know about them.
+pub fn line(line: &Line, style: Style) -> String {
+    let mut sheet = Sheet::new(style);
+    sheet.paragraph(
+        span(format!("{}: ", line.system), Tone::Strong),
+        &headline(line),
+        Tone::Plain,
+    );
+    sheet.blank();
+    ladder(line, &mut sheet);
+    marks(line, &mut sheet);
+    metastability(line, &mut sheet);
+    waivers(line, &mut sheet);
+    disagreements(line, &mut sheet);
+    growth(line, &mut sheet);
+    cost(&line.cost, &mut sheet);
+    warnings(&line.warnings, &mut sheet);
+    footnote(line, &mut sheet);
+    sheet.finish()
+}
+
+fn marks(line: &Line, sheet: &mut Sheet) {
+    sheet.blank();
+    let mut table = Table::new(vec![
+        words("weather"),
+        figure("load"),
+        figure("between"),
+        figure("today"),
+        words("gives way first"),
+        words("recovers"),
+    ]);
+    for mark in &line.marks {
+        let tone = tone(mark, line.today_per_s);
+        table.row(vec![
+            span(&mark.weather.name, Tone::Strong),
+            span(load(mark), tone),
+            span(interval(mark), Tone::Dim),
+            span(times(against_today(mark, line.today_per_s)), tone),
+            span(
+                mark.first.as_ref().map_or("nothing seen".into(), resource),
+                Tone::Plain,
+            ),
+            span(
+                recovers(&mark.recovery),
+                if metastable(mark) {
+                    Tone::Bad
+                } else {
+                    Tone::Plain
+                },
+            ),
+        ]);
+        if let Some(note) = why(mark) {
+            table.note(note, Tone::Dim);
+        }
+    }
+    table.write(sheet);
+}
+
+/// What stands under a mark: what happens in it, why it ends there, and whose it is.
+fn why(mark: &Mark) -> Option<String> {
+    let mut parts = Vec::new();
+    if !mark.weather.text.is_empty() && mark.weather.text != mark.weather.name {
+        parts.push(format!("{}.", mark.weather.text.trim_end_matches('.')));
+    }
+    match mark.limit {
+        Limit::AboveSearch => parts.push("Held at the largest load that was tried.".into()),
+        Limit::BelowSearch => parts.push("Failed at the smallest load that was tried.".into()),
+        Limit::Interrupted => parts.push("The search was interrupted.".into()),
+        Limit::Found => {}
+    }
+    if let Some(fails) = &mark.fails {
+        parts.push(format!("Fails first: {}.", fails.trim_end_matches('.')));
+    }
+    if let Some(first) = &mark.first {
+        let why = if first.why.is_empty() {
+            String::new()
+        } else {
+            format!("; {}", first.why.trim_end_matches('.'))
+        };
+        parts.push(format!("Why: {}{why}.", how_much(first)));
+        if let Some(owner) = &first.owner {
+            parts.push(format!("Owner: {owner}."));
+        }
+    }
+    if parts.is_empty() {
+        None
+    } else {
+        Some(parts.join(" "))
+    }
+}
+
+fn resource(first: &GivesWay) -> String {
+    format!("{} {}", first.component, first.resource)
+}
+
+fn metastability(line: &Line, sheet: &mut Sheet) {
+    let marks: Vec<&Mark> = line.marks.iter().filter(|mark| metastable(mark)).collect();
+    if marks.is_empty() {
+        return;
+    }
+    sheet.heading("Metastable");
+    for mark in marks {
+        if let Some(sentence) = recovery_sentence(mark) {
+            sheet.paragraph(
+                span(format!("  {}: ", mark.weather.name), Tone::Bad),
+                &sentence,
+                Tone::Plain,
+            );
+        }
+    }
+}
+
+fn waivers(line: &Line, sheet: &mut Sheet) {
+    if line.marks.iter().all(|mark| mark.waived.is_empty()) {
+        return;
+    }
+    sheet.heading("Objectives that do not set a mark");
+    for mark in &line.marks {
+        for one in &mark.waived {
+            sheet.paragraph(
+                span(format!("  {}: ", mark.weather.name), Tone::Warn),
+                &waived(one),
+                Tone::Plain,
+            );
+        }
+    }
+}
+
+fn disagreements(line: &Line, sheet: &mut Sheet) {
+    let disputed: Vec<&Mark> = line
+        .marks
+        .iter()
+        .filter(|mark| {
+            mark.analytic
+                .as_ref()
+                .is_some_and(|analytic| !analytic.agrees)
+        })
+        .collect();
+    if disputed.is_empty() {
+        return;
+    }
+    sheet.heading("Where the closed forms and the simulation differ");
+    for mark in disputed {
+        if let Some(one) = &mark.analytic {
+            sheet.paragraph(
+                span(format!("  {}: ", mark.weather.name), Tone::Plain),
+                &analytic(one),
+                Tone::Plain,
+            );
+        }
+    }
+}
+
+fn growth(line: &Line, sheet: &mut Sheet) {
+    if line.growth.is_empty() {
+        return;
+    }
+    sheet.heading("Grown");
+    let mut table = Table::new(vec![
+        words("for"),
+        words("weather"),
+        figure("load"),
+        figure("today"),
+        words("holds"),
+        words("gives way first"),
+    ]);
+    for grown in &line.growth {
+        for (at, mark) in grown.marks.iter().enumerate() {
+            let factor = against_today(mark, line.today_per_s);
+            let holds = holds(factor, grown.factor, sheet.style);
+            table.row(vec![
+                span(
+                    if at == 0 {
+                        times(grown.factor)
+                    } else {
+                        String::new()
+                    },
+                    Tone::Strong,
+                ),
+                span(&mark.weather.name, Tone::Plain),
+                span(load(mark), holds.tone),
+                span(times(factor), holds.tone),
+                holds,
+                span(
+                    mark.first.as_ref().map_or(String::new(), resource),
+                    Tone::Plain,
+                ),
+            ]);
+        }
+    }
+    if !table.is_empty() {
+        table.write(sheet);
+    }
+    for grown in &line.growth {
+        sheet.paragraph(
+            span(format!("  {}: ", times(grown.factor)), Tone::Strong),
+            &changes(grown),
+            Tone::Dim,
+        );
+    }
+}
+
+/// Whether a mark of a grown system carries the load that it was grown for.
+fn holds(factor: f64, wanted: f64, style: Style) -> Span {
+    if factor.is_nan() || wanted.is_nan() {
+        span("", Tone::Plain)
+    } else if factor >= wanted {
+        span(format!("{} yes", style.pick("✓", "+")), Tone::Good)
+    } else {
+        span(
+            format!(
+                "{} no, {}",
+                style.pick("✗", "x"),
+                times(ratio(factor, wanted))
+            ),
+            Tone::Bad,
+        )
+    }
+}
+
+fn changes(grown: &GrownLine) -> String {
+    let changes = if grown.changes.is_empty() {
+        "nothing was changed".to_owned()
+    } else {
+        grown.changes.join(", ")
+    };
+    format!("{changes}; {} a month", usd(grown.cost.month_usd))
+}
+
+fn cost(cost: &Cost, sheet: &mut Sheet) {
+    sheet.blank();
+    let per_million = cost.per_million_usd.map_or(String::new(), |usd_| {
+        format!(", {} a million requests at the calm mark", usd(usd_))
+    });
+    let mut parts: Vec<&(String, f64)> = cost.parts.iter().collect();
+    parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let listed: Vec<String> = parts
+        .iter()
+        .take(5)
+        .map(|(name, amount)| format!("{name} {}", usd(*amount)))
+        .collect();
+    let rest = parts.len().saturating_sub(5);
+    let more = if rest > 0 {
+        format!(", and {rest} more")
+    } else {
+        String::new()
+    };
+    let of = if listed.is_empty() {
+        String::new()
+    } else {
+        format!(" ({}{more})", listed.join(", "))
+    };
+    sheet.paragraph(
+        span("Cost: ", Tone::Strong),
+        &format!("{} a month{per_million}{of}", usd(cost.month_usd)),
+        Tone::Plain,
+    );
+}
+
+pub(super) fn warnings(warnings: &[String], sheet: &mut Sheet) {
+    if warnings.is_empty() {
+        return;
+    }
+    sheet.blank();
+    for warning in warnings {
+        sheet.paragraph(span("Warning: ", Tone::Warn), warning, Tone::Plain);
+    }
+}
+
+fn footnote(line: &Line, sheet: &mut Sheet) {
+    sheet.blank();
+    if line.partial {
+        sheet.paragraph(
+            span("Partial: ", Tone::Bad),
+            "the search was interrupted, and later marks are missing.",
+            Tone::Plain,
+        );
+    }
+    let objectives = if line.objectives.is_empty() {
+        "none".to_owned()
+    } else {
+        line.objectives.join("; ")
+    };
+    let stated = if line.objectives_stated {
+        ""
+    } else {
+        " (the default: the file states none)"
+    };
+    sheet.paragraph(
+        span("Objectives: ", Tone::Dim),
+        &format!("{objectives}{stated}."),
+        Tone::Dim,
+    );
+    let probes: u64 = line.marks.iter().map(|mark| mark.probes.len() as u64).sum();
+    let replications: u64 = line
+        .marks
+        .iter()
+        .flat_map(|mark| &mark.probes)
+        .map(|probe| u64::from(probe.replications))
+        .sum();
+    sheet.paragraph(
+        span("", Tone::Dim),
+        &format!(
+            "A mark is the largest load at which the objectives hold in every replication that counts and the system \
+             recovers; \"between\" is a load that held and one that did not. {} in {}.",
+            plural(replications, "replication", "replications"),
+            plural(probes, "probe", "probes"),
+        ),
+        Tone::Dim,
+    );
+    // One weather's long run speaks for all where they agree.
+    let mut stated: Vec<String> = line
+        .marks
+        .iter()
+        .filter_map(|mark| mark.quiet.as_ref())
+        .map(quiet)
+        .collect();
+    stated.dedup();
+    for (at, one) in stated.iter().enumerate().take(4) {
+        let lead = if at == 0 { "Horizon: " } else { "" };
+        sheet.paragraph(span(lead, Tone::Dim), &format!("{one}."), Tone::Dim);
+    }
+    sheet.paragraph(
+        span("", Tone::Dim),
+        &format!(
+            "Seed {}, system file {}, plimsoll {}.",
+            line.seed, line.system_hash, line.plimsoll
+        ),
+        Tone::Dim,
+    );
+}

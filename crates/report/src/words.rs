@@ -1,0 +1,328 @@
+//! What a result says, in sentences: the terminal and the page use the same ones.
+
+use plimsoll_model::run::{
+    Analytic, EventKind, GivesWay, Limit, Line, Mark, Quiet, Recovery, Run, SubjectKind, Waived,
+    World,
+};
+
+use crate::number::{count, millis, nanos, percent, rate, ratio, significant, times};
+
+/// A mark's load: `2,910/s`, or a bound where the search ended at one.
+pub(crate) fn load(mark: &Mark) -> String {
+    match mark.limit {
+        Limit::Found | Limit::Interrupted => rate(mark.load_per_s),
+        Limit::AboveSearch => format!(">= {}", rate(mark.load_per_s)),
+        Limit::BelowSearch => format!("< {}", rate(mark.high_per_s)),
+    }
+}
+
+/// Between which loads a mark lies.
+pub(crate) fn interval(mark: &Mark) -> String {
+    match mark.limit {
+        Limit::Found => format!(
+            "{} to {}",
+            significant(mark.low_per_s, 3),
+            significant(mark.high_per_s, 3)
+        ),
+        Limit::AboveSearch => "largest tried".into(),
+        Limit::BelowSearch => "smallest tried".into(),
+        Limit::Interrupted => "interrupted".into(),
+    }
+}
+
+/// A mark against today's load; not a number where the file states no load.
+pub(crate) fn against_today(mark: &Mark, today_per_s: f64) -> f64 {
+    match mark.limit {
+        Limit::BelowSearch => ratio(mark.load_per_s.min(mark.high_per_s), today_per_s),
+        _ => ratio(mark.load_per_s, today_per_s),
+    }
+}
+
+/// Whether a mark lies below today's load: the system would not get through this weather today.
+pub(crate) fn submerged(mark: &Mark, today_per_s: f64) -> bool {
+    today_per_s > 0.0
+        && (mark.load_per_s < today_per_s
+            || (mark.limit == Limit::BelowSearch && mark.high_per_s <= today_per_s))
+}
+
+/// Whether a system stays down after the weather has cleared.
+pub(crate) fn metastable(mark: &Mark) -> bool {
+    matches!(
+        mark.recovery,
+        Recovery::AtLoad { .. } | Recovery::Never { .. }
+    )
+}
+
+/// How it recovers, in a few words.
+pub(crate) fn recovers(recovery: &Recovery) -> String {
+    match recovery {
+        Recovery::Steady => "needs none".into(),
+        Recovery::ByItself { after_ns: None } => "by itself".into(),
+        Recovery::ByItself { after_ns: Some(0) } => "at once".into(),
+        Recovery::ByItself {
+            after_ns: Some(after),
+        } => format!("in {}", nanos(*after)),
+        Recovery::AtLoad { load_per_s, .. } => format!("at {}: metastable", rate(*load_per_s)),
+        Recovery::Never { .. } => "never: metastable".into(),
+    }
+}
+
+/// How it recovers, in a sentence; none where there is nothing to say.
+pub(crate) fn recovery_sentence(mark: &Mark) -> Option<String> {
+    let weather = &mark.weather.text;
+    match mark.recovery {
+        Recovery::Steady => None,
+        Recovery::ByItself { after_ns: None } => Some(
+            "Past the mark too, the objectives hold again as soon as the weather clears.".into(),
+        ),
+        Recovery::ByItself {
+            after_ns: Some(after),
+        } => Some(format!(
+            "Past the mark too, it comes back by itself {} after the weather clears.",
+            nanos(after)
+        )),
+        Recovery::AtLoad {
+            load_per_s,
+            low_per_s,
+            high_per_s,
+            from_per_s,
+            drain_ns,
+        } => {
+            let drain = drain_ns.map_or(String::new(), |drain| {
+                format!(" From there it takes {} to drain.", nanos(drain))
+            });
+            Some(format!(
+                "At {}, {weather} leaves the system down after it has ended; it comes back only when the load \
+                 falls to {} (between {} and {}): metastable.{drain}",
+                rate(from_per_s),
+                rate(load_per_s),
+                significant(low_per_s, 3),
+                rate(high_per_s),
+            ))
+        }
+        Recovery::Never { from_per_s } => Some(format!(
+            "At {}, {weather} leaves the system down after it has ended, and no load that was tried is small \
+             enough to bring it back: metastable until somebody restarts it.",
+            rate(from_per_s),
+        )),
+    }
+}
+
+/// What gives way, in a few words: `db connections, 98% busy`.
+pub(crate) fn gives_way(first: &GivesWay) -> String {
+    format!(
+        "{} {}, {}",
+        first.component,
+        first.resource,
+        how_much(first)
+    )
+}
+
+/// How far a resource is used up, or how much a policy rejects: `98% busy`.
+pub(crate) fn how_much(first: &GivesWay) -> String {
+    format!(
+        "{} {}",
+        percent(first.value),
+        if rejects(first) { "rejected" } else { "busy" }
+    )
+}
+
+/// Whether the thing that gives way is a policy that rejects, not a resource that is used up.
+fn rejects(first: &GivesWay) -> bool {
+    ["limit", "quota", "breaker", "shed", "bulkhead", "queue"]
+        .iter()
+        .any(|policy| first.resource.contains(policy))
+}
+
+/// Why an objective does not set the mark.
+pub(crate) fn waived(waived: &Waived) -> String {
+    format!(
+        "{} ({} while the fault lasts, at any load): {}",
+        waived.objective,
+        percent(waived.value),
+        waived.why
+    )
+}
+
+/// The closed forms against the simulation.
+pub(crate) fn analytic(analytic: &Analytic) -> String {
+    let expected = format!(
+        "the closed forms expect {} {} to be used up at {}",
+        analytic.component,
+        analytic.resource,
+        rate(analytic.bound_per_s)
+    );
+    if analytic.agrees {
+        format!("{expected}, and the simulation names it too")
+    } else {
+        let why = analytic
+            .explanation
+            .as_deref()
+            .unwrap_or("no explanation was found: look into it before trusting either");
+        format!("{expected}, and the simulation names another: {why}")
+    }
+}
+
+/// How a mark was confirmed.
+pub(crate) fn quiet(quiet: &Quiet) -> String {
+    format!(
+        "stated for {} without collapse: {} in {} simulated without a fault",
+        nanos(quiet.horizon_ns),
+        plural(u64::from(quiet.collapses), "collapse", "collapses"),
+        nanos(quiet.simulated_ns)
+    )
+}
+
+/// The lowest mark.
+pub(crate) fn lowest(line: &Line) -> Option<&Mark> {
+    line.marks
+        .iter()
+        .filter(|mark| !mark.load_per_s.is_nan())
+        .min_by(|a, b| a.load_per_s.total_cmp(&b.load_per_s))
+}
+
+/// The marks from the highest to the lowest load.
+pub(crate) fn descending(marks: &[Mark]) -> Vec<&Mark> {
+    let mut sorted: Vec<&Mark> = marks.iter().collect();
+    sorted.sort_by(|a, b| b.load_per_s.total_cmp(&a.load_per_s));
+    sorted
+}
+
+/// The line in one or two sentences.
+pub(crate) fn headline(line: &Line) -> String {
+    let Some(lowest) = lowest(line) else {
+        return "No mark was found before the search was interrupted.".into();
+    };
+    let today = line.today_per_s;
+    let submerged = line
+        .marks
+        .iter()
+        .filter(|mark| submerged(mark, today))
+        .count();
+    let one = |mark: &Mark| {
+        let factor = against_today(mark, today);
+        if factor.is_nan() {
+            load(mark)
+        } else {
+            format!("{} ({} today's load)", load(mark), times(factor))
+        }
+    };
+    let calm = line
+        .marks
+        .iter()
+        .find(|mark| mark.weather.kind == plimsoll_model::run::WeatherKind::Calm);
+    let mut text = match calm {
+        Some(calm) => format!("Carries {} in calm weather", one(calm)),
+        None => format!("Carries {} in every weather that was tried", one(lowest)),
+    };
+    if let Some(calm) = calm
+        && !std::ptr::eq(calm, lowest)
+    {
+        text.push_str(&format!(", {} with {}", one(lowest), lowest.weather.name));
+    }
+    text.push('.');
+    match submerged {
+        0 => {}
+        1 if line.marks.len() == 1 => text.push_str(" The mark lies below today's load."),
+        n if n == line.marks.len() => {
+            text.push_str(&format!(" All {n} marks lie below today's load."))
+        }
+        1 => text.push_str(&format!(
+            " 1 of {} marks lies below today's load.",
+            line.marks.len()
+        )),
+        n => text.push_str(&format!(
+            " {n} of {} marks lie below today's load.",
+            line.marks.len()
+        )),
+    }
+    text
+}
+
+/// Where a run came from.
+pub(crate) fn provenance(run: &Run) -> String {
+    let world = match run.world {
+        World::Virtual => "simulated",
+        World::Real => "run on real processes",
+    };
+    let warmup = if run.warmup_ns > 0 {
+        format!(" after {} of warm-up", nanos(run.warmup_ns))
+    } else {
+        String::new()
+    };
+    format!(
+        "{world}, {} of {}{warmup}, seed {}",
+        plural(u64::from(run.replications), "replication", "replications"),
+        nanos(run.duration_ns),
+        run.seed
+    )
+}
+
+/// `3 expectations`, `1 expectation`, `no expectations`.
+pub(crate) fn plural(n: u64, one: &str, many: &str) -> String {
+    match n {
+        0 => format!("no {many}"),
+        1 => format!("1 {one}"),
+        _ => format!("{} {many}", count(n)),
+    }
+}
+
+/// A time on a run's axis: `20.4 s`.
+pub(crate) fn clock(at_ns: u64) -> String {
+    let seconds = at_ns as f64 / 1e9;
+    if seconds < 600.0 {
+        format!("{seconds:.1} s")
+    } else {
+        millis(seconds * 1e3)
+    }
+}
+
+/// What an event is called.
+pub(crate) const fn event(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::FaultStart => "fault starts",
+        EventKind::FaultEnd => "fault ends",
+        EventKind::BreakerOpen => "breaker opens",
+        EventKind::BreakerHalfOpen => "breaker half-opens",
+        EventKind::BreakerClosed => "breaker closes",
+        EventKind::Ejected => "ejected",
+        EventKind::Returned => "returned",
+        EventKind::PanicStart => "panic mode starts",
+        EventKind::PanicEnd => "panic mode ends",
+        EventKind::Unhealthy => "unhealthy",
+        EventKind::Healthy => "healthy",
+        EventKind::InstanceDown => "instance down",
+        EventKind::InstanceUp => "instance up",
+        EventKind::OutOfMemory => "out of memory",
+        EventKind::ScaleUp => "scales up",
+        EventKind::ScaleDown => "scales down",
+        EventKind::Promoted => "promoted",
+        EventKind::DeployStep => "deploy step",
+        EventKind::RolledBack => "rolled back",
+        EventKind::LeaseTaken => "lease taken",
+        EventKind::LeaseLost => "lease lost",
+        EventKind::Fenced => "fenced",
+        EventKind::SplitBrain => "split brain",
+        EventKind::Degraded => "degraded",
+        EventKind::Restored => "restored",
+        EventKind::QueueFull => "queue full",
+        EventKind::PoolExhausted => "pool exhausted",
+    }
+}
+
+/// What a subject's kind is called.
+pub(crate) const fn kind(kind: SubjectKind) -> &'static str {
+    match kind {
+        SubjectKind::All => "all clients",
+        SubjectKind::Client => "client",
+        SubjectKind::Endpoint => "endpoint",
+        SubjectKind::Service => "service",
+        SubjectKind::Instance => "instance",
+        SubjectKind::Store => "store",
+        SubjectKind::Node => "node",
+        SubjectKind::Edge => "edge",
+        SubjectKind::Topic => "topic",
+        SubjectKind::Consumer => "consumer",
+        SubjectKind::Lease => "lease",
+    }
+}
