@@ -1,0 +1,230 @@
+use plimsoll_model::system::{Arrivals, Process};
+
+use crate::component::edge::{Parent, What};
+use crate::component::task::Context;
+use crate::engine::{Answer, Draw, Event, duration, exponential, pick_alias, scale};
+use crate::measure::{Audience, Ended};
+use crate::plan::ClientLoad;
+use crate::world::World;
+
+/// A client's state.
+pub(crate) struct ClientState {
+    draw: Draw,
+    /// Requests made so far; the number of the next one.
+    made: u64,
+    /// Position in its rate segments.
+    at: usize,
+    /// The burst state: the rate's factor and when that ends, ns.
+    burst: (f64, f64),
+    bursts: u64,
+}
+
+/// What a client's request is, for when it ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) client: u32,
+    pub(crate) user: u32,
+    pub(crate) endpoint: u32,
+    pub(crate) number: u64,
+}
+
+// Purposes of draws.
+const GAP: u64 = 1;
+const CALL: u64 = 2;
+const KEY: u64 = 3;
+const USER: u64 = 4;
+const THINK: u64 = 5;
+const BURST: u64 = 6;
+const REQUEST: u64 = 7;
+
+impl World<'_> {
+    pub(crate) fn build_clients(&mut self) {
+        let plan = self.plan;
+        self.audiences = vec![Audience::new(plan.cuts.len() + 1, plan.thresholds.len()); plan.audiences];
+        for (c, client) in plan.system.clients.iter().enumerate() {
+            let draw = self.root.named(&client.name);
+            self.clients.push(ClientState { draw, made: 0, at: 0, burst: (1.0, 0.0), bursts: 0 });
+            match &client.arrivals {
+                Arrivals::Open { .. } | Arrivals::Trace { .. } => self.next_arrival(c as u32),
+                Arrivals::Closed { think, .. } => {
+                    // Users join over one think time, or the whole load would arrive at once.
+                    for user in 0..plan.loads[c].users {
+                        let bits = draw.part(THINK).bits(u64::MAX - user as u64);
+                        let mean = think.mean().max(1e6);
+                        let at = (plimsoll_policy::unit(bits) * mean) as u64;
+                        self.queue.at(at, Event::Thought { client: c as u32, user });
+                    }
+                }
+            }
+        }
+    }
+
+    /// An open-loop client's request arrives.
+    pub(crate) fn arrive(&mut self, client: u32) {
+        let users = self.plan.loads[client as usize].users;
+        let state = &self.clients[client as usize];
+        let user = scale(state.draw.part(USER).bits(state.made), users);
+        self.request(client, user);
+        self.next_arrival(client);
+    }
+
+    /// A closed-loop user asks again.
+    pub(crate) fn thought(&mut self, client: u32, user: u32) {
+        if self.arriving {
+            self.request(client, user);
+        }
+    }
+
+    fn request(&mut self, client: u32, user: u32) {
+        let plan = self.plan;
+        let state = &mut self.clients[client as usize];
+        let number = state.made;
+        state.made += 1;
+        let load = &plan.loads[client as usize];
+        let which = pick_alias(&load.calls, state.draw.part(CALL).bits(number)) as usize;
+        let call = &plan.system.clients[client as usize].calls[which];
+        let request = state.draw.part(REQUEST).part(number);
+        let key = load.keys[which].as_ref().map_or_else(
+            || (request.bits(KEY) >> 33) as u32 | FRESH_KEY,
+            |keys| keys.sample(state.draw.part(KEY).bits(number)),
+        );
+        let endpoint = plan.code.endpoint(call.endpoint);
+        let context = Context {
+            draw: request,
+            logical: request.0,
+            client,
+            user,
+            key,
+            class: call.class,
+            deadline: u64::MAX,
+        };
+        self.requests += 1;
+        self.open_requests += 1;
+        let segment = self.segment;
+        let now = self.now;
+        self.for_audiences(client, endpoint, |audience| audience.arrive(now, segment));
+        let end = self.client_end(call.edge.0, client);
+        let origin = Origin { client, user, endpoint, number };
+        self.start_call(end, Parent::Client(origin), What::Endpoint(endpoint), context);
+    }
+
+    /// A client's request has ended.
+    pub(crate) fn request_ended(&mut self, origin: Origin, arrived: u64, answer: Answer, retries: u32) {
+        self.open_requests -= 1;
+        let plan = self.plan;
+        let ended = Ended {
+            arrived,
+            now: self.now,
+            ok: answer.is_ok(),
+            degraded: answer == Answer::Degraded,
+            rejected: answer.is_rejection(),
+            timed_out: answer == Answer::Timeout,
+            retries,
+        };
+        let segment = plan.segment_at(arrived);
+        let now_segment = self.segment;
+        self.for_audiences(origin.client, origin.endpoint, |audience| {
+            audience.end(segment, now_segment, &ended, &plan.thresholds, plan.detail);
+        });
+        if let Arrivals::Closed { think, .. } = &plan.system.clients[origin.client as usize].arrivals {
+            let state = &self.clients[origin.client as usize];
+            let think = duration(think, state.draw.part(THINK).bits(origin.number));
+            let factor = rate_at(&plan.loads[origin.client as usize], self.now);
+            let at = self.now + (think as f64 / factor.max(1e-9)) as u64;
+            self.queue.at(at, Event::Thought { client: origin.client, user: origin.user });
+        }
+    }
+
+    #[inline]
+    fn for_audiences(&mut self, client: u32, endpoint: u32, mut f: impl FnMut(&mut Audience)) {
+        f(&mut self.audiences[0]);
+        f(&mut self.audiences[1 + client as usize]);
+        if let Some(audience) = self.plan.endpoint_audience[endpoint as usize] {
+            f(&mut self.audiences[audience as usize]);
+        }
+    }
+
+    fn next_arrival(&mut self, client: u32) {
+        let plan = self.plan;
+        let load = &plan.loads[client as usize];
+        let state = &mut self.clients[client as usize];
+        let bits = || state.draw.part(GAP).unit(state.made);
+        let (area, process) = match &plan.system.clients[client as usize].arrivals {
+            Arrivals::Open { process: Process::Constant, .. } => (1.0, None),
+            Arrivals::Open { process: Process::Poisson, .. } => (exponential(bits()), None),
+            Arrivals::Open { process: Process::Bursty { peak, burst, quiet }, .. } => {
+                (exponential(bits()), Some((*peak, *burst, *quiet)))
+            }
+            Arrivals::Trace { times, span } => {
+                let at = (state.made % times.len() as u64) as usize;
+                let before = if at == 0 {
+                    if state.made == 0 { 0 } else { times[times.len() - 1] }
+                } else {
+                    times[at - 1]
+                };
+                let wrapped = if at == 0 && state.made > 0 { *span } else { 0 };
+                ((times[at] + wrapped - before) as f64, None)
+            }
+            Arrivals::Closed { .. } => return,
+        };
+        if let Some(at) = state.advance(load, self.now, area, process) {
+            self.queue.at(at, Event::Arrive { client });
+        }
+    }
+}
+
+/// Marks keys of requests that have a key of their own: none is ever asked for twice.
+pub(crate) const FRESH_KEY: u32 = 1 << 31;
+
+impl ClientState {
+    /// The time at which the rate, integrated from `now`, reaches `area`; none past the end.
+    fn advance(&mut self, load: &ClientLoad, now: u64, mut area: f64, bursty: Option<(f64, f64, f64)>) -> Option<u64> {
+        let mut time = now as f64;
+        loop {
+            while load.segments.get(self.at).is_some_and(|segment| segment.end as f64 <= time) {
+                self.at += 1;
+            }
+            let segment = load.segments.get(self.at)?;
+            let mut end = segment.end as f64;
+            let mut factor = 1.0;
+            if let Some((peak, burst, quiet)) = bursty {
+                while self.burst.1 <= time {
+                    let long = self.bursts % 2 == 1;
+                    let length = if long { burst } else { quiet };
+                    let rest = ((burst + quiet) - peak * burst).max(0.0) / quiet;
+                    self.burst = (
+                        if long { peak } else { rest },
+                        self.burst.1 + length * exponential(self.draw.part(BURST).unit(self.bursts)),
+                    );
+                    self.bursts += 1;
+                }
+                factor = self.burst.0;
+                end = end.min(self.burst.1);
+            }
+            let span = (segment.end - segment.start) as f64;
+            let slope = (segment.to - segment.from) / span * factor;
+            let rate = segment.from * factor + slope * (time - segment.start as f64);
+            let available = (end - time) * (rate + slope * (end - time) / 2.0);
+            if available >= area && available > 0.0 {
+                let wait = if slope == 0.0 {
+                    area / rate
+                } else {
+                    // slope/2 x^2 + rate x = area, in the form that does not cancel.
+                    2.0 * area / (rate + (rate * rate + 2.0 * slope * area).max(0.0).sqrt())
+                };
+                return Some((time + wait) as u64);
+            }
+            area -= available.max(0.0);
+            time = end;
+        }
+    }
+}
+
+/// The rate at a time, in events a ns (a factor, for closed loops).
+fn rate_at(load: &ClientLoad, now: u64) -> f64 {
+    let at = load.segments.partition_point(|segment| segment.end <= now);
+    load.segments.get(at).map_or(1.0, |segment| {
+        let share = (now - segment.start) as f64 / (segment.end - segment.start).max(1) as f64;
+        segment.from + share * (segment.to - segment.from)
+    })
+}

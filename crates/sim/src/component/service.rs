@@ -1,0 +1,508 @@
+use plimsoll_model::run::EventKind;
+use plimsoll_model::system::{Dist, RateLimitKey};
+use plimsoll_policy::idempotency::Idempotency;
+use plimsoll_policy::rate_limit::{StoreAnswer, StoreDown};
+use plimsoll_policy::shed::Push;
+use plimsoll_policy::{Eligible, Outcome, RateLimit, ShedQueue, Time, bulkhead};
+
+use crate::component::edge::{Parent, What};
+use crate::component::instance::{CHECKED, Instance, InstancePolicies, Slowness, State};
+use crate::component::task::{Hold, PROBE, Task, TaskParent, Waiting};
+use crate::engine::{Answer, Draw, Event, Ref, mix};
+use crate::measure::{Counter, Gauge, Times};
+use crate::world::World;
+
+/// A service's state beside its instances.
+pub(crate) struct ServiceState {
+    /// Its first instance slot.
+    pub(crate) first: u32,
+    /// Its instance slots.
+    pub(crate) slots: u32,
+    /// The slots that callers know of.
+    pub(crate) registered: Eligible,
+    pub(crate) draw: Draw,
+    /// Answers to repeated requests, by logical request.
+    pub(crate) idempotency: Option<Idempotency<Answer>>,
+    /// Counts shared by its instances in a store.
+    pub(crate) shared_limit: Option<RateLimit>,
+    /// New versions, as faults bring them: (work factor, share of errors, startup).
+    pub(crate) versions: Vec<(f64, f64, Option<Dist>)>,
+    /// Ticks of the autoscaler: busy areas at the last one.
+    pub(crate) scaled_area: f64,
+    pub(crate) scaled_at: u64,
+    pub(crate) changed_at: u64,
+    pub(crate) counter: Counter,
+    pub(crate) times: Vec<Times>,
+}
+
+impl ServiceState {
+    pub(crate) fn version_slow(&self, version: u32) -> f64 {
+        if version == 0 { 1.0 } else { self.versions[version as usize - 1].0 }
+    }
+
+    pub(crate) fn version_errors(&self, version: u32) -> f64 {
+        if version == 0 { 0.0 } else { self.versions[version as usize - 1].1 }
+    }
+
+    pub(crate) fn version_startup(&self, version: u32) -> Option<&Dist> {
+        if version == 0 { None } else { self.versions[version as usize - 1].2.as_ref() }
+    }
+}
+
+impl World<'_> {
+    pub(crate) fn build_services(&mut self) {
+        let plan = self.plan;
+        let segments = plan.cuts.len() + 1;
+        for (s, service) in plan.system.services.iter().enumerate() {
+            let most = service.autoscale.map_or(service.instances, |scale| scale.max.max(service.instances));
+            let slots = most + plan.spare[s];
+            let first = self.instances.len() as u32;
+            let draw = self.root.named(&service.name);
+            for number in 0..slots {
+                let policies = InstancePolicies::new(plan, s as u32, Time::ZERO);
+                let zone = (!service.zones.is_empty())
+                    .then(|| service.zones[number as usize % service.zones.len()].0);
+                let up = number < service.instances;
+                let mut held = Gauge::new();
+                held.set(0, 0.0);
+                self.instances.push(Instance {
+                    service: s as u32,
+                    number,
+                    zone,
+                    state: if up { State::Up } else { State::Absent },
+                    registered: up,
+                    epoch: 0,
+                    paused_at: None,
+                    held: Vec::new(),
+                    queue: ShedQueue::new(service.queue).expect(CHECKED),
+                    run_queue: Default::default(),
+                    free_cores: service.cores,
+                    free_workers: service.workers,
+                    held_requests: 0,
+                    slow: Slowness::NONE,
+                    version: 0,
+                    ready_at: 0,
+                    limit: policies.limit,
+                    rate_limit: policies.rate_limit,
+                    bulkheads: policies.bulkheads,
+                    bulkhead_waiters: Vec::new(),
+                    ladder: policies.ladder,
+                    caches: policies.caches,
+                    skew: 0,
+                    counter: Counter::default(),
+                    times: vec![Times::new(); segments],
+                    workers: Gauge::new(),
+                    cores: Gauge::new(),
+                    waiting: Gauge::new(),
+                    in_flight: Gauge::new(),
+                    queue_full_noted: false,
+                });
+            }
+            let mut registered = Eligible::none(slots as usize);
+            for number in 0..service.instances {
+                registered.insert(number as usize);
+            }
+            self.services.push(ServiceState {
+                first,
+                slots,
+                registered,
+                draw,
+                idempotency: service.idempotency.as_ref().map(|config| Idempotency::new(*config).expect(CHECKED)),
+                shared_limit: service
+                    .rate_limit
+                    .as_ref()
+                    .filter(|limit| limit.store.is_some())
+                    .map(|limit| RateLimit::new(limit.config, Time::ZERO).expect(CHECKED)),
+                versions: Vec::new(),
+                scaled_area: 0.0,
+                scaled_at: 0,
+                changed_at: 0,
+                counter: Counter::default(),
+                times: vec![Times::new(); segments],
+            });
+            self.build_autoscale(s as u32);
+            self.build_degradation(s as u32);
+        }
+    }
+
+    /// An attempt reaches an instance: through its own policies to a worker, or into the queue.
+    pub(crate) fn deliver(&mut self, attempt: Ref) {
+        let Some(a) = self.attempts.get(attempt) else { return };
+        let (instance, call) = (a.target, a.call);
+        let number = a.number;
+        if !self.accepts(instance) {
+            self.answer(attempt, Answer::Refused);
+            return;
+        }
+        if self.plan.disturbed && self.hold(instance, Event::Deliver { attempt }) {
+            return;
+        }
+        let call = &self.calls[call];
+        let What::Endpoint(endpoint) = call.what else {
+            unreachable!("only endpoints are delivered to instances");
+        };
+        let mut context = call.context;
+        context.draw = context.draw.part(number as u64);
+        let code = &self.plan.code.endpoints[endpoint as usize];
+        if let Some(class) = code.class {
+            context.class = class;
+        }
+        let deadline = self.attempts[attempt].deadline;
+        let service = &self.plan.system.services[code.service as usize];
+        context.deadline = if service.stops_when_cancelled { deadline } else { u64::MAX };
+        let entry = code.entry;
+        self.count_service(instance, |totals| totals.offered += 1);
+        let task = self.tasks.insert(Task::new(TaskParent::Attempt(attempt), instance, entry, endpoint, context, self.now));
+        self.attempts[attempt].server = task;
+        self.admit(task);
+    }
+
+    /// A message's handler or another request without an attempt runs on an instance.
+    pub(crate) fn deliver_task(&mut self, task: Ref) {
+        let instance = self.tasks[task].instance;
+        self.count_service(instance, |totals| totals.offered += 1);
+        self.admit(task);
+    }
+
+    fn admit(&mut self, task: Ref) {
+        let t = &self.tasks[task];
+        let (instance, endpoint) = (t.instance, t.endpoint);
+        let plan = self.plan;
+        let code = &plan.code.endpoints[endpoint as usize];
+        let service = &plan.system.services[code.service as usize];
+        let state = &mut self.instances[instance as usize];
+        state.held_requests += 1;
+        state.in_flight.add(self.now, 1.0);
+        self.tasks[task].hold.insert(Hold::REQUEST);
+        if let Some(memory) = service.memory
+            && self.instances[instance as usize].held_requests as u64 * service.request_memory > memory
+        {
+            self.out_of_memory(instance);
+            return;
+        }
+        if self.is_rejected(instance, code.index) {
+            return self.finish(task, Answer::Busy);
+        }
+        if self.idempotent_repeat(task, code.service, code.idempotent) {
+            return;
+        }
+        if let Some(limit) = &service.rate_limit {
+            let key = self.quota_key(task, limit.per);
+            if let Some((_, edge)) = limit.store {
+                let end = self.instance_end(edge.0, instance);
+                let context = self.tasks[task].context;
+                self.tasks[task].waiting = Waiting::Limiter;
+                let parent = Parent::Limiter { task, key };
+                return self.start_call(end, parent, What::Limiter, context);
+            }
+            let time = self.time();
+            let limiter = self.instances[instance as usize].rate_limit.as_mut().expect("local limits live here");
+            if limiter.admit(time, key, 1).is_err() {
+                return self.finish(task, Answer::TooMany);
+            }
+        }
+        self.admit_limited(task);
+    }
+
+    /// The shared limiter's store has answered, or has not.
+    pub(crate) fn limiter_answered(&mut self, task: Ref, key: u64, answer: Answer) {
+        if !self.tasks.contains(task) {
+            return;
+        }
+        let service = self.plan.code.endpoints[self.tasks[task].endpoint as usize].service;
+        let time = self.time();
+        let limiter = self.services[service as usize].shared_limit.as_mut().expect("its quota is shared");
+        let admitted = if answer.is_ok() {
+            limiter.admit(time, key, 1).is_ok()
+        } else {
+            limiter.admit_by_store(StoreAnswer::Down).is_ok()
+        };
+        self.tasks[task].waiting = Waiting::Nothing;
+        if admitted {
+            self.admit_limited(task);
+        } else if answer.is_ok() || limiter_refuses(self.plan.system.services[service as usize].rate_limit.as_ref()) {
+            self.finish(task, Answer::TooMany);
+        } else {
+            self.finish(task, Answer::Unavailable);
+        }
+    }
+
+    fn admit_limited(&mut self, task: Ref) {
+        let time = self.time();
+        let t = &self.tasks[task];
+        let instance = t.instance;
+        let code = &self.plan.code.endpoints[t.endpoint as usize];
+        let service = &self.plan.system.services[code.service as usize];
+        let state = &mut self.instances[instance as usize];
+        if let Some(limit) = &mut state.limit {
+            match limit.admit(time) {
+                Ok(permit) => self.tasks[task].limit_permit = Some(permit),
+                Err(_) => return self.finish(task, Answer::Busy),
+            }
+        }
+        if let Some(b) = service.bulkheads.iter().position(|b| b.endpoints.contains(&code.index)) {
+            let state = &mut self.instances[instance as usize];
+            let deadline = Time::from_nanos(self.tasks[task].context.deadline);
+            match state.bulkheads[b].admit_or_queue(time, deadline) {
+                Ok(bulkhead::Admission::Now(permit)) => self.tasks[task].bulkhead_permit = Some((b as u32, permit)),
+                Ok(bulkhead::Admission::Queued { ticket, until }) => {
+                    state.bulkhead_waiters.push((ticket, task));
+                    self.tasks[task].waiting = Waiting::Bulkhead { bulkhead: b as u32 };
+                    if until < Time::MAX {
+                        self.queue.at(until.as_nanos(), Event::ServerBulkheadTimeout { task });
+                    }
+                    return;
+                }
+                Err(_) => return self.finish(task, Answer::Busy),
+            }
+        }
+        self.seat(task);
+    }
+
+    /// A worker for a task, or a place in the queue.
+    pub(crate) fn seat(&mut self, task: Ref) {
+        let now = self.now;
+        let time = self.time();
+        let t = &self.tasks[task];
+        let instance = t.instance;
+        let service = &self.plan.system.services[self.instances[instance as usize].service as usize];
+        let state = &mut self.instances[instance as usize];
+        if service.asynchronous {
+            if state.held_requests > service.max_in_flight {
+                return self.finish(task, Answer::Busy);
+            }
+            state.workers.add(now, 1.0);
+            self.tasks[task].hold.insert(Hold::WORKER);
+            self.start_task(task);
+        } else if state.free_workers > 0 {
+            state.free_workers -= 1;
+            state.workers.add(now, 1.0);
+            self.tasks[task].hold.insert(Hold::WORKER);
+            self.start_task(task);
+        } else {
+            let (class, deadline) = (t.context.class, Time::from_nanos(t.context.deadline));
+            match state.queue.push(time, task, class, deadline) {
+                Push::Queued(handle) => {
+                    state.waiting.add(now, 1.0);
+                    self.tasks[task].waiting = Waiting::Queue(handle);
+                }
+                Push::Displaced { handle, item, .. } => {
+                    self.tasks[task].waiting = Waiting::Queue(handle);
+                    self.tasks[item].waiting = Waiting::Nothing;
+                    self.finish(item, Answer::Busy);
+                }
+                Push::Rejected(task) => {
+                    if !state.queue_full_noted {
+                        state.queue_full_noted = true;
+                        let name = self.instance_name(instance);
+                        self.happened(EventKind::QueueFull, name, "the queue is full: requests are refused with 503");
+                    }
+                    self.finish(task, Answer::Busy);
+                }
+            }
+        }
+    }
+
+    /// A worker is free: the next request in the queue takes it.
+    pub(crate) fn next_in_queue(&mut self, instance: u32) {
+        let time = self.time();
+        let now = self.now;
+        let mut dropped = Vec::new();
+        let state = &mut self.instances[instance as usize];
+        if state.queue.is_empty() {
+            state.free_workers += 1;
+            return;
+        }
+        let before = state.queue.len();
+        let next = state.queue.pop(time, |task, _| dropped.push(task));
+        state.waiting.add(now, state.queue.len() as f64 - before as f64);
+        match next {
+            Some(task) => {
+                state.workers.add(now, 1.0);
+                let t = &mut self.tasks[task];
+                t.waiting = Waiting::Nothing;
+                t.hold.insert(Hold::WORKER);
+                self.soon(Event::Start { task });
+            }
+            None => state.free_workers += 1,
+        }
+        for task in dropped {
+            self.tasks[task].waiting = Waiting::Nothing;
+            self.finish(task, Answer::Busy);
+        }
+    }
+
+    /// A request has waited too long for a bulkhead's permit.
+    pub(crate) fn server_bulkhead_timeout(&mut self, task: Ref) {
+        let Some(t) = self.tasks.get(task) else { return };
+        let Waiting::Bulkhead { bulkhead } = t.waiting else { return };
+        let state = &mut self.instances[t.instance as usize];
+        if let Some(at) = state.bulkhead_waiters.iter().position(|&(_, waiter)| waiter == task) {
+            let (ticket, _) = state.bulkhead_waiters.remove(at);
+            state.bulkheads[bulkhead as usize].leave(ticket, true);
+        }
+        self.tasks[task].waiting = Waiting::Nothing;
+        self.finish(task, Answer::Busy);
+    }
+
+    /// Whether a repeated request is answered from memory, or refused because the first is in
+    /// progress; true if it is dealt with.
+    fn idempotent_repeat(&mut self, task: Ref, service: u32, idempotent: bool) -> bool {
+        if idempotent {
+            return false;
+        }
+        let time = self.time();
+        let logical = self.tasks[task].context.logical;
+        let Some(store) = &mut self.services[service as usize].idempotency else { return false };
+        use plimsoll_policy::idempotency::Begin;
+        match store.begin(time, logical, logical) {
+            Begin::Run(token) | Begin::Resume(token) => {
+                self.tasks[task].idempotency = Some(token);
+                false
+            }
+            Begin::Done(answer) => {
+                let answer = *answer;
+                self.finish(task, answer);
+                true
+            }
+            _ => {
+                self.finish(task, Answer::Conflict);
+                true
+            }
+        }
+    }
+
+    fn quota_key(&self, task: Ref, per: RateLimitKey) -> u64 {
+        let t = &self.tasks[task];
+        match per {
+            RateLimitKey::User => mix((t.context.client as u64) << 32 | t.context.user as u64),
+            RateLimitKey::Client => t.context.client as u64,
+            RateLimitKey::Endpoint => t.endpoint as u64,
+            RateLimitKey::All => 0,
+        }
+    }
+
+    fn out_of_memory(&mut self, instance: u32) {
+        let name = self.instance_name(instance);
+        self.happened(EventKind::OutOfMemory, name, "its requests need more than its memory: killed, starts again");
+        self.kill_instance(instance);
+        self.boot(instance);
+    }
+
+    /// Counts at an instance and its service.
+    #[inline]
+    pub(crate) fn count_service(&mut self, instance: u32, f: impl Fn(&mut plimsoll_model::run::Totals)) {
+        let state = &mut self.instances[instance as usize];
+        f(&mut state.counter.now);
+        f(&mut self.services[state.service as usize].counter.now);
+    }
+
+    /// A request has ended here: gives back what it held, records it, answers.
+    pub(crate) fn finish(&mut self, task: Ref, answer: Answer) {
+        self.release(task, answer);
+        let t = &self.tasks[task];
+        let parent = t.parent;
+        self.tasks.remove(task);
+        match parent {
+            TaskParent::Attempt(attempt) => {
+                if let Some(a) = self.attempts.get_mut(attempt) {
+                    a.server = Ref::NONE;
+                    self.answer(attempt, answer);
+                }
+            }
+            TaskParent::Join(parent) => self.joined(parent, answer),
+            TaskParent::Message(message) => self.handled(message, answer),
+            TaskParent::Probe { end, target, number } => self.checked(end, target, number, answer.is_ok()),
+            TaskParent::Background => {}
+        }
+    }
+
+    /// Gives back what a task held and records how it ended; its parent is not told.
+    pub(crate) fn release(&mut self, task: Ref, answer: Answer) {
+        let now = self.now;
+        let time = self.time();
+        let t = &mut self.tasks[task];
+        if !t.hold.contains(Hold::REQUEST) {
+            return;
+        }
+        let instance = t.instance;
+        let took = now - t.started;
+        let probe = t.endpoint == PROBE;
+        let worker = t.hold.contains(Hold::WORKER);
+        let (limit, bulkhead) = (t.limit_permit.take(), t.bulkhead_permit.take());
+        let idempotency = t.idempotency.take();
+        let state = &mut self.instances[instance as usize];
+        let service = state.service as usize;
+        state.held_requests -= 1;
+        state.in_flight.add(now, -1.0);
+        if self.plan.detail && !probe {
+            state.times[self.segment].record(took);
+        }
+        if !probe {
+            self.services[service].times[self.segment].record(took);
+        }
+        let rejection = answer.is_rejection() && !worker;
+        self.count_service(instance, |totals| match answer {
+            _ if probe => {}
+            Answer::Ok => totals.ok += 1,
+            Answer::Degraded => {
+                totals.ok += 1;
+                totals.degraded += 1;
+            }
+            _ => {
+                totals.failed += 1;
+                totals.rejected += rejection as u64;
+                totals.timed_out += (answer == Answer::Timeout) as u64;
+            }
+        });
+        let outcome = match answer {
+            Answer::Ok | Answer::Degraded => Outcome::Success,
+            Answer::Cancelled => Outcome::Cancelled,
+            Answer::Rejected | Answer::TooMany | Answer::Conflict => Outcome::Ignored,
+            _ => Outcome::Failure,
+        };
+        if let (Some(permit), Some(policy)) = (limit, &mut self.instances[instance as usize].limit) {
+            policy.settle(time, permit, outcome);
+        }
+        if let Some((b, permit)) = bulkhead {
+            let granted = self.instances[instance as usize].bulkheads[b as usize].settle(time, permit, outcome);
+            self.grant_bulkhead(instance, b, granted);
+        }
+        if let (Some(token), Some(store)) = (idempotency, &mut self.services[service].idempotency) {
+            if answer.is_ok() {
+                store.finish(time, token, answer);
+            } else {
+                store.abandon(time, token);
+            }
+        }
+        self.deploy_watch(instance, answer);
+        if worker {
+            self.instances[instance as usize].workers.add(now, -1.0);
+            if !self.plan.system.services[service].asynchronous {
+                self.next_in_queue(instance);
+            }
+        }
+        let state = &self.instances[instance as usize];
+        if state.state == State::Draining && state.held_requests == 0 {
+            let epoch = state.epoch;
+            self.wake_at(now, crate::world::Wake::DrainOver { instance, epoch });
+        }
+    }
+
+    fn grant_bulkhead(&mut self, instance: u32, b: u32, granted: Option<bulkhead::Granted>) {
+        let Some(granted) = granted else { return };
+        let state = &mut self.instances[instance as usize];
+        let at = state.bulkhead_waiters.iter().position(|(ticket, _)| *ticket == granted.ticket);
+        let Some(at) = at else { return };
+        let (_, task) = state.bulkhead_waiters.remove(at);
+        let t = &mut self.tasks[task];
+        t.waiting = Waiting::Nothing;
+        t.bulkhead_permit = Some((b, granted.permit));
+        self.seat(task);
+    }
+}
+
+/// Whether a shared quota's users are refused while its store is down.
+fn limiter_refuses(limit: Option<&plimsoll_model::system::RateLimit>) -> bool {
+    limit.is_some_and(|limit| limit.config.store_down == StoreDown::FailClosed)
+}

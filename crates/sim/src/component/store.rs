@@ -1,0 +1,189 @@
+//! What every store has: nodes that run operations, connections to them, transactions.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use plimsoll_model::system::StoreKind;
+use plimsoll_policy::Cache;
+
+use crate::component::instance::Slowness;
+use crate::component::task::Context;
+use crate::engine::{Draw, Ref};
+use crate::measure::{Counter, Gauge, Times};
+use crate::world::World;
+
+/// A store's state beside its nodes.
+pub(crate) struct StoreState {
+    /// Its first node.
+    pub(crate) first: u32,
+    /// Its nodes: shard by shard, the primary first where there is one.
+    pub(crate) nodes: u32,
+    pub(crate) shards: u32,
+    /// By shard: which node is primary, as an offset within the shard.
+    pub(crate) primary: Vec<u32>,
+    /// By shard: counts changes of its primary.
+    pub(crate) primary_epoch: Vec<u32>,
+    pub(crate) draw: Draw,
+    /// Caches in it, by keyspace.
+    pub(crate) caches: Vec<Option<Cache<u32>>>,
+    /// By shard: commits, and what replicas have of them.
+    pub(crate) logs: Vec<super::postgres::Log>,
+    /// Replication lag that a fault adds, ns.
+    pub(crate) extra_lag: u64,
+    /// Locks by (shard, table, row); the row `u32::MAX` is the whole table.
+    pub(crate) locks: BTreeMap<(u32, u32, u32), super::postgres::LockState>,
+    /// A quorum store's acknowledged versions, by key.
+    pub(crate) versions: BTreeMap<u32, u32>,
+    pub(crate) counter: Counter,
+    pub(crate) times: Vec<Times>,
+}
+
+/// One server of a store.
+pub(crate) struct Node {
+    pub(crate) store: u32,
+    pub(crate) shard: u32,
+    /// Offset within its shard.
+    pub(crate) number: u32,
+    pub(crate) zone: Option<u32>,
+    pub(crate) up: bool,
+    pub(crate) epoch: u32,
+    pub(crate) paused_at: Option<u64>,
+    /// What falls due while it is stopped: ns still needed, and the operation.
+    pub(crate) held: Vec<(u64, Ref)>,
+    pub(crate) slow: Slowness,
+    /// Connections that it has accepted.
+    pub(crate) connections: u32,
+    pub(crate) free: u32,
+    pub(crate) queue: VecDeque<Ref>,
+    /// When a single-threaded server is next free, ns.
+    pub(crate) next_free: u64,
+    /// A quorum node's versions, by key.
+    pub(crate) versions: BTreeMap<u32, u32>,
+    pub(crate) counter: Counter,
+    pub(crate) busy: Gauge,
+    pub(crate) waiting: Gauge,
+    pub(crate) connected: Gauge,
+}
+
+/// An operation on a node.
+pub(crate) struct StoreOp {
+    /// Who waits for it, if they still do.
+    pub(crate) attempt: Ref,
+    pub(crate) node: u32,
+    /// The node's life in which it began.
+    pub(crate) epoch: u32,
+    /// The connection that it uses, given back at its end: edge end and pool; none within a
+    /// transaction.
+    pub(crate) connection: Option<(u32, u32)>,
+    pub(crate) transaction: Ref,
+    pub(crate) kind: OpKind,
+    pub(crate) context: Context,
+    /// Time that it takes, ns, drawn when it came.
+    pub(crate) takes: u64,
+    /// Whether it runs on the node now.
+    pub(crate) running: bool,
+    /// The lock that it holds until its end, or waits for.
+    pub(crate) lock: Option<(u32, u32, u32)>,
+    pub(crate) waits_for_lock: bool,
+    /// Whether the answer is older than it may be.
+    pub(crate) stale: bool,
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum OpKind {
+    /// An operation of the file.
+    Operation(u32),
+    /// The end of a transaction.
+    Commit { second: bool },
+    /// A command of a cache, a session or a limiter.
+    Command,
+}
+
+/// A transaction: one connection, held.
+pub(crate) struct Transaction {
+    pub(crate) store: u32,
+    pub(crate) node: u32,
+    pub(crate) epoch: u32,
+    pub(crate) end: u32,
+    pub(crate) pool: u32,
+    /// The task that began it.
+    pub(crate) owner: Ref,
+    /// The transaction around it, of another store.
+    pub(crate) outer: Ref,
+    pub(crate) locks: Vec<(u32, u32, u32)>,
+    /// Keys written.
+    pub(crate) wrote: Vec<u32>,
+    /// Messages for the outbox relay: topic and key.
+    pub(crate) outbox: Vec<(u32, Context)>,
+    /// Whether it touches a second shard.
+    pub(crate) crosses: bool,
+}
+
+impl World<'_> {
+    pub(crate) fn build_stores(&mut self) {
+        let plan = self.plan;
+        let segments = plan.cuts.len() + 1;
+        for (s, store) in plan.system.stores.iter().enumerate() {
+            let (shards, per_shard, slots) = match &store.kind {
+                StoreKind::Postgres(pg) => (pg.shards, 1 + pg.replicas, pg.concurrency),
+                StoreKind::Redis(_) => (1, 1, 1),
+                StoreKind::Quorum(q) => (1, q.nodes, q.concurrency),
+            };
+            let first = self.nodes.len() as u32;
+            for shard in 0..shards {
+                for number in 0..per_shard {
+                    let zone = (!store.zones.is_empty())
+                        .then(|| store.zones[(shard + number) as usize % store.zones.len()].0);
+                    self.nodes.push(Node {
+                        store: s as u32,
+                        shard,
+                        number,
+                        zone,
+                        up: true,
+                        epoch: 0,
+                        paused_at: None,
+                        held: Vec::new(),
+                        slow: Slowness::NONE,
+                        connections: 0,
+                        free: slots,
+                        queue: VecDeque::new(),
+                        next_free: 0,
+                        versions: BTreeMap::new(),
+                        counter: Counter::default(),
+                        busy: Gauge::new(),
+                        waiting: Gauge::new(),
+                        connected: Gauge::new(),
+                    });
+                }
+            }
+            let draw = self.root.named(&store.name);
+            self.stores.push(StoreState {
+                first,
+                nodes: shards * per_shard,
+                shards,
+                primary: vec![0; shards as usize],
+                primary_epoch: vec![0; shards as usize],
+                draw,
+                caches: super::cache::build(plan, s as u32),
+                logs: (0..shards).map(|_| super::postgres::Log::new(per_shard - 1)).collect(),
+                extra_lag: 0,
+                locks: BTreeMap::new(),
+                versions: BTreeMap::new(),
+                counter: Counter::default(),
+                times: vec![Times::new(); segments],
+            });
+        }
+    }
+
+    /// The name of a node, as reports give it: `db/primary`, `db/replica-1`, `cache/1`.
+    pub(crate) fn node_name(&self, node: u32) -> String {
+        let n = &self.nodes[node as usize];
+        let store = &self.plan.system.stores[n.store as usize];
+        let shard = if self.stores[n.store as usize].shards > 1 { format!("shard-{}/", n.shard + 1) } else { String::new() };
+        match &store.kind {
+            StoreKind::Postgres(_) if n.number == 0 => format!("{}/{shard}primary", store.name),
+            StoreKind::Postgres(_) => format!("{}/{shard}replica-{}", store.name, n.number),
+            _ => format!("{}/{shard}{}", store.name, n.number + 1),
+        }
+    }
+}

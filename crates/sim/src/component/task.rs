@@ -1,0 +1,553 @@
+use plimsoll_model::run::EventKind;
+use plimsoll_policy::{adaptive_limit, bulkhead, idempotency, shed};
+
+use crate::compile::{Op, Pc};
+use crate::component::edge::{Parent, What};
+use crate::engine::{Answer, Draw, Event, Ref, count, duration, pick_alias};
+use crate::world::World;
+
+/// A program that runs on an instance: a request, a branch of one, or work without a caller.
+pub(crate) struct Task {
+    pub(crate) pc: Pc,
+    pub(crate) instance: u32,
+    pub(crate) endpoint: u32,
+    pub(crate) parent: TaskParent,
+    pub(crate) context: Context,
+    pub(crate) started: u64,
+    pub(crate) waiting: Waiting,
+    pub(crate) hold: Hold,
+    /// Nobody waits for it any more, and its service minds.
+    pub(crate) cancelled: bool,
+    /// A fallback made a failure good on the way.
+    pub(crate) degraded: bool,
+    /// The failure at hand, while unwinding.
+    pub(crate) failure: Answer,
+    /// The transaction that it is in.
+    pub(crate) transaction: Ref,
+    /// Branches of its fork: still to start, in flight, and the worst answer so far.
+    pub(crate) fork: ForkState,
+    /// The last named step that began.
+    pub(crate) step: u32,
+    /// The fetch that it makes for a cache.
+    pub(crate) fetch: Option<(plimsoll_policy::cache::freshness::Ticket, u64)>,
+    pub(crate) limit_permit: Option<adaptive_limit::Permit>,
+    pub(crate) bulkhead_permit: Option<(u32, bulkhead::Permit)>,
+    pub(crate) idempotency: Option<idempotency::Token>,
+}
+
+/// Who waits for a task.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum TaskParent {
+    /// A caller's attempt.
+    Attempt(Ref),
+    /// The task that forked it.
+    Join(Ref),
+    /// The topic whose message it handles.
+    Message(Ref),
+    /// A health check of an edge's end.
+    Probe { end: u32, target: u32, number: u32 },
+    /// Nobody.
+    Background,
+}
+
+/// What a request carries along.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Context {
+    /// Where its draws come from.
+    pub(crate) draw: Draw,
+    /// The client's request that all this is for: its idempotency key.
+    pub(crate) logical: u64,
+    pub(crate) deadline: u64,
+    pub(crate) client: u32,
+    pub(crate) user: u32,
+    pub(crate) key: u32,
+    pub(crate) class: u8,
+}
+
+/// What a task waits for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Waiting {
+    Nothing,
+    /// A place in its instance's queue.
+    Queue(shed::Handle),
+    Bulkhead { bulkhead: u32 },
+    /// The store of a shared limiter.
+    Limiter,
+    /// A core, or the core that has it.
+    Core,
+    Call(Ref),
+    /// Time to pass.
+    Timer,
+    Fork,
+    /// A lease's lock.
+    Lock(u32),
+    /// Another's fetch for a cache.
+    Fetch { site: u32 },
+    /// A message's publication.
+    Publish,
+}
+
+/// What a task has to give back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hold(u8);
+
+impl Hold {
+    pub(crate) const NOTHING: Hold = Hold(0);
+    /// It counts as a request of its instance.
+    pub(crate) const REQUEST: Hold = Hold(1);
+    /// It has a worker.
+    pub(crate) const WORKER: Hold = Hold(2);
+
+    #[inline(always)]
+    pub(crate) fn contains(self, other: Hold) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn insert(&mut self, other: Hold) {
+        self.0 |= other.0;
+    }
+}
+
+/// A fork's progress.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ForkState {
+    pub(crate) next: u32,
+    pub(crate) total: u32,
+    pub(crate) in_flight: u32,
+    pub(crate) worst: Answer,
+}
+
+impl Task {
+    pub(crate) fn new(
+        parent: TaskParent,
+        instance: u32,
+        pc: Pc,
+        endpoint: u32,
+        context: Context,
+        started: u64,
+    ) -> Self {
+        Task {
+            pc,
+            instance,
+            endpoint,
+            parent,
+            context,
+            started,
+            waiting: Waiting::Nothing,
+            hold: Hold::NOTHING,
+            cancelled: false,
+            degraded: false,
+            failure: Answer::Ok,
+            transaction: Ref::NONE,
+            fork: ForkState { next: 0, total: 0, in_flight: 0, worst: Answer::Ok },
+            step: u32::MAX,
+            fetch: None,
+            limit_permit: None,
+            bulkhead_permit: None,
+            idempotency: None,
+        }
+    }
+}
+
+// Purposes of draws beside program counters.
+const ERRORS: u64 = 1 << 40;
+const VERSION_ERRORS: u64 = 2 << 40;
+const ROUND: u64 = 3 << 40;
+const CROSS: u64 = 4 << 40;
+
+/// The endpoint of health checks: they do nothing.
+pub(crate) const PROBE: u32 = u32::MAX;
+
+impl World<'_> {
+    /// A request that has its worker begins.
+    pub(crate) fn start_task(&mut self, task: Ref) {
+        let Some(t) = self.tasks.get(task) else { return };
+        if t.endpoint != PROBE {
+            // The request's own errors strike where its work would have begun.
+            let code = &self.plan.code.endpoints[t.endpoint as usize];
+            let draw = t.context.draw;
+            let version = self.instances[t.instance as usize].version;
+            let errors = self.services[code.service as usize].version_errors(version);
+            if draw.happens(ERRORS, code.errors) || draw.happens(VERSION_ERRORS, errors) {
+                return self.end_program(task, Answer::Error);
+            }
+        }
+        self.run_task(task, None);
+    }
+
+    /// A task runs on from its program counter.
+    pub(crate) fn go(&mut self, task: Ref) {
+        if self.tasks.contains(task) {
+            self.run_task(task, None);
+        }
+    }
+
+    /// A task goes on, with the answer to what it waited for.
+    pub(crate) fn resume(&mut self, task: Ref, answer: Answer) {
+        let Some(t) = self.tasks.get(task) else { return };
+        if self.plan.disturbed && self.hold(t.instance, Event::Resume { task, answer }) {
+            return;
+        }
+        self.run_task(task, Some(answer));
+    }
+
+    /// A core has done a task's work: it takes the next, the task goes on.
+    pub(crate) fn work_done(&mut self, task: Ref) {
+        let Some(t) = self.tasks.get(task) else { return };
+        let instance = t.instance;
+        if self.plan.disturbed && self.hold(instance, Event::WorkDone { task }) {
+            return;
+        }
+        self.free_core(instance);
+        self.run_task(task, Some(Answer::Ok));
+    }
+
+    /// Runs a task until it waits or ends. `answer` ends the operation at its program counter.
+    pub(crate) fn run_task(&mut self, task: Ref, answer: Option<Answer>) {
+        let plan = self.plan;
+        let mut answer = answer;
+        loop {
+            let t = &mut self.tasks[task];
+            t.waiting = Waiting::Nothing;
+            if let Some(ended) = answer.take() {
+                let ended = if t.cancelled && ended.is_ok() { Answer::Cancelled } else { ended };
+                if ended.is_ok() {
+                    t.degraded |= ended == Answer::Degraded;
+                    t.pc += 1;
+                } else {
+                    t.failure = ended;
+                    t.pc = plan.code.on_error[t.pc as usize];
+                }
+            }
+            let pc = t.pc;
+            match &plan.code.ops[pc as usize] {
+                Op::Work(time) => {
+                    let takes = duration(time, t.context.draw.bits(pc as u64));
+                    t.waiting = Waiting::Core;
+                    return self.take_core(task, takes);
+                }
+                Op::Wait(time) => {
+                    let takes = duration(time, t.context.draw.bits(pc as u64));
+                    t.waiting = Waiting::Timer;
+                    return self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Ok });
+                }
+                Op::Fail(probability) => {
+                    let fails = t.context.draw.happens(pc as u64, *probability);
+                    answer = Some(if fails { Answer::Error } else { Answer::Ok });
+                }
+                Op::Call { edge, endpoint } => {
+                    let end = self.instance_end(*edge, self.tasks[task].instance);
+                    let context = self.called_context(task);
+                    return self.start_call(end, Parent::Task(task), What::Endpoint(*endpoint), context);
+                }
+                Op::Query { edge, store, operation } => {
+                    let end = self.instance_end(*edge, self.tasks[task].instance);
+                    let context = self.called_context(task);
+                    let what = What::Operation { store: *store, operation: *operation };
+                    return self.start_call(end, Parent::Task(task), what, context);
+                }
+                Op::CacheLookup { site, end } => match self.cache_lookup(task, *site, *end) {
+                    Some(pc) => self.tasks[task].pc = pc,
+                    None => return,
+                },
+                Op::CacheFill { site } => match self.cache_fill(task, *site) {
+                    true => answer = Some(Answer::Ok),
+                    false => return,
+                },
+                Op::CacheAbandon { site, then } => {
+                    self.cache_abandon(task, *site);
+                    self.tasks[task].pc = *then;
+                }
+                Op::CacheWritten { site, drop } => match self.cache_written(task, *site, *drop) {
+                    true => answer = Some(Answer::Ok),
+                    false => return,
+                },
+                Op::CacheBehind { site, flush, write } => {
+                    match self.cache_behind(task, *site, *flush, *write) {
+                        true => answer = Some(Answer::Ok),
+                        false => return,
+                    }
+                }
+                Op::Begin { edge, store, cross_shard } => {
+                    let end = self.instance_end(*edge, self.tasks[task].instance);
+                    let context = self.called_context(task);
+                    let crosses = context.draw.happens(CROSS, *cross_shard);
+                    let what = What::Begin { store: *store, crosses };
+                    return self.start_call(end, Parent::Task(task), what, context);
+                }
+                Op::Commit => return self.commit(task),
+                Op::Rollback { then } => {
+                    t.pc = *then;
+                    self.rollback(task);
+                }
+                Op::Publish { topic, outbox } => match self.publish(task, *topic, *outbox) {
+                    Some(published) => answer = Some(published),
+                    None => return,
+                },
+                Op::Fork(fork) => {
+                    let f = &plan.code.forks[*fork as usize];
+                    let total = match &f.rounds {
+                        Some(rounds) => count(rounds, t.context.draw.bits(pc as u64)),
+                        None => f.branches.len() as u32,
+                    };
+                    if total == 0 {
+                        answer = Some(Answer::Ok);
+                        continue;
+                    }
+                    t.fork = ForkState { next: 0, total, in_flight: 0, worst: Answer::Ok };
+                    t.waiting = Waiting::Fork;
+                    for _ in 0..f.limit.min(total) {
+                        self.fork_next(task);
+                    }
+                    return;
+                }
+                Op::Choice(choice) => {
+                    let choice = &plan.code.choices[*choice as usize];
+                    t.pc = choice.places[pick_alias(&choice.table, t.context.draw.bits(pc as u64)) as usize];
+                }
+                Op::Jump(to) => t.pc = *to,
+                Op::Optional { name, to } => {
+                    let instance = t.instance;
+                    let off = self.is_skipped(instance, *name);
+                    let t = &mut self.tasks[task];
+                    if off {
+                        t.degraded = true;
+                        t.pc = *to;
+                    } else {
+                        t.pc += 1;
+                    }
+                }
+                Op::Named(name) => {
+                    let before = std::mem::replace(&mut t.step, *name);
+                    t.pc += 1;
+                    let (instance, service) = (t.instance, plan.code.endpoints[t.endpoint as usize].service);
+                    if self.faults.crashes(service, before, *name) {
+                        let text = "the process died between two steps";
+                        let subject = self.instance_name(instance);
+                        self.happened(EventKind::InstanceDown, subject, text);
+                        self.kill_instance(instance);
+                        self.boot(instance);
+                        return;
+                    }
+                }
+                Op::Recover => {
+                    if t.cancelled {
+                        // Nobody waits for a fallback either.
+                        return self.end_program(task, Answer::Cancelled);
+                    }
+                    t.degraded = true;
+                    t.pc += 1;
+                }
+                Op::Lock(lease) => {
+                    if self.lock(task, *lease) {
+                        answer = Some(Answer::Ok);
+                    } else {
+                        return;
+                    }
+                }
+                Op::Unlock { lease, failed } => {
+                    match failed {
+                        Some(then) => t.pc = *then,
+                        None => t.pc += 1,
+                    }
+                    self.unlock(*lease, task);
+                }
+                Op::Return => {
+                    let ended = if t.degraded { Answer::Degraded } else { Answer::Ok };
+                    return self.end_program(task, ended);
+                }
+                Op::Raise => {
+                    let ended = match t.failure {
+                        // A dependency that is gone or turns us away makes us unavailable.
+                        Answer::Timeout | Answer::Refused | Answer::Reset | Answer::Rejected | Answer::TooMany => {
+                            Answer::Unavailable
+                        }
+                        other => other,
+                    };
+                    return self.end_program(task, ended);
+                }
+            }
+        }
+    }
+
+    /// A program has ended.
+    fn end_program(&mut self, task: Ref, answer: Answer) {
+        match self.tasks[task].parent {
+            TaskParent::Join(parent) => {
+                self.tasks.remove(task);
+                self.joined(parent, answer);
+            }
+            _ => self.finish(task, answer),
+        }
+    }
+
+    /// The context of something that a task asks of another component: its draws are its own.
+    #[inline]
+    fn called_context(&self, task: Ref) -> Context {
+        let t = &self.tasks[task];
+        let stops = self.plan.system.services[self.instances[t.instance as usize].service as usize].stops_when_cancelled;
+        Context {
+            draw: t.context.draw.part(t.pc as u64),
+            deadline: if stops { t.context.deadline } else { u64::MAX },
+            ..t.context
+        }
+    }
+
+    fn take_core(&mut self, task: Ref, nanos: u64) {
+        let instance = self.tasks[task].instance;
+        let takes = self.work_takes(instance, nanos);
+        let state = &mut self.instances[instance as usize];
+        if state.free_cores > 0 {
+            state.free_cores -= 1;
+            state.cores.add(self.now, 1.0);
+            self.queue.at(self.now + takes, Event::WorkDone { task });
+        } else {
+            state.run_queue.push_back((task, takes));
+        }
+    }
+
+    fn free_core(&mut self, instance: u32) {
+        loop {
+            let state = &mut self.instances[instance as usize];
+            match state.run_queue.pop_front() {
+                Some((task, _)) if !self.tasks.contains(task) => continue,
+                Some((task, takes)) => {
+                    self.queue.at(self.now + takes, Event::WorkDone { task });
+                }
+                None => {
+                    state.free_cores += 1;
+                    state.cores.add(self.now, -1.0);
+                }
+            }
+            return;
+        }
+    }
+
+    /// Starts a fork's next branch.
+    fn fork_next(&mut self, task: Ref) {
+        let plan = self.plan;
+        let t = &mut self.tasks[task];
+        let Op::Fork(fork) = plan.code.ops[t.pc as usize] else {
+            unreachable!("a forked task stands at its fork");
+        };
+        let fork = &plan.code.forks[fork as usize];
+        let round = t.fork.next;
+        t.fork.next += 1;
+        t.fork.in_flight += 1;
+        let entry = if fork.rounds.is_some() { fork.branches[0] } else { fork.branches[round as usize] };
+        let context = Context { draw: t.context.draw.part(ROUND | (t.pc as u64) << 20 | round as u64), ..t.context };
+        let mut branch = Task::new(TaskParent::Join(task), t.instance, entry, t.endpoint, context, self.now);
+        branch.transaction = t.transaction;
+        let branch = self.tasks.insert(branch);
+        self.soon(Event::Go { task: branch });
+    }
+
+    /// A branch has ended.
+    pub(crate) fn joined(&mut self, parent: Ref, answer: Answer) {
+        let Some(t) = self.tasks.get_mut(parent) else { return };
+        t.fork.in_flight -= 1;
+        if !answer.is_ok() {
+            t.fork.worst = answer;
+            // No use in starting the rest.
+            t.fork.next = t.fork.total;
+        } else if answer == Answer::Degraded && t.fork.worst.is_ok() {
+            t.fork.worst = answer;
+        }
+        if t.cancelled {
+            t.fork.next = t.fork.total;
+        }
+        if t.fork.next < t.fork.total {
+            self.fork_next(parent);
+        } else if t.fork.in_flight == 0 {
+            let worst = t.fork.worst;
+            self.soon(Event::Resume { task: parent, answer: worst });
+        }
+    }
+
+    /// Nobody waits for a task any more: it stops where it can.
+    pub(crate) fn cancel_task(&mut self, task: Ref) {
+        let Some(t) = self.tasks.get_mut(task) else { return };
+        if t.cancelled {
+            return;
+        }
+        t.cancelled = true;
+        let instance = t.instance;
+        match t.waiting {
+            Waiting::Queue(handle) => {
+                let state = &mut self.instances[instance as usize];
+                if state.queue.remove(handle).is_some() {
+                    state.waiting.add(self.now, -1.0);
+                }
+                t.waiting = Waiting::Nothing;
+                self.finish(task, Answer::Cancelled);
+            }
+            Waiting::Bulkhead { bulkhead } => {
+                let state = &mut self.instances[instance as usize];
+                if let Some(at) = state.bulkhead_waiters.iter().position(|&(_, waiter)| waiter == task) {
+                    let (ticket, _) = state.bulkhead_waiters.remove(at);
+                    state.bulkheads[bulkhead as usize].leave(ticket, false);
+                }
+                self.tasks[task].waiting = Waiting::Nothing;
+                self.finish(task, Answer::Cancelled);
+            }
+            Waiting::Call(call) => {
+                self.cancel_call(call);
+                self.soon(Event::Resume { task, answer: Answer::Cancelled });
+            }
+            Waiting::Fork => {
+                let branches: Vec<Ref> = self
+                    .tasks
+                    .refs()
+                    .filter(|&branch| self.tasks[branch].parent == TaskParent::Join(task))
+                    .collect();
+                for branch in branches {
+                    self.cancel_task(branch);
+                }
+            }
+            // The rest ends by itself soon; the task is told then.
+            _ => {}
+        }
+    }
+
+    /// A task is gone with its process: what it holds elsewhere is given back, its caller sees the
+    /// connection break.
+    pub(crate) fn drop_task(&mut self, task: Ref, answer: Answer) {
+        let t = &self.tasks[task];
+        let (waiting, parent, transaction) = (t.waiting, t.parent, t.transaction);
+        if let Waiting::Call(call) = waiting {
+            self.cancel_call(call);
+        }
+        if let Waiting::Lock(lease) = waiting {
+            self.leave_lock(lease, task);
+        }
+        if let Waiting::Fetch { site } = waiting {
+            self.leave_fetch(site, task);
+        }
+        if !transaction.is_none() && !matches!(parent, TaskParent::Join(_)) {
+            self.rollback(task);
+        }
+        self.unlock_all(task);
+        self.cache_abandon_any(task);
+        // Its process is gone: counters of it are set anew by the caller of this.
+        if self.tasks[task].hold.contains(Hold::REQUEST) {
+            let instance = self.tasks[task].instance;
+            self.count_service(instance, |totals| totals.failed += 1);
+            // Its idempotency key stays in progress until the key's lease runs out: nobody knows
+            // how far it came.
+        }
+        self.tasks.remove(task);
+        match parent {
+            TaskParent::Attempt(attempt) => {
+                if let Some(a) = self.attempts.get_mut(attempt) {
+                    a.server = Ref::NONE;
+                    self.answer(attempt, answer);
+                }
+            }
+            TaskParent::Message(message) => self.handler_lost(message),
+            // The check hears nothing, and times out.
+            TaskParent::Probe { .. } | TaskParent::Join(_) | TaskParent::Background => {}
+        }
+    }
+}
+

@@ -1,0 +1,91 @@
+//! The discrete-event core: what is pending, where things live, what chance draws.
+
+mod queue;
+mod random;
+mod slab;
+
+pub(crate) use queue::{EventQueue, LaneId};
+pub(crate) use random::{
+    Draw, KeySampler, alias_table, count, duration, exponential, mix, pick_alias, scale,
+};
+pub(crate) use slab::{Ref, Slab};
+
+/// Something that is due. Plain data, at most 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Event {
+    /// An open-loop client's next request.
+    Arrive { client: u32 },
+    /// A closed-loop user has thought.
+    Thought { client: u32, user: u32 },
+    /// A core has done a task's work.
+    WorkDone { task: Ref },
+    /// A task goes on, with the answer to what it waited for.
+    Resume { task: Ref, answer: Answer },
+    /// A request that has its worker begins.
+    Start { task: Ref },
+    /// A task runs on from its program counter.
+    Go { task: Ref },
+    /// An attempt reaches its target.
+    Deliver { attempt: Ref },
+    /// An attempt's answer reaches the caller.
+    Answered { attempt: Ref, answer: Answer },
+    /// An attempt takes too long.
+    AttemptTimeout { attempt: Ref },
+    /// A call makes its next attempt.
+    Retry { call: Ref },
+    /// A call may send a hedge.
+    Hedge { call: Ref },
+    /// A call that waits for a bulkhead permit waits too long.
+    BulkheadTimeout { call: Ref },
+    /// A request that waits for a bulkhead on the server waits too long.
+    ServerBulkheadTimeout { task: Ref },
+    /// An attempt has waited too long for a pooled connection.
+    PoolTimeout { attempt: Ref },
+    /// A store has done an operation.
+    OpDone { op: Ref },
+    /// An operation has waited long for a lock: look for a deadlock.
+    LockCheck { op: Ref },
+    /// A rarer thing is due.
+    Wake { what: u32 },
+}
+
+/// How something ended, as the one who asked sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Answer {
+    Ok,
+    /// Well, but by a fallback or a stale copy.
+    Degraded,
+    /// 500
+    Error,
+    /// 503: a dependency is gone, or turned it away.
+    Unavailable,
+    /// 503 with `Retry-After`: a queue is full or a limit is reached.
+    Busy,
+    /// 429
+    TooMany,
+    /// 409: the same idempotency key is in progress.
+    Conflict,
+    /// No answer in time.
+    Timeout,
+    /// Nothing was sent: no connection.
+    Refused,
+    /// The connection broke.
+    Reset,
+    /// One of the caller's own policies said no.
+    Rejected,
+    /// The caller went away.
+    Cancelled,
+}
+
+impl Answer {
+    #[inline(always)]
+    pub(crate) fn is_ok(self) -> bool {
+        matches!(self, Answer::Ok | Answer::Degraded)
+    }
+
+    /// Whether a policy or a full queue turned it away.
+    pub(crate) fn is_rejection(self) -> bool {
+        matches!(self, Answer::Unavailable | Answer::Busy | Answer::TooMany | Answer::Rejected)
+    }
+}

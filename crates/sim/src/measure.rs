@@ -1,0 +1,385 @@
+//! What one replication records: counts, response times and time averages, split into the
+//! segments between an experiment's cuts (warm-up, before, during and after its faults).
+
+use plimsoll_model::run::{Histogram, Totals};
+
+/// Response times to about 0.2%, cheap to record: 256 buckets an octave of nanoseconds above
+/// 2^10, and an exact sum.
+#[derive(Clone, Debug)]
+pub(crate) struct Times {
+    counts: Vec<u32>,
+    pub(crate) count: u64,
+    sum: u64,
+    max: u64,
+}
+
+const SUB_BITS: u32 = 8;
+const MIN_BITS: u32 = 10;
+
+impl Times {
+    pub(crate) fn new() -> Self {
+        Times { counts: Vec::new(), count: 0, sum: 0, max: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn record(&mut self, nanos: u64) {
+        let bucket = bucket(nanos);
+        if bucket >= self.counts.len() {
+            self.counts.resize(bucket + 1 + (1 << SUB_BITS), 0);
+        }
+        self.counts[bucket] += 1;
+        self.count += 1;
+        self.sum += nanos;
+        self.max = self.max.max(nanos);
+    }
+
+    pub(crate) fn add(&mut self, other: &Times) {
+        if other.counts.len() > self.counts.len() {
+            self.counts.resize(other.counts.len(), 0);
+        }
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+        self.count += other.count;
+        self.sum += other.sum;
+        self.max = self.max.max(other.max);
+    }
+
+    /// The mean, ns; NaN when empty.
+    pub(crate) fn mean(&self) -> f64 {
+        self.sum as f64 / self.count as f64
+    }
+
+    /// A percentile (0 to 100), ns, by linear interpolation within its bucket; NaN when empty.
+    pub(crate) fn percentile(&self, percentile: f64) -> f64 {
+        if self.count == 0 {
+            return f64::NAN;
+        }
+        let rank = percentile / 100.0 * self.count as f64;
+        let mut below = 0.0;
+        for (bucket, &count) in self.counts.iter().enumerate() {
+            let count = count as f64;
+            if count > 0.0 && below + count >= rank {
+                let (low, high) = bounds(bucket);
+                let inside = ((rank - below) / count).clamp(0.0, 1.0);
+                return (low + inside * (high - low)).min(self.max as f64);
+            }
+            below += count;
+        }
+        self.max as f64
+    }
+
+    /// The longest, ns.
+    pub(crate) fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// Adds these to a histogram of the run, each bucket at its middle, the sum exact.
+    pub(crate) fn pour_into(&self, histogram: &mut Histogram) {
+        let pairs = self.counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(bucket, &count)| {
+            let (low, high) = bounds(bucket);
+            let middle = ((low + high) / 2.0).min(self.max as f64);
+            (middle as u64, count as u64)
+        });
+        histogram.record_all_ns(pairs, self.sum as f64);
+    }
+}
+
+#[inline(always)]
+fn bucket(nanos: u64) -> usize {
+    let scaled = nanos >> (MIN_BITS - SUB_BITS);
+    let octave = (u64::BITS - (scaled | ((1 << SUB_BITS) - 1)).leading_zeros()) - SUB_BITS;
+    ((octave as usize) << SUB_BITS) + (scaled >> octave.saturating_sub(1)) as usize
+        - if octave > 0 { 1 << SUB_BITS } else { 0 }
+}
+
+/// Both ends of a bucket, ns.
+fn bounds(bucket: usize) -> (f64, f64) {
+    let unit = (1u64 << (MIN_BITS - SUB_BITS)) as f64;
+    let octave = bucket >> SUB_BITS;
+    let sub = bucket & ((1 << SUB_BITS) - 1);
+    if octave == 0 {
+        return (sub as f64 * unit, (sub + 1) as f64 * unit);
+    }
+    let width = unit * libm::exp2(octave as f64 - 1.0);
+    let low = ((1 << SUB_BITS) + sub) as f64 * width;
+    (low, low + width)
+}
+
+/// A number over time: its time average in each segment and, where asked for, in each second.
+#[derive(Clone, Debug)]
+pub(crate) struct Gauge {
+    value: f64,
+    since: u64,
+    area: f64,
+    max: f64,
+    pub(crate) segments: Vec<GaugeSegment>,
+    second_area: f64,
+    pub(crate) seconds: Vec<f32>,
+}
+
+/// A gauge over one segment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GaugeSegment {
+    /// Integral of the value over time, value times ns.
+    pub(crate) area: f64,
+    pub(crate) max: f64,
+}
+
+impl Gauge {
+    pub(crate) fn new() -> Self {
+        Gauge {
+            value: 0.0,
+            since: 0,
+            area: 0.0,
+            max: 0.0,
+            segments: Vec::new(),
+            second_area: 0.0,
+            seconds: Vec::new(),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn add(&mut self, now: u64, delta: f64) {
+        self.set(now, self.value + delta);
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&mut self, now: u64, value: f64) {
+        self.area += self.value * (now - self.since) as f64;
+        self.since = now;
+        self.value = value;
+        if value > self.max {
+            self.max = value;
+        }
+    }
+
+    pub(crate) fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// The integral so far in this segment, value times ns.
+    pub(crate) fn area_now(&self, now: u64) -> f64 {
+        self.area + self.value * (now - self.since) as f64
+    }
+
+    /// Ends a second.
+    pub(crate) fn tick(&mut self, now: u64) {
+        let area = self.area_now(now);
+        self.seconds.push(((area - self.second_area) / 1e9) as f32);
+        self.second_area = area;
+    }
+
+    /// Ends a segment.
+    pub(crate) fn cut(&mut self, now: u64) {
+        let area = self.area_now(now);
+        self.segments.push(GaugeSegment { area, max: self.max });
+        self.second_area -= area;
+        self.area = 0.0;
+        self.since = now;
+        self.max = self.value;
+    }
+}
+
+/// Counts of one component, instance or edge: by segment and, where asked for, by second.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counter {
+    pub(crate) now: Totals,
+    pub(crate) segments: Vec<Totals>,
+    second: Totals,
+    pub(crate) seconds: Vec<Totals>,
+}
+
+impl Counter {
+    pub(crate) fn tick(&mut self) {
+        self.seconds.push(minus(&self.now, &self.second));
+        self.second = self.now;
+    }
+
+    pub(crate) fn cut(&mut self) {
+        self.segments.push(self.now);
+        self.second = minus(&self.second, &self.now);
+        self.now = Totals::default();
+    }
+}
+
+/// Wrapping differences: at a cut the second's start lies before the segment's.
+fn minus(a: &Totals, b: &Totals) -> Totals {
+    Totals {
+        offered: a.offered.wrapping_sub(b.offered),
+        ok: a.ok.wrapping_sub(b.ok),
+        failed: a.failed.wrapping_sub(b.failed),
+        rejected: a.rejected.wrapping_sub(b.rejected),
+        timed_out: a.timed_out.wrapping_sub(b.timed_out),
+        degraded: a.degraded.wrapping_sub(b.degraded),
+        retries: a.retries.wrapping_sub(b.retries),
+        stale: a.stale.wrapping_sub(b.stale),
+        lost: a.lost.wrapping_sub(b.lost),
+        duplicates: a.duplicates.wrapping_sub(b.duplicates),
+    }
+}
+
+/// Requests of one client or endpoint, split by the segment in which they arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Audience {
+    pub(crate) cells: Vec<Cell>,
+    /// Response times of the requests that ended in the current second.
+    second: Times,
+    /// (p50, p95, p99) in ms, second by second.
+    pub(crate) seconds: Vec<[f32; 3]>,
+    pub(crate) counter: Counter,
+    pub(crate) in_flight: Gauge,
+    /// End of the last good answer, and the longest time between two, by segment: ns.
+    last_ok: u64,
+}
+
+/// Requests of one segment.
+#[derive(Clone, Debug)]
+pub(crate) struct Cell {
+    pub(crate) totals: Totals,
+    /// Response times, failures included.
+    pub(crate) all: Times,
+    /// Response times of good answers.
+    pub(crate) ok: Times,
+    /// Good answers within each of the objectives' and expectations' thresholds.
+    pub(crate) within: Vec<u64>,
+    /// Longest time without a good answer that ended in this segment, ns.
+    pub(crate) gap: u64,
+    /// Time of the last arrival that did not end well, ns; 0: none.
+    pub(crate) last_bad: u64,
+}
+
+/// How a client's request ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) arrived: u64,
+    pub(crate) now: u64,
+    pub(crate) ok: bool,
+    pub(crate) degraded: bool,
+    pub(crate) rejected: bool,
+    pub(crate) timed_out: bool,
+    pub(crate) retries: u32,
+}
+
+impl Audience {
+    pub(crate) fn new(segments: usize, thresholds: usize) -> Self {
+        let cell = Cell {
+            totals: Totals::default(),
+            all: Times::new(),
+            ok: Times::new(),
+            within: vec![0; thresholds],
+            gap: 0,
+            last_bad: 0,
+        };
+        Audience {
+            cells: vec![cell; segments],
+            second: Times::new(),
+            seconds: Vec::new(),
+            counter: Counter::default(),
+            in_flight: Gauge::new(),
+            last_ok: 0,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn arrive(&mut self, now: u64, segment: usize) {
+        self.cells[segment].totals.offered += 1;
+        self.counter.now.offered += 1;
+        self.in_flight.add(now, 1.0);
+    }
+
+    #[inline]
+    pub(crate) fn end(&mut self, segment: usize, now_segment: usize, ended: &Ended, thresholds: &[u64], detail: bool) {
+        let took = ended.now - ended.arrived;
+        self.in_flight.add(ended.now, -1.0);
+        let cell = &mut self.cells[segment];
+        cell.all.record(took);
+        for totals in [&mut cell.totals, &mut self.counter.now] {
+            totals.retries += ended.retries as u64;
+            if ended.ok {
+                totals.ok += 1;
+                totals.degraded += ended.degraded as u64;
+            } else {
+                totals.failed += 1;
+                totals.rejected += ended.rejected as u64;
+                totals.timed_out += ended.timed_out as u64;
+            }
+        }
+        if ended.ok {
+            cell.ok.record(took);
+            for (count, &threshold) in cell.within.iter_mut().zip(thresholds) {
+                *count += (took < threshold) as u64;
+            }
+            let gap = ended.now - self.last_ok;
+            self.last_ok = ended.now;
+            let cell = &mut self.cells[now_segment];
+            cell.gap = cell.gap.max(gap);
+        } else {
+            cell.last_bad = cell.last_bad.max(ended.arrived);
+        }
+        if detail {
+            self.second.record(took);
+        }
+    }
+
+    pub(crate) fn tick(&mut self, now: u64) {
+        let ms = |p| if self.second.count == 0 { 0.0 } else { (self.second.percentile(p) / 1e6) as f32 };
+        self.seconds.push([ms(50.0), ms(95.0), ms(99.0)]);
+        self.second = Times::new();
+        self.counter.tick();
+        self.in_flight.tick(now);
+    }
+
+    pub(crate) fn cut(&mut self, now: u64, segment: usize) {
+        self.counter.cut();
+        self.in_flight.cut(now);
+        // A gap that is still open counts where it is.
+        let cell = &mut self.cells[segment];
+        cell.gap = cell.gap.max(now - self.last_ok);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_narrow_and_in_order() {
+        let mut before = 0;
+        for nanos in (0..200_000u64).chain((0..40).map(|i| 1_000_003u64 << (i / 2))) {
+            let b = bucket(nanos);
+            let (low, high) = bounds(b);
+            assert!(low <= nanos as f64 && (nanos as f64) < high, "{nanos}: {low}..{high}");
+            assert!(nanos < 1024 || (high - low) / low <= 1.0 / 256.0 + 1e-9);
+            assert!(b >= before || nanos >= 1_000_003);
+            before = b;
+        }
+    }
+
+    #[test]
+    fn percentiles_of_a_uniform_sample() {
+        let mut times = Times::new();
+        for i in 1..=100_000u64 {
+            times.record(i * 10_000);
+        }
+        for p in [1.0, 50.0, 95.0, 99.9] {
+            let expected = p / 100.0 * 1e9;
+            assert!((times.percentile(p) / expected - 1.0).abs() < 1e-3, "{p}: {}", times.percentile(p));
+        }
+        assert_eq!(times.max(), 1_000_000_000);
+    }
+
+    #[test]
+    fn a_gauge_averages_by_segment_and_second() {
+        let mut gauge = Gauge::new();
+        gauge.set(0, 2.0);
+        gauge.set(500_000_000, 4.0);
+        gauge.tick(1_000_000_000);
+        gauge.cut(1_500_000_000);
+        gauge.tick(2_000_000_000);
+        gauge.cut(2_000_000_000);
+        assert_eq!(gauge.seconds, [3.0, 4.0]);
+        assert_eq!(gauge.segments[0].area, 2.0 * 0.5e9 + 4.0 * 1e9);
+        assert_eq!(gauge.segments[1].area, 4.0 * 0.5e9);
+    }
+}

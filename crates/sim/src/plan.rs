@@ -1,0 +1,300 @@
+//! A scenario made ready to be run many times: everything that no replication changes.
+
+use std::sync::Arc;
+
+use plimsoll_model::system::{Arrivals, Experiment, Fault, FaultKind, Indicator, Load, Phase, System};
+
+use crate::compile::Code;
+use crate::engine::{KeySampler, alias_table};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name, for reports.
+    pub name: String,
+    /// Time before the measured part, ns.
+    pub warmup: u64,
+    /// Length of the measured part, ns.
+    pub duration: u64,
+    /// Load of each client over the measured part, where it is not the client's own.
+    pub load: Vec<(plimsoll_model::system::ClientId, Load)>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// Times at which figures are split, ns from the start of the measured part; those of the
+    /// phases (first fault's start, last fault's end, last quarter) are always there.
+    pub cuts: Vec<u64>,
+}
+
+impl Scenario {
+    /// The scenario of an experiment of the file.
+    pub fn from_experiment(experiment: &Experiment) -> Self {
+        Scenario {
+            name: experiment.name.clone(),
+            warmup: experiment.warmup,
+            duration: experiment.duration,
+            load: experiment.load.clone(),
+            faults: experiment.faults.clone(),
+            cuts: Vec::new(),
+        }
+    }
+
+    /// A scenario without faults under the file's own load.
+    pub fn calm(warmup: u64, duration: u64) -> Self {
+        Scenario { name: "calm".into(), warmup, duration, load: Vec::new(), faults: Vec::new(), cuts: Vec::new() }
+    }
+}
+
+pub(crate) struct Plan {
+    pub(crate) system: System,
+    pub(crate) code: Code,
+    pub(crate) warmup: u64,
+    pub(crate) duration: u64,
+    /// How long requests that are under way at the end may still take, ns; then they count as
+    /// failed.
+    pub(crate) drain: u64,
+    /// Whether seconds, instances' response times and events are recorded.
+    pub(crate) detail: bool,
+    pub(crate) faults: Vec<Fault>,
+    /// Ends of segments, from time zero: the warm-up's end first, the run's end last.
+    pub(crate) cuts: Vec<u64>,
+    /// For each phase, which segments it has.
+    phases: [Vec<usize>; 5],
+    /// Response times that objectives and expectations ask about, ns, rising.
+    pub(crate) thresholds: Vec<u64>,
+    pub(crate) loads: Vec<ClientLoad>,
+    /// For each endpoint that clients call, its audience.
+    pub(crate) endpoint_audience: Vec<Option<u32>>,
+    /// How many audiences there are: all, one a client, one an endpoint that clients call.
+    pub(crate) audiences: usize,
+    /// Spare instance slots of each service, for what a rolling deploy adds.
+    pub(crate) spare: Vec<u32>,
+    /// Whether anything can disturb an edge or stop a process: without, checks are skipped.
+    pub(crate) disturbed: bool,
+}
+
+/// A client's load, ready to draw from.
+pub(crate) struct ClientLoad {
+    /// Rate over time.
+    pub(crate) segments: Vec<RateSegment>,
+    /// What is called.
+    pub(crate) calls: Arc<[(u32, u32)]>,
+    /// Keys of each call.
+    pub(crate) keys: Vec<Option<KeySampler>>,
+    /// Users, of closed loops or for the draw of a user.
+    pub(crate) users: u32,
+}
+
+/// A part of a load: the rate rises linearly within it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct RateSegment {
+    pub(crate) end: u64,
+    /// Events a ns at its start and end.
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+    pub(crate) start: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(system: &System, scenario: &Scenario, detail: bool) -> Self {
+        let end = scenario.warmup + scenario.duration;
+        let mut relative: Vec<u64> = scenario.cuts.clone();
+        let first = scenario.faults.iter().map(|fault| fault.at).min();
+        let last = scenario.faults.iter().map(|fault| fault.until).max();
+        let settled = scenario.duration / 4 * 3;
+        relative.extend([0, settled, scenario.duration]);
+        relative.extend(first);
+        relative.extend(last);
+        relative.retain(|&cut| cut <= scenario.duration);
+        relative.sort_unstable();
+        relative.dedup();
+        let segments = |from: u64, to: u64| -> Vec<usize> {
+            (1..relative.len()).filter(|&i| relative[i - 1] >= from && relative[i] <= to).collect()
+        };
+        let first = first.unwrap_or(scenario.duration);
+        let last = last.unwrap_or(scenario.duration).min(scenario.duration);
+        let phases = [
+            segments(0, scenario.duration),
+            segments(0, first),
+            segments(first, last),
+            segments(last, scenario.duration),
+            segments(settled, scenario.duration),
+        ];
+        let cuts = relative.iter().map(|cut| cut + scenario.warmup).collect();
+
+        let code = Code::new(system);
+        let mut endpoint_audience = vec![None; code.endpoints.len()];
+        let mut audiences = 1 + system.clients.len();
+        for call in system.clients.iter().flat_map(|client| &client.calls) {
+            let slot = &mut endpoint_audience[code.endpoint(call.endpoint) as usize];
+            if slot.is_none() {
+                *slot = Some(audiences as u32);
+                audiences += 1;
+            }
+        }
+        let mut thresholds: Vec<u64> = system
+            .objectives
+            .iter()
+            .filter_map(|objective| match objective.indicator {
+                Indicator::LatencyBelow(limit) => Some(limit),
+                Indicator::Success => None,
+            })
+            .collect();
+        thresholds.sort_unstable();
+        thresholds.dedup();
+        let spare = (0..system.services.len())
+            .map(|s| {
+                let deploys = scenario.faults.iter().any(
+                    |fault| matches!(fault.kind, FaultKind::Deploy { service, .. } if service.index() == s),
+                );
+                let deploy = &system.services[s].deploy;
+                if deploys && deploy.surge { deploy.batch } else { 0 }
+            })
+            .collect();
+        let loads = system.clients.iter().enumerate().map(|(i, _)| load(system, scenario, i, end)).collect();
+        Plan {
+            code,
+            warmup: scenario.warmup,
+            duration: scenario.duration,
+            drain: DRAIN,
+            detail,
+            faults: scenario.faults.clone(),
+            cuts,
+            phases,
+            thresholds,
+            loads,
+            endpoint_audience,
+            audiences,
+            spare,
+            disturbed: !scenario.faults.is_empty(),
+            system: system.clone(),
+        }
+    }
+
+    /// The end of the measured part.
+    pub(crate) fn end(&self) -> u64 {
+        self.warmup + self.duration
+    }
+
+    /// The segments of a phase.
+    pub(crate) fn segments(&self, phase: Phase) -> &[usize] {
+        &self.phases[phase as usize]
+    }
+
+    /// Segments that lie between two times, ns from the start of the measured part.
+    pub(crate) fn segments_between(&self, from: u64, to: u64) -> Vec<usize> {
+        let (from, to) = (from + self.warmup, to + self.warmup);
+        (1..self.cuts.len()).filter(|&i| self.cuts[i - 1] >= from && self.cuts[i] <= to).collect()
+    }
+
+    /// The length of segments, ns.
+    pub(crate) fn length(&self, segments: &[usize]) -> u64 {
+        segments.iter().map(|&i| self.cuts[i] - if i == 0 { 0 } else { self.cuts[i - 1] }).sum()
+    }
+
+    /// The segment that a time lies in.
+    #[inline]
+    pub(crate) fn segment_at(&self, time: u64) -> usize {
+        self.cuts.iter().position(|&cut| time < cut).unwrap_or(self.cuts.len())
+    }
+}
+
+/// How long requests under way at the end may still take: a request that takes longer than this
+/// after the end counts as failed.
+const DRAIN: u64 = 10_000_000_000;
+
+fn load(system: &System, scenario: &Scenario, client: usize, end: u64) -> ClientLoad {
+    let of = &system.clients[client];
+    let own = scenario.load.iter().find(|(id, _)| id.index() == client).map(|(_, load)| load);
+    let unit = match &of.arrivals {
+        Arrivals::Open { rate, .. } => rate / 1e9,
+        Arrivals::Closed { .. } | Arrivals::Trace { .. } => 1.0,
+    };
+    let mut users = match &of.arrivals {
+        Arrivals::Closed { users, .. } => *users,
+        _ => of.users,
+    };
+    let w = scenario.warmup;
+    let parts: Vec<RateSegment> = match own {
+        None => vec![RateSegment { start: 0, end, from: unit, to: unit }],
+        Some(Load::Users(n)) => {
+            users = *n;
+            vec![RateSegment { start: 0, end, from: 1.0, to: 1.0 }]
+        }
+        Some(Load::Rate(rate)) => vec![RateSegment { start: 0, end, from: rate / 1e9, to: rate / 1e9 }],
+        Some(Load::Ramp(from, to)) => vec![
+            RateSegment { start: 0, end: w, from: from / 1e9, to: from / 1e9 },
+            RateSegment { start: w, end, from: from / 1e9, to: to / 1e9 },
+        ],
+        Some(Load::Steps(rates)) => {
+            let mut parts = vec![RateSegment { start: 0, end: w, from: rates[0] / 1e9, to: rates[0] / 1e9 }];
+            for (i, rate) in rates.iter().enumerate() {
+                let at = |i: usize| w + scenario.duration * i as u64 / rates.len() as u64;
+                parts.push(RateSegment { start: at(i), end: at(i + 1), from: rate / 1e9, to: rate / 1e9 });
+            }
+            parts
+        }
+    };
+    let surges: Vec<(u64, u64, f64)> = scenario
+        .faults
+        .iter()
+        .filter_map(|fault| match fault.kind {
+            FaultKind::Surge { client: whose, factor } if whose.is_none_or(|id| id.index() == client) => {
+                Some((fault.at + w, fault.until + w, factor))
+            }
+            _ => None,
+        })
+        .collect();
+    let weights: Vec<f64> = of.calls.iter().map(|call| call.weight).collect();
+    ClientLoad {
+        segments: surged(&parts, &surges),
+        calls: alias_table(&weights),
+        keys: of.calls.iter().map(|call| call.key.as_ref().map(KeySampler::new)).collect(),
+        users,
+    }
+}
+
+/// Splits segments at the surges' ends and multiplies the rate within them.
+fn surged(parts: &[RateSegment], surges: &[(u64, u64, f64)]) -> Vec<RateSegment> {
+    let mut times: Vec<u64> = surges.iter().flat_map(|&(from, to, _)| [from, to]).collect();
+    times.extend(parts.iter().flat_map(|part| [part.start, part.end]));
+    times.sort_unstable();
+    times.dedup();
+    let mut out = Vec::new();
+    for part in parts {
+        let rate_at = |time: u64| {
+            let share = (time - part.start) as f64 / (part.end - part.start).max(1) as f64;
+            part.from + share * (part.to - part.from)
+        };
+        for pair in times.windows(2) {
+            let (start, end) = (pair[0], pair[1]);
+            if start < part.start || end > part.end {
+                continue;
+            }
+            let factor: f64 =
+                surges.iter().filter(|&&(from, to, _)| from <= start && end <= to).map(|&(_, _, factor)| factor).product();
+            out.push(RateSegment { start, end, from: rate_at(start) * factor, to: rate_at(end) * factor });
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_surge_multiplies_its_part_of_a_ramp() {
+        let parts = [RateSegment { start: 0, end: 100, from: 1.0, to: 2.0 }];
+        let got = surged(&parts, &[(40, 60, 3.0)]);
+        let expect = [
+            RateSegment { start: 0, end: 40, from: 1.0, to: 1.4 },
+            RateSegment { start: 40, end: 60, from: 1.4 * 3.0, to: 1.6 * 3.0 },
+            RateSegment { start: 60, end: 100, from: 1.6, to: 2.0 },
+        ];
+        assert_eq!(got.len(), 3);
+        for (got, expect) in got.iter().zip(&expect) {
+            assert_eq!((got.start, got.end), (expect.start, expect.end));
+            assert!((got.from - expect.from).abs() < 1e-12 && (got.to - expect.to).abs() < 1e-12);
+        }
+    }
+}
