@@ -119,10 +119,6 @@ impl<V> Keyed<V> {
         self.index.fill(VACANT);
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
-        self.entries.iter().map(|(key, value)| (*key, value))
-    }
-
     fn cell_of(&self, at: usize) -> usize {
         let mask = self.index.len() - 1;
         let mut cell = mix(self.entries[at].0) as usize & mask;

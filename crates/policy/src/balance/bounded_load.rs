@@ -27,7 +27,7 @@ impl BoundedLoad {
 
     #[inline]
     pub(super) fn has_room(&self, endpoints: &Endpoints, i: usize) -> bool {
-        let endpoint = endpoints.get(i);
-        f64::from(endpoint.in_flight) < (self.per_weight * endpoint.weight).ceil()
+        let room = (self.per_weight * endpoints.get(i).weight).ceil();
+        f64::from(endpoints.in_flight(i)) < room
     }
 }

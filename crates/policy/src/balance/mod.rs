@@ -224,7 +224,7 @@ impl Balancer {
     /// Requests in flight at endpoint `i`.
     pub fn in_flight(&self, i: usize) -> u32 {
         if i < self.endpoints.len() {
-            self.endpoints.get(i).in_flight
+            self.endpoints.in_flight(i)
         } else {
             0
         }
@@ -243,8 +243,7 @@ impl Balancer {
     /// Adds an endpoint of weight 1 and returns its index: a hole left by a removed endpoint, once
     /// its last request has ended, or else a new one. Its place on hash rings follows from the index.
     pub fn add(&mut self, now: Time) -> usize {
-        let i = self.endpoints.add(0);
-        self.endpoints.set_id(i, i as u64);
+        let i = self.endpoints.add(None);
         self.after_add(i, now);
         i
     }
@@ -252,7 +251,7 @@ impl Balancer {
     /// Adds an endpoint whose place on hash rings follows from `id`, a hash of its address: several
     /// gateways that list the same endpoints in different orders then agree on every key.
     pub fn add_with_id(&mut self, now: Time, id: u64) -> usize {
-        let i = self.endpoints.add(id);
+        let i = self.endpoints.add(Some(id));
         self.after_add(i, now);
         i
     }

@@ -130,10 +130,9 @@ impl P2c {
     #[inline]
     fn cost(&self, i: usize, now: Time, endpoints: &Endpoints) -> f64 {
         let estimate = self.at(i, now);
-        let endpoint = endpoints.get(i);
         (estimate.latency_ns + estimate.penalty_ns.max(estimate.outage_ns))
-            * f64::from(endpoint.in_flight + 1)
-            * endpoint.inverse
+            * f64::from(endpoints.in_flight(i) + 1)
+            * endpoints.inverse(i)
     }
 
     /// The estimate as it has aged until now.

@@ -27,7 +27,7 @@ impl Weighted {
     /// Gives endpoints that have come a random credit below one share, for a random start.
     pub(super) fn sync(&mut self, endpoints: &Endpoints) {
         for i in self.credit.len()..endpoints.len() {
-            let share = endpoints.get(i).share as u64;
+            let share = endpoints.share(i) as u64;
             self.credit.push((mix(self.seed ^ i as u64) % share) as i64);
         }
     }
@@ -38,29 +38,33 @@ impl Weighted {
         endpoints: &Endpoints,
         candidates: &Candidates<'_>,
     ) -> Option<usize> {
-        self.pick_among(endpoints, candidates.iter())
+        self.pick_among(endpoints, candidates, |_| true)
     }
 
-    /// Picks among some of the endpoints; only they gain and pay.
+    /// Picks among some of the candidates; only they gain and pay.
     #[inline]
     pub(super) fn pick_among(
         &mut self,
         endpoints: &Endpoints,
-        among: impl Iterator<Item = usize>,
+        candidates: &Candidates<'_>,
+        among: impl Fn(usize) -> bool,
     ) -> Option<usize> {
         let mut total = 0;
-        let mut best: Option<(usize, i64)> = None;
-        for i in among {
-            let share = endpoints.get(i).share;
-            let credit = &mut self.credit[i];
-            *credit += share;
-            total += share;
-            if best.is_none_or(|(_, most)| *credit > most) {
-                best = Some((i, *credit));
+        let mut best = usize::MAX;
+        let mut most = i64::MIN;
+        candidates.for_each(|i| {
+            if !among(i) {
+                return;
             }
-        }
-        let (i, _) = best?;
-        self.credit[i] -= total;
-        Some(i)
+            let share = endpoints.share(i);
+            let credit = self.credit[i] + share;
+            self.credit[i] = credit;
+            total += share;
+            if credit > most {
+                (best, most) = (i, credit);
+            }
+        });
+        *self.credit.get_mut(best)? -= total;
+        Some(best)
     }
 }
