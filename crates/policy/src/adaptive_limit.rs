@@ -4,6 +4,9 @@
 //! limit compares the latency now with the latency of the last while: as long as they agree the
 //! target does not queue, and the limit grows; when the latency rises the target queues, and the
 //! limit shrinks in proportion.
+//!
+//! What it cannot see is a queue that builds up over several times the long window: that looks like
+//! a target that became slower, and is allowed for. `max` is the answer to that, so set it.
 
 use std::time::Duration;
 

@@ -238,3 +238,161 @@ fn upper_end(index: usize) -> u64 {
     let step = index as u64 & ((1 << PER_OCTAVE_BITS) - 1);
     (((1 << PER_OCTAVE_BITS) + step + 1) << (octave - PER_OCTAVE_BITS)) - 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn hedge() -> Hedge {
+        Hedge::new(Config::default()).unwrap()
+    }
+
+    fn delay_ms(hedge: &Hedge) -> f64 {
+        hedge.delay().expect("enough samples").as_secs_f64() * 1_000.0
+    }
+
+    #[test]
+    fn the_delay_is_the_95th_percentile_of_enough_samples() {
+        let mut hedge = hedge();
+        for i in 1..100 {
+            hedge.observe(i * MS, false);
+            assert_eq!(hedge.delay(), None, "after {i} samples");
+        }
+        hedge.observe(100 * MS, false);
+        let delay = delay_ms(&hedge);
+        assert!((95.0..=95.0 * 17.0 / 16.0).contains(&delay), "{delay} ms");
+    }
+
+    #[test]
+    fn it_is_never_below_the_minimum() {
+        let mut hedge = hedge();
+        for _ in 0..100 {
+            hedge.observe(20_000, false);
+        }
+        assert_eq!(hedge.delay(), Some(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn it_follows_a_target_that_slows_down() {
+        let mut hedge = hedge();
+        for _ in 0..100_000 {
+            hedge.observe(10 * MS, false);
+        }
+        assert!(delay_ms(&hedge) < 11.0);
+        for _ in 0..2 * HALF_LIFE {
+            hedge.observe(50 * MS, false);
+        }
+        assert!(delay_ms(&hedge) >= 50.0);
+    }
+
+    #[test]
+    fn cancelled_attempts_keep_the_tail_in_sight() {
+        // One call in twenty takes 200 ms, but is cancelled soon after the delay, when its hedge
+        // has answered. Without them the tail would be 10 ms, and then every call hedged.
+        let mut hedge = hedge();
+        for i in 0..200_000u64 {
+            let slow = i % 20 == 0;
+            match hedge.delay() {
+                Some(delay) if slow => hedge.observe(nanos(delay) + 10 * MS, true),
+                _ => hedge.observe(if slow { 200 } else { 5 + i % 6 } * MS, false),
+            }
+        }
+        let delay = delay_ms(&hedge);
+        assert!((9.5..200.0).contains(&delay), "{delay} ms");
+        // A caller who leaves early says nothing.
+        let before = format!("{hedge:?}");
+        hedge.observe(2 * MS, true);
+        assert_eq!(before, format!("{hedge:?}"));
+    }
+
+    #[test]
+    fn decisions_are_counted_and_only_a_due_one_is_paid_for() {
+        let mut hedge = hedge();
+        let unpaid = || panic!("not due");
+        assert!(hedge.decide(0, || true));
+        assert!(!hedge.decide(0, || false));
+        assert!(!hedge.decide(1, unpaid));
+        assert_eq!(
+            hedge.counts(),
+            Counts {
+                admitted: 1,
+                rejected: 2,
+                shadowed: 0
+            }
+        );
+        hedge
+            .set_config(Config {
+                mode: Mode::Shadow,
+                ..Config::default()
+            })
+            .unwrap();
+        assert!(!hedge.decide(0, unpaid));
+        assert_eq!(hedge.counts().shadowed, 1);
+    }
+
+    #[test]
+    fn buckets_hold_what_is_put_into_them() {
+        for exponent in 0..64 {
+            for latency in [1u64 << exponent, (1 << exponent) + (1 << exponent) / 3] {
+                let upper = upper_end(bucket(latency));
+                let top = upper_end(BUCKETS - 1);
+                assert!(
+                    upper >= latency.min(top),
+                    "{latency} in a bucket up to {upper}"
+                );
+                if (1 << LOWEST_BIT..top).contains(&latency) {
+                    assert!(upper as f64 <= latency as f64 * 17.0 / 16.0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_configuration_keeps_the_latencies() {
+        let mut hedge = hedge();
+        for i in 1..=100 {
+            hedge.observe(i * MS, false);
+        }
+        hedge
+            .set_config(Config {
+                percentile: 0.5,
+                ..Config::default()
+            })
+            .unwrap();
+        assert!((50.0..54.0).contains(&delay_ms(&hedge)));
+        hedge
+            .set_config(Config {
+                min_samples: 1_000,
+                ..Config::default()
+            })
+            .unwrap();
+        assert_eq!(hedge.delay(), None);
+        for (config, field) in [
+            (
+                Config {
+                    percentile: 1.0,
+                    ..Config::default()
+                },
+                "percentile",
+            ),
+            (
+                Config {
+                    min_samples: 0,
+                    ..Config::default()
+                },
+                "min_samples",
+            ),
+            (
+                Config {
+                    max_extra: 0,
+                    ..Config::default()
+                },
+                "max_extra",
+            ),
+        ] {
+            assert_eq!(hedge.set_config(config).unwrap_err().field, field);
+        }
+    }
+}
