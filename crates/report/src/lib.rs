@@ -6,13 +6,18 @@
 //! |---|---|
 //! | [`terminal`] | tables and a ladder for a terminal |
 //! | [`json`] | the result itself, to be read back |
+//! | [`junit`] | one case an expectation or a mark, for build servers |
+//! | [`hlog`] | HdrHistogram interval log |
 //! | [`compare`](mod@compare) | two results over each other |
 
 pub mod compare;
+pub mod hlog;
 pub mod json;
+pub mod junit;
 pub mod terminal;
 
 mod figures;
+mod markup;
 mod number;
 mod stats;
 mod text;
