@@ -8,7 +8,8 @@ use crate::hash::{below, mix};
 /// Each endpoint has its own permutation of a prime number of slots and the endpoints take turns
 /// in claiming their next free one, so that shares are even to a fraction of a percent and a pick is one
 /// look-up. A change moves 1/n of the keys and a little more. An ineligible endpoint keeps its
-/// slots; its keys go on to the slots after them.
+/// slots; its keys hash on to others. (Not to the slots after them: there, in two arithmetic
+/// progressions, the same neighbour follows again and again and would inherit most of the keys.)
 #[derive(Clone, Debug)]
 pub(super) struct Maglev {
     slots: Vec<u32>,
@@ -17,6 +18,10 @@ pub(super) struct Maglev {
 }
 
 const FREE: u32 = u32::MAX;
+
+/// Slots tried before the candidates are searched: with half of the endpoints out, one key in a
+/// million gets that far.
+const REHASHES: u32 = 20;
 
 impl Maglev {
     pub(super) fn new(endpoints: &Endpoints, size: u32, bound: f64) -> Self {
@@ -92,20 +97,22 @@ impl Maglev {
         if candidates.count() == 0 || self.slots.is_empty() {
             return None;
         }
-        let mut at = below(mix(key), self.slots.len());
         let bound = BoundedLoad::new(self.bound, endpoints, candidates);
-        for _ in 0..self.slots.len() {
-            let i = self.slots[at] as usize;
+        let mut hash = mix(key);
+        for _ in 0..REHASHES {
+            let i = self.slots[below(hash, self.slots.len())] as usize;
             if candidates.contains(i) && bound.has_room(endpoints, i) {
                 return Some(i);
             }
-            at += 1;
-            if at == self.slots.len() {
-                at = 0;
-            }
+            hash = mix(hash);
         }
-        // Only an endpoint so light that it owns no slot is left.
-        candidates.iter().next()
+        // Few candidates among many endpoints, or one so light that it owns next to no slots: choose
+        // among the candidates themselves.
+        let count = candidates.count();
+        let first = below(hash, count);
+        (0..count)
+            .map(|k| candidates.nth((first + k) % count))
+            .find(|&i| bound.has_room(endpoints, i))
     }
 }
 

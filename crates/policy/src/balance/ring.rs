@@ -51,7 +51,7 @@ impl Ring {
             let count = (endpoint.weight * self.points_per_weight).round().max(1.0) as u64;
             let base = mix(endpoint.id);
             self.points
-                .extend((0..count).map(|k| (mix(base ^ mix(k)), i as u32)));
+                .extend((0..count).map(|k| (mix(base.wrapping_add(k)), i as u32)));
         }
         self.points.sort_unstable();
         let buckets = self.points.len().next_power_of_two().max(2);
