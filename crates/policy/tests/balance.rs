@@ -364,7 +364,7 @@ fn p2c_leaves_a_half_failing_endpoint_too() {
 #[test]
 fn p2c_still_sees_latency_through_one_percent_of_errors() {
     fn with_errors(random: &mut Random, latency_s: f64) -> (f64, bool) {
-        (latency_s, random.next() % 100 == 0)
+        (latency_s, random.next().is_multiple_of(100))
     }
     let quick: Behaviour = |random, _| with_errors(random, 0.005);
     let slow: Behaviour = |random, _| with_errors(random, 0.1);
