@@ -166,7 +166,7 @@ impl AdaptiveLimit {
     /// Admits a call while fewer than the limit are in flight.
     #[inline]
     pub fn admit(&mut self, now: Time) -> Result<Permit, Rejected> {
-        if f64::from(self.in_flight) < self.limit.floor() {
+        if self.in_flight < self.limit as u32 {
             self.in_flight += 1;
             self.counts.admitted += 1;
             let in_flight = self.in_flight;

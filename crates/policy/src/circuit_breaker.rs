@@ -205,8 +205,11 @@ impl Tally for Calls {
     #[inline]
     fn add(&mut self, other: Calls) {
         self.all = self.all.saturating_add(other.all);
-        self.failed = self.failed.saturating_add(other.failed);
-        self.slow = self.slow.saturating_add(other.slow);
+        // Most calls are neither.
+        if other.failed + other.slow > 0 {
+            self.failed = self.failed.saturating_add(other.failed);
+            self.slow = self.slow.saturating_add(other.slow);
+        }
     }
 
     #[inline]
@@ -364,6 +367,7 @@ impl CircuitBreaker {
         }
     }
 
+    #[inline(never)]
     fn settle_probe(&mut self, now: Time, permit: &Permit, call: Option<Calls>, random: u64) {
         let Machine::HalfOpen { done, failed, slow } = &mut self.state else {
             return;
@@ -392,6 +396,7 @@ impl CircuitBreaker {
         }
     }
 
+    #[cold]
     fn trip(&mut self, now: Time, random: u64) {
         if let Machine::Closed { since } = self.state
             && now.nanos_since(since) >= self.limits.window_ns

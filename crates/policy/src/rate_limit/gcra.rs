@@ -30,22 +30,25 @@ impl Gcra {
     }
 
     /// Decides on `cost` units at `now` for a key whose state is `tat` ([`Time::ZERO`] for a new
-    /// one): the key's new state, or, when it is over its quota and its state stays, when to come
-    /// back; `None` where the cost exceeds the burst, for which no time is late enough.
+    /// one). Returns the state to keep, and, when the key is over its quota, when to come back:
+    /// `None` where the cost exceeds the burst, for which no time is late enough.
+    ///
+    /// A rejection keeps the state as it is, except after the clock was set back. Under a clock that
+    /// only goes forward a state is never further ahead than one burst takes; one that is gets
+    /// clamped to that, or the key would stay shut for as long as the step was.
     #[inline]
-    pub fn decide(&self, tat: Time, now: Time, cost: u32) -> Result<Time, Option<Time>> {
-        if cost > self.burst {
-            return Err(None);
-        }
-        // Under a clock that only goes forward a state is never further ahead than this. Where it
-        // is, the clock was set back, and the key must not stay shut for as long as that was.
+    pub fn decide(&self, tat: Time, now: Time, cost: u32) -> (Time, Result<(), Option<Time>>) {
         let latest = now.plus_nanos(self.tolerance_ns);
+        let tat = tat.min(latest);
+        if cost > self.burst {
+            return (tat, Err(None));
+        }
         let increment = self.interval_ns.saturating_mul(u64::from(cost));
-        let new = tat.clamp(now, latest).plus_nanos(increment);
+        let new = tat.max(now).plus_nanos(increment);
         if new <= latest {
-            Ok(new)
+            (new, Ok(()))
         } else {
-            Err(Some(now.plus_nanos(new.nanos_since(latest))))
+            (tat, Err(Some(now.plus_nanos(new.nanos_since(latest)))))
         }
     }
 
@@ -92,7 +95,8 @@ mod tests {
             (9_000, 3, Ok(())),    // idle time earns no more than one burst
             (9_000, 1, Err(Some(at(9_100)))),
         ] {
-            let got = gcra.decide(tat, at(now_ms), cost).map(|new| tat = new);
+            let got;
+            (tat, got) = gcra.decide(tat, at(now_ms), cost);
             assert_eq!(got, decision, "{cost} at {now_ms} ms");
         }
     }
@@ -100,14 +104,11 @@ mod tests {
     #[test]
     fn a_clock_set_back_shuts_a_key_for_one_burst_at_most() {
         let gcra = Gcra::new(1, Duration::from_secs(1), 5);
-        let tat = gcra.decide(Time::ZERO, at(3_600_000), 5).unwrap();
-        let rejected = gcra.decide(tat, at(0), 1).unwrap_err();
-        assert_eq!(rejected, Some(at(1_000)));
-        let tat = gcra.decide(tat, at(1_000), 1);
-        assert!(
-            tat.is_err(),
-            "its state is still ahead: it is full relative to the new time"
-        );
+        let (tat, _) = gcra.decide(Time::ZERO, at(3_600_000), 5);
+        let (tat, rejected) = gcra.decide(tat, at(0), 1);
+        assert_eq!(rejected, Err(Some(at(1_000))));
+        assert_eq!(gcra.decide(tat, at(999), 1).1, Err(Some(at(1_000))));
+        assert_eq!(gcra.decide(tat, at(1_000), 1).1, Ok(()));
     }
 
     #[test]
@@ -119,6 +120,9 @@ mod tests {
             1
         );
         let endless = Gcra::new(1, Duration::MAX, u32::MAX);
-        assert_eq!(endless.decide(Time::MAX, Time::ZERO, 1), Ok(Time::MAX));
+        assert_eq!(
+            endless.decide(Time::ZERO, Time::ZERO, 1),
+            (Time::MAX, Ok(()))
+        );
     }
 }

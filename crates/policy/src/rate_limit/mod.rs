@@ -149,7 +149,9 @@ impl RateLimit {
         let decision = match &mut self.state {
             State::Gcra(gcra, cells) => {
                 let tat = cells.get(key);
-                gcra.decide(*tat, now, cost).map(|new| *tat = new)
+                let decision;
+                (*tat, decision) = gcra.decide(*tat, now, cost);
+                decision
             }
             State::Sliding(window, cells) => window.decide(cells.get(key), now, cost),
             State::Fixed(window, cells) => window.decide(cells.get(key), now, cost),
