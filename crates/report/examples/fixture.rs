@@ -1,5 +1,5 @@
 //! Prints the tests' made-up results, to be looked at: `cargo run -p plimsoll-report --example
-//! fixture -- line|run|compare [--color]`.
+//! fixture -- line|run|compare|svg|... [--color]`.
 
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;
@@ -14,6 +14,9 @@ fn main() {
     };
     let text = match arguments.first().map(String::as_str) {
         Some("run") => terminal::run(&fixture::missed(), style),
+        Some("svg") => plimsoll_report::svg::ladder(&fixture::line(false)),
+        Some("html") => plimsoll_report::html::line_on(&fixture::line(true), &fixture::topology()),
+        Some("html-run") => plimsoll_report::html::run_on(&fixture::missed(), &fixture::topology()),
         Some("compare") => {
             terminal::compare(&compare::runs(&fixture::met(), &fixture::missed()), style)
         }

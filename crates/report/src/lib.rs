@@ -6,16 +6,22 @@
 //! |---|---|
 //! | [`terminal`] | tables and a ladder for a terminal |
 //! | [`json`] | the result itself, to be read back |
+//! | [`html`] | one self-contained page |
+//! | [`svg`] | the ladder as a picture |
 //! | [`junit`] | one case an expectation or a mark, for build servers |
 //! | [`hlog`] | HdrHistogram interval log |
 //! | [`compare`](mod@compare) | two results over each other |
 
 pub mod compare;
 pub mod hlog;
+pub mod html;
 pub mod json;
 pub mod junit;
+pub mod svg;
 pub mod terminal;
+pub mod topology;
 
+mod downsample;
 mod figures;
 mod markup;
 mod number;

@@ -155,7 +155,7 @@ impl Scale {
         let share = if self.log {
             // The lowest load keeps a rung that can be seen.
             let floor = self.low / 2.0;
-            (load_per_s / floor).log10() / (self.high / floor).log10()
+            libm::log10(load_per_s / floor) / libm::log10(self.high / floor)
         } else {
             load_per_s / self.high
         };

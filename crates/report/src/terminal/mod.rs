@@ -10,5 +10,6 @@ mod table;
 
 pub use compare::compare;
 pub use line::line;
+pub(crate) use run::between;
 pub use run::run;
 pub use sheet::Style;
