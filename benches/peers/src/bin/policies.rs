@@ -86,20 +86,20 @@ impl Clock {
 /// A driver's faster clock, governor's own: the processor's counter.
 struct CycleClock {
     clock: quanta::Clock,
-    start: quanta::Instant,
+    start: u64,
 }
 
 impl CycleClock {
     fn start() -> Self {
         let clock = quanta::Clock::new();
         CycleClock {
-            start: clock.now(),
+            start: clock.raw(),
             clock,
         }
     }
 
     fn now(&self) -> Time {
-        Time::ZERO + self.clock.now().saturating_duration_since(self.start)
+        Time::from_nanos(self.clock.delta_as_nanos(self.start, self.clock.raw()))
     }
 }
 
