@@ -39,6 +39,15 @@ impl Histogram {
         self.sum_us += micros as f64 * count as f64;
     }
 
+    /// Records durations with their counts, whose exact sum is known, all in nanoseconds.
+    pub fn record_all_ns(&mut self, durations: impl IntoIterator<Item = (u64, u64)>, sum_ns: f64) {
+        let before = self.sum_us;
+        for (nanos, count) in durations {
+            self.record_n_us(nanos.div_ceil(1000), count);
+        }
+        self.sum_us = before + sum_ns / 1000.0;
+    }
+
     /// Adds another histogram's durations.
     pub fn add(&mut self, other: &Histogram) {
         self.counts.add(&other.counts).expect("it grows to fit");
