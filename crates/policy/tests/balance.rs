@@ -219,17 +219,23 @@ fn hashing_sticks_and_spreads_the_keys_of_an_ineligible_endpoint() {
 #[test]
 fn ids_make_gateways_agree_whatever_their_order() {
     for algorithm in [Algorithm::Ring, Algorithm::Maglev] {
-        let build = |ids: [u64; 4]| {
-            let mut balancer = balancer(algorithm, 0, 1);
-            ids.iter().for_each(|&id| {
-                balancer.add_with_id(Time::ZERO, id);
-            });
-            picks(&mut balancer, &Eligible::all(4), 2_000)
-                .into_iter()
-                .map(|i| ids[i])
-                .collect::<Vec<_>>()
+        let build = |ids: [u64; 4], one_by_one: bool| {
+            let mut balancer = if one_by_one {
+                let mut balancer = balancer(algorithm, 0, 1);
+                for id in ids {
+                    balancer.add_with_id(Time::ZERO, id);
+                }
+                balancer
+            } else {
+                Balancer::with_ids(config(algorithm), &ids, 2).unwrap()
+            };
+            let picks = picks(&mut balancer, &Eligible::all(4), 2_000);
+            picks.into_iter().map(|i| ids[i]).collect::<Vec<_>>()
         };
-        let (a, b) = (build([11, 22, 33, 44]), build([33, 11, 44, 22]));
+        let (a, b) = (
+            build([11, 22, 33, 44], true),
+            build([33, 11, 44, 22], false),
+        );
         let same = a.iter().zip(&b).filter(|(a, b)| a == b).count();
         // Maglev's turns depend on the order, which decides a few contested slots.
         assert!(
@@ -573,10 +579,16 @@ proptest! {
         let after = picks(&mut balancer, &Eligible::all(n + 1), 4_000);
         let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count() as f64 / 4_000.0;
         let fair = 1.0 / (n + 1) as f64;
-        prop_assert!((0.4 * fair..2.0 * fair).contains(&moved), "moved {moved}, fair {fair}");
+        // Maglev pays for its evenness with a few keys that move between those who stay, a full
+        // ring for its size with as many again.
+        let allowed = match algorithm {
+            Algorithm::Maglev => 0.6,
+            _ if n < 8 => 0.0,
+            _ => 1.3,
+        };
+        prop_assert!((0.4 * fair..(1.5 + allowed) * fair).contains(&moved), "moved {moved}, fair {fair}");
         let astray = before.iter().zip(&after).filter(|(a, b)| a != b && **b != new).count() as f64 / 4_000.0;
-        // Maglev pays for its evenness with a few keys that move between those who stay.
-        prop_assert!(astray <= if maglev { 0.6 * fair } else { 0.0 }, "astray {astray}, fair {fair}");
+        prop_assert!(astray <= allowed * fair, "astray {astray}, fair {fair}");
         // And away again: everything is as it was.
         balancer.remove(new);
         prop_assert_eq!(before, picks(&mut balancer, &Eligible::all(n + 1), 4_000));

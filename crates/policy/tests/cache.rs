@@ -470,6 +470,24 @@ fn eviction_spares_what_is_used() {
 }
 
 #[test]
+fn keys_that_nobody_could_fetch_leave_before_values() {
+    let mut cache = cache(config());
+    for key in 0..60 {
+        fetch_and_fill(&mut cache, 0.0, key, 1);
+    }
+    // 40 fetches that vanish, later than the values were last used.
+    for key in 60..100 {
+        fetch(&mut cache, 1.0, key);
+    }
+    for key in 100..120 {
+        fetch_and_fill(&mut cache, 10.0, key, 1);
+    }
+    let values = (0..60).filter(|&key| cache.value(key).is_some()).count();
+    // By last use alone, nearly all of the 20 evictions would have hit values.
+    assert!(values >= 52, "{values} of 60");
+}
+
+#[test]
 fn settings_change_and_entries_stay() {
     let mut cache = cache(config());
     for key in 0..100 {

@@ -423,6 +423,20 @@ fn an_ejection_in_a_slow_start_ends_it() {
 }
 
 #[test]
+fn what_a_removed_endpoint_still_answers_does_not_count() {
+    let mut outliers = outliers(config(), 4);
+    outliers.remove(at(0.0), 1);
+    assert_eq!(fail(&mut outliers, 1.0, 1, 50), []);
+    assert_eq!(outliers.counts().capped, 0);
+    outliers.add(at(2.0), 1, true);
+    assert_eq!(
+        fail(&mut outliers, 3.0, 1, 4),
+        [],
+        "the newcomer has a clean slate"
+    );
+}
+
+#[test]
 fn shadow_reports_and_leaves_everyone_in() {
     let mut outliers = outliers(
         Config {

@@ -34,7 +34,7 @@ pub(super) struct Endpoints {
 }
 
 impl Endpoints {
-    pub(super) fn new(count: usize) -> Self {
+    pub(super) fn new(ids: impl Iterator<Item = u64>) -> Self {
         let mut endpoints = Endpoints {
             list: Vec::new(),
             shares: Vec::new(),
@@ -45,8 +45,8 @@ impl Endpoints {
             equal_weights: true,
             equal_shares: true,
         };
-        for i in 0..count {
-            endpoints.put(i, i as u64);
+        for (i, id) in ids.enumerate() {
+            endpoints.put(i, id);
         }
         endpoints.compare();
         endpoints

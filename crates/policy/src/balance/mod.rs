@@ -12,9 +12,10 @@
 use std::time::Duration;
 
 use crate::hash::{below, mix};
-use crate::{InvalidConfig, Outcome, Time, nanos};
+use crate::{InvalidConfig, Outcome, Time};
 
 mod bounded_load;
+mod config;
 mod eligible;
 mod endpoints;
 mod ip_hash;
@@ -25,116 +26,11 @@ mod ring;
 mod round_robin;
 mod weighted;
 
+pub use config::{Algorithm, Config, Counts};
 pub use eligible::Eligible;
 
 use eligible::Candidates;
 use endpoints::Endpoints;
-
-/// How a balancer chooses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// Each in turn, from a random start.
-    #[default]
-    RoundRobin,
-    /// Smooth weighted round robin.
-    Weighted,
-    /// The fewest requests in flight for its weight, ties in turn.
-    LeastConnections,
-    /// The key's hash over the sum of weights; most keys move when an endpoint comes or goes.
-    IpHash,
-    /// A consistent-hash ring with bounded load.
-    Ring,
-    /// Maglev's table with bounded load.
-    Maglev,
-    /// The better of two random ones by peak EWMA latency and requests in flight.
-    P2c,
-}
-
-/// A balancer's settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// The algorithm that decides. Default: round robin, as in nginx, Envoy and HAProxy.
-    pub algorithm: Algorithm,
-    /// An algorithm that is asked and counted but not obeyed. Default: none.
-    pub shadow: Option<Algorithm>,
-    /// The fewest points on a ring. Default: 1024 (Envoy, `minimum_ring_size`).
-    pub ring_points_min: u32,
-    /// The most points on a ring, unless there are more endpoints. Default: 4096, where shares are
-    /// within about 10% and the ring still fits the first cache level.
-    pub ring_points_max: u32,
-    /// Slots of Maglev's table, a prime. Default: 65,537 (the Maglev paper's small table; Envoy's
-    /// `table_size`).
-    pub maglev_slots: u32,
-    /// A hashed endpoint holds at most this many times its fair share of the requests in flight;
-    /// infinity turns the bound off. Default: 1.25 (Vimeo's and HAProxy's `hash-balance-factor 125`).
-    pub bounded_load: f64,
-    /// The latency that P2C assumes of an endpoint that has not answered yet. Default: 30 ms
-    /// (linkerd2-proxy, `default_rtt`).
-    pub ewma_seed: Duration,
-    /// The time over which P2C forgets. Default: 10 s (Finagle's and linkerd2-proxy's peak EWMA).
-    pub ewma_decay: Duration,
-    /// What a failure without `Retry-After` counts for in P2C. Default: 5 s (linkerd2-proxy's
-    /// load biaser).
-    pub failure_penalty: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            algorithm: Algorithm::RoundRobin,
-            shadow: None,
-            ring_points_min: 1024,
-            ring_points_max: 4096,
-            maglev_slots: 65_537,
-            bounded_load: 1.25,
-            ewma_seed: Duration::from_millis(30),
-            ewma_decay: Duration::from_secs(10),
-            failure_penalty: Duration::from_secs(5),
-        }
-    }
-}
-
-impl Config {
-    fn check(&self) -> Result<(), InvalidConfig> {
-        let refuse = |field, expected| Err(InvalidConfig { field, expected });
-        if self.ring_points_min == 0 {
-            return refuse("ring_points_min", "at least 1");
-        }
-        if self.ring_points_max < self.ring_points_min || self.ring_points_max > 1 << 23 {
-            return refuse(
-                "ring_points_max",
-                "at least ring_points_min, at most 8388608",
-            );
-        }
-        if !(3..=5_000_011).contains(&self.maglev_slots) || !maglev::is_prime(self.maglev_slots) {
-            return refuse("maglev_slots", "a prime from 3 to 5000011");
-        }
-        // At 1 or below, requests can find every endpoint full.
-        if self.bounded_load.is_nan() || self.bounded_load <= 1.0 {
-            return refuse("bounded_load", "above 1, or infinity for none");
-        }
-        if nanos(self.ewma_seed) == 0 {
-            return refuse("ewma_seed", "above zero");
-        }
-        if nanos(self.ewma_decay) == 0 {
-            return refuse("ewma_decay", "above zero");
-        }
-        Ok(())
-    }
-}
-
-/// What a balancer has decided since it was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Picks that found an endpoint.
-    pub picked: u64,
-    /// Picks that found none eligible.
-    pub no_target: u64,
-    /// Picks on which the shadow algorithm chose another endpoint.
-    pub shadow_differed: u64,
-    /// By endpoint: how often the shadow algorithm chose it. Empty without one.
-    pub shadow_picks: Vec<u64>,
-}
 
 /// Chooses endpoints.
 #[derive(Clone, Debug)]
@@ -150,19 +46,13 @@ pub struct Balancer {
 impl Balancer {
     /// A balancer over `endpoints` endpoints of weight 1. `seed_random` decides where turns start.
     pub fn new(config: Config, endpoints: usize, seed_random: u64) -> Result<Self, InvalidConfig> {
-        config.check()?;
-        let endpoints = Endpoints::new(endpoints);
-        let picker = Picker::new(config.algorithm, &config, &endpoints, seed_random);
-        let mut balancer = Balancer {
-            endpoints,
-            picker,
-            shadow: None,
-            counts: Counts::default(),
-            config,
-            seed: seed_random,
-        };
-        balancer.renew_shadow();
-        Ok(balancer)
+        Balancer::over(config, Endpoints::new(0..endpoints as u64), seed_random)
+    }
+
+    /// A balancer over endpoints whose places on hash rings follow from these ids; see
+    /// [`add_with_id`](Self::add_with_id).
+    pub fn with_ids(config: Config, ids: &[u64], seed_random: u64) -> Result<Self, InvalidConfig> {
+        Balancer::over(config, Endpoints::new(ids.iter().copied()), seed_random)
     }
 
     /// Chooses an endpoint for a request, or none if no eligible one takes traffic.
@@ -192,8 +82,7 @@ impl Balancer {
 
     /// A request to endpoint `i` starts.
     #[inline]
-    pub fn on_start(&mut self, i: usize, now: Time) {
-        let _ = now;
+    pub fn on_start(&mut self, i: usize, _now: Time) {
         self.endpoints.started(i);
     }
 
@@ -289,8 +178,7 @@ impl Balancer {
 
     /// Changes the settings. In-flight counts, weights and, where the algorithm stays, its state
     /// are kept; a shadow algorithm starts again.
-    pub fn set_config(&mut self, config: Config, now: Time) -> Result<(), InvalidConfig> {
-        let _ = now;
+    pub fn set_config(&mut self, config: Config, _now: Time) -> Result<(), InvalidConfig> {
         config.check()?;
         let old = std::mem::replace(&mut self.config, config);
         let hashing = |c: &Config| {
@@ -336,6 +224,21 @@ impl Balancer {
     /// What was decided so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    fn over(config: Config, endpoints: Endpoints, seed: u64) -> Result<Self, InvalidConfig> {
+        config.check()?;
+        let picker = Picker::new(config.algorithm, &config, &endpoints, seed);
+        let mut balancer = Balancer {
+            endpoints,
+            picker,
+            shadow: None,
+            counts: Counts::default(),
+            config,
+            seed,
+        };
+        balancer.renew_shadow();
+        Ok(balancer)
     }
 
     fn after_add(&mut self, i: usize, now: Time) {

@@ -7,7 +7,8 @@ use crate::hash::mix;
 /// load.
 ///
 /// Each endpoint owns points in proportion to its weight; a key belongs to the first point at or
-/// after its hash. Adding or removing one of n endpoints moves about 1/n of the keys. An endpoint
+/// after its hash. Adding or removing one of n endpoints moves about 1/n of the keys, 2/n on a ring that is full. An
+/// endpoint
 /// that is ineligible for a while keeps its points, and the walk skips them.
 #[derive(Clone, Debug)]
 pub(super) struct Ring {
@@ -16,9 +17,6 @@ pub(super) struct Ring {
     starts: Vec<u32>,
     points_min: u32,
     points_max: u32,
-    /// Points of an endpoint of weight 1, kept as long as the total stays in range: changing it
-    /// would move keys between endpoints that stay.
-    points_per_weight: f64,
     bound: f64,
 }
 
@@ -29,26 +27,29 @@ impl Ring {
             starts: Vec::new(),
             points_min,
             points_max,
-            points_per_weight: 0.0,
             bound,
         };
         ring.rebuild(endpoints);
         ring
     }
 
+    /// The points follow from ids and weights alone, not from the order of events, so that gateways
+    /// that started before and after a change agree. Within the range, an endpoint's points are
+    /// as many however many others there are: sharing out a fixed total anew would move keys between
+    /// those who stay.
     pub(super) fn rebuild(&mut self, endpoints: &Endpoints) {
-        let weights: f64 = endpoints.in_use().map(|(_, e)| e.weight).sum();
-        let total = self.points_per_weight * weights;
-        if weights > 0.0
-            && !(f64::from(self.points_min)..=f64::from(self.points_max)).contains(&total)
-        {
-            // The middle of the range leaves room to scale both ways without moving keys.
-            self.points_per_weight =
-                (f64::from(self.points_min) * f64::from(self.points_max)).sqrt() / weights;
-        }
+        let (min, max) = (f64::from(self.points_min), f64::from(self.points_max));
+        let heaviest = endpoints
+            .in_use()
+            .map(|(_, e)| e.weight)
+            .fold(0.0, f64::max);
+        // The fleet's size in endpoints as heavy as the heaviest.
+        let fleet: f64 = endpoints.in_use().map(|(_, e)| e.weight / heaviest).sum();
+        let points_of_heaviest = (min / 2.0).max(min / fleet).min(max / fleet);
         self.points.clear();
         for (i, endpoint) in endpoints.in_use() {
-            let count = (endpoint.weight * self.points_per_weight).round().max(1.0) as u64;
+            let count = points_of_heaviest * endpoint.weight / heaviest;
+            let count = count.round().max(1.0) as u64;
             let base = mix(endpoint.id);
             self.points
                 .extend((0..count).map(|k| (mix(base.wrapping_add(k)), i as u32)));

@@ -183,6 +183,12 @@ impl Freshness {
         entry.fetch_us = (fetch_ns / 1_000).min(u64::from(u32::MAX)) as u32;
     }
 
+    /// Whether nobody may serve an entry and nobody is expected to fill it.
+    pub(super) fn is_dead(&self, now: Time, entry: &Entry) -> bool {
+        let awaited = now < entry.locked_until || (self.lock_ns.is_none() && entry.ticket != 0);
+        now >= entry.stale_until && !awaited
+    }
+
     /// Gives out the right to fetch, unless it is out.
     fn grant(&mut self, now: Time, entry: &mut Entry) -> Option<Ticket> {
         match self.lock_ns {

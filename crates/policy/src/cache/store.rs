@@ -385,7 +385,7 @@ impl<V> Cache<V> {
             if slot.dirty != Dirty::Clean {
                 continue;
             }
-            let age = if slot.entry.stale_until() <= now && slot.value.is_some() {
+            let age = if self.freshness.is_dead(now, &slot.entry) {
                 u32::MAX
             } else {
                 self.tick.wrapping_sub(slot.used)
