@@ -465,6 +465,37 @@ fn a_waiting_attempt_that_gives_up_leaves_nothing_behind() {
     }
 }
 
+#[test]
+fn a_wait_in_the_queue_is_not_the_targets_latency() {
+    let adaptive_limit = Some(adaptive_limit::Config {
+        algorithm: adaptive_limit::Algorithm::Aimd {
+            backoff: 0.5,
+            timeout: ms(100),
+        },
+        initial: 2,
+        min: 1,
+        ..Default::default()
+    });
+    let mut pipeline = pipeline(Config {
+        adaptive_limit,
+        ..queueing(1)
+    });
+    let mut first = pipeline.start(at(0), None, true);
+    let mut second = pipeline.start(at(0), None, true);
+    let running = attempt(&mut pipeline, at(0), &mut first);
+    let Ok(Admission::Queued(waiting)) = pipeline.attempt(at(0), &mut second, 0) else {
+        panic!("expected to wait");
+    };
+    let granted = pipeline.cancel(at(400), &mut first, running).unwrap();
+    let resumed = pipeline.resume(at(400), &mut second, waiting, granted);
+    let _ = pipeline.settle(at(410), &mut second, resumed, DONE, 0);
+    assert_eq!(
+        pipeline.adaptive_limit().unwrap().limit(),
+        3.0,
+        "10 ms, not 410"
+    );
+}
+
 /// Hedges after 10 ms once a hundred calls have been seen.
 fn hedging(config: Config) -> Pipeline {
     let mut pipeline = pipeline(Config {
@@ -547,6 +578,25 @@ fn a_failure_waits_for_the_attempt_that_is_still_out() {
             finally
         );
     }
+}
+
+#[test]
+fn every_try_may_be_hedged_anew() {
+    let mut pipeline = hedging(retrying());
+    let mut flight = pipeline.start(at(0), None, true);
+    for (now, next) in [
+        (0, Next::Retry { at: at(70) }),
+        (70, Next::Retry { at: at(190) }),
+        (190, Next::Exhausted(Stop::AttemptsExhausted)),
+    ] {
+        let one = attempt(&mut pipeline, at(now), &mut flight);
+        let two = pipeline.hedge(at(now + 11), &mut flight, 0).unwrap();
+        let settled = pipeline.settle(at(now + 20), &mut flight, one, FAILED, 0);
+        assert_eq!(settled.next, Next::Wait);
+        let settled = pipeline.settle(at(now + 20), &mut flight, two, FAILED, 0);
+        assert_eq!(settled.next, next);
+    }
+    assert_eq!(flight.attempts(), 6);
 }
 
 #[test]
@@ -841,6 +891,15 @@ proptest! {
                 }
             };
         }
+        // The driver's timers.
+        macro_rules! time_out {
+            () => {
+                while let Some(i) = waiting.iter().position(|(_, w)| w.until() <= now) {
+                    let (flight, waiting) = waiting.swap_remove(i);
+                    pipeline.give_up(now, &flights[flight], waiting);
+                }
+            };
+        }
         for event in events {
             match event {
                 Event::Start { repeatable } => {
@@ -860,6 +919,7 @@ proptest! {
                     if let Next::Retry { at } = settled.next {
                         prop_assert!(flights[flight].deadline().allows(at));
                         now = now.max(at);
+                        time_out!();
                         match pipeline.attempt(now, &mut flights[flight], 0) {
                             Ok(Admission::Now(attempt)) => running.push((flight, attempt)),
                             Ok(Admission::Queued(ticket)) => waiting.push((flight, ticket)),
@@ -884,11 +944,7 @@ proptest! {
                 Event::Settle { .. } | Event::Hedge(_) | Event::Cancel(_) | Event::GiveUp(_) => {}
                 Event::Advance(by) => {
                     now = now + ms(by);
-                    // As a driver's timers would.
-                    while let Some(i) = waiting.iter().position(|(_, w)| w.until() <= now) {
-                        let (flight, ticket) = waiting.swap_remove(i);
-                        pipeline.give_up(now, &flights[flight], ticket);
-                    }
+                    time_out!();
                 }
                 Event::SetConfig(breaker) => {
                     let changed = Config { breaker: config.breaker.filter(|_| breaker), ..config };

@@ -224,33 +224,25 @@ impl CircuitBreaker {
         })
     }
 
-    /// A free probe slot, or one whose lease has expired; otherwise the first time at which a
-    /// lease expires.
+    /// A free probe slot (`on_wake` has freed those whose lease has expired); otherwise the first
+    /// time at which a lease expires.
     fn take_probe(&mut self, now: Time) -> Result<Permit, Option<Time>> {
-        let mut next_lease: Option<Time> = None;
-        for (slot, probe) in self.probes.iter_mut().enumerate() {
-            match *probe {
-                Probe::Done => continue,
-                Probe::Out { lease_until, .. } if now < lease_until => {
-                    next_lease = Some(next_lease.map_or(lease_until, |t| t.min(lease_until)));
-                    continue;
-                }
-                Probe::Out { .. } | Probe::Free => {}
-            }
-            let generation = self.next_generation;
-            self.next_generation = generation.wrapping_add(1);
-            let lease_until = now.plus_nanos(self.limits.lease_ns);
-            *probe = Probe::Out {
-                generation,
-                lease_until,
-            };
-            return Ok(Permit {
-                started: now,
-                generation,
-                slot: slot as u32,
-            });
-        }
-        Err(next_lease)
+        let is_free = |probe: &Probe| matches!(probe, Probe::Free);
+        let Some(slot) = self.probes.iter().position(is_free) else {
+            return Err(self.next_wake());
+        };
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        let lease_until = now.plus_nanos(self.limits.lease_ns);
+        self.probes[slot] = Probe::Out {
+            generation,
+            lease_until,
+        };
+        Ok(Permit {
+            started: now,
+            generation,
+            slot: slot as u32,
+        })
     }
 
     /// Ends a call. `random` spreads the open time if this outcome trips the breaker.
