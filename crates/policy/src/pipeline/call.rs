@@ -169,7 +169,7 @@ pub enum NoHedge {
     NotRepeatable,
     /// The breaker is not closed: a target in doubt gets no extra calls.
     BreakerNotClosed,
-    /// There are enough extra attempts, the budget is empty, or the hedge is in [`Mode::Shadow`].
+    /// There are enough extra attempts, the budget is empty, or the hedge is in [`Mode::Shadow`](crate::Mode::Shadow).
     Declined,
     /// Another policy said no.
     Rejected(Rejected),
