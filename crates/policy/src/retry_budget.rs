@@ -22,8 +22,8 @@ pub struct Config {
 pub enum Rule {
     /// Over any `window`, retries are at most `ratio` of the calls started in the window before,
     /// and `min_per_second` on top, so that a quiet client may retry at all. The default: 20%, 10
-    /// a second, 10 s (Finagle's and Linkerd's:
-    /// <https://twitter.github.io/finagle/guide/Clients.html#retries>).
+    /// a second, 10 s (Finagle's:
+    /// <https://finagle.github.io/blog/2016/02/08/retry-budgets>).
     Share {
         /// Retries per call, 0.2 for 20%.
         ratio: f64,
