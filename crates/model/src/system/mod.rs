@@ -54,7 +54,9 @@ pub struct System {
     pub consumers: Vec<Consumer>,
     /// Leases.
     pub leases: Vec<Lease>,
-    /// Who calls whom.
+    /// Who calls whom. A gateway's route with policies of its own has an edge beside the first of its
+    /// pair; a name such as `edge -> api` stands for the first, and faults and metrics on it are
+    /// about all of the pair (see [`System::same_pair`]).
     pub edges: Vec<Edge>,
     /// The kinds of thing that caches hold, each with its number of keys.
     pub keyspaces: Vec<Keyspace>,
@@ -84,7 +86,8 @@ pub struct Network {
 pub struct Keyspace {
     /// The reader's name for it.
     pub name: String,
-    /// Number of keys: the most of any client that leads here.
+    /// Number of keys: as stated, or the most of any client that leads here. `u32::MAX` where requests
+    /// without a key distribution do: each has a key of its own.
     pub keys: u32,
 }
 
@@ -163,6 +166,13 @@ impl System {
     pub fn edge_name(&self, edge: EdgeId) -> String {
         let edge = &self.edges[edge.index()];
         format!("{} -> {}", self.component_name(edge.from), self.component_name(edge.to))
+    }
+
+    /// All edges with the caller and target of this one, itself included.
+    pub fn same_pair(&self, edge: EdgeId) -> impl Iterator<Item = EdgeId> + '_ {
+        let Edge { from, to, .. } = self.edges[edge.index()];
+        let pair = move |(_, other): &(usize, &Edge)| other.from == from && other.to == to;
+        self.edges.iter().enumerate().filter(pair).map(|(index, _)| EdgeId::from(index))
     }
 
     /// An endpoint as a file names it: `edge GET /notes`.

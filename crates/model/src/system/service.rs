@@ -43,6 +43,8 @@ pub struct Service {
     pub endpoints: Vec<Endpoint>,
     /// Remembers the answers to repeated requests.
     pub idempotency: Option<policy::idempotency::Config>,
+    /// The header that carries a request's key in the real world; empty without `idempotency`.
+    pub idempotency_header: String,
     /// Concurrency limit over all endpoints of one instance, found by measurement.
     pub limit: Option<policy::adaptive_limit::Config>,
     /// Quota over requests.

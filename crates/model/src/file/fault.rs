@@ -1,0 +1,321 @@
+//! Faults of an experiment: `{ at: 20s, kill: api/2, for: 15s }`
+
+use super::decode::{Decoder, sort_of};
+use super::distribution::DURATIONS;
+use super::filled::Filled;
+use super::quantity::{
+    BANDWIDTH, DURATION, DURATION_OR_ZERO, FACTOR, NAME, OFFSET, Quantity, SHARE, SHARE_POSITIVE, SLOWDOWN, TEXT,
+};
+use super::table::{Choice, Field, Kind, Object, absent, none, required, value};
+use crate::system::{Component, Dist, Fault, FaultKind, Program, Target, Version};
+
+pub(crate) static FAULT: Choice = Choice {
+    name: "fault",
+    what: "a fault",
+    doc: "Something that goes wrong, and is undone. A target is a component (`api`), one instance of a service or node of a \
+          store (`api/2`, counted from 1), a share of it (`30% of api`), `primary of db`, `replicas of db`, a zone \
+          (`zone a`) or an edge (`api -> db`).",
+    options: &[
+        &KILL, &PAUSE, &SLOW, &PARTITION, &DROP, &RESET, &BANDWIDTH_FAULT, &FLUSH, &PROMOTE, &LAG, &LOCK, &DEPLOY,
+        &CRASH_BETWEEN, &SKEW, &SURGE, &DOWN,
+    ],
+};
+
+const AT: Field = required("at", Kind::Scalar(&DURATION_OR_ZERO), "Start, from the start of the measured part.");
+
+/// Keys of a fault that lasts.
+const LASTING: &[Field] = &[
+    AT,
+    absent("for", Kind::Scalar(&DURATION), "`until` says it", "How long it lasts."),
+    absent("until", Kind::Scalar(&DURATION), "`for` says it", "End, from the start of the measured part."),
+];
+
+/// Keys of a fault that is over at once.
+const INSTANT: &[Field] = &[AT];
+
+macro_rules! fault {
+    ($name:ident, $key:literal, $kind:expr, $target:literal, $doc:literal, [$($more:expr),*], $time:expr) => {
+        static $name: Object = Object {
+            name: concat!("fault ", $key),
+            doc: $doc,
+            groups: &[&[required($key, $kind, $target) $(, $more)*], $time],
+        };
+    };
+}
+
+const TARGET: Kind = Kind::Scalar(&TEXT);
+const NAMED: Kind = Kind::Scalar(&NAME);
+
+fault!(KILL, "kill", TARGET, "A service, consumer, store, instance, share or zone.", "Processes die at once, and start again at the end.", [], LASTING);
+fault!(PAUSE, "pause", TARGET, "A service, consumer, store, instance, share or zone.", "Processes stop (SIGSTOP): connections are accepted, nothing answers.", [], LASTING);
+fault!(SLOW, "slow", TARGET, "A service, consumer, store, instance, share, zone or edge.", "Work or an edge gets slower.",
+    [required("by", Kind::Scalar(&SLOWDOWN), "A factor (`5x`), or an added delay (`+500ms`, `+exp(50ms)`).")], LASTING);
+fault!(PARTITION, "partition", TARGET, "A component, instance, share, zone or edge.", "Nothing gets through, and nobody is told.", [], LASTING);
+fault!(DROP, "drop", TARGET, "A component, instance, share, zone or edge.", "A share of messages is lost, and sent again after a retransmission timeout.",
+    [value("share", Kind::Scalar(&SHARE_POSITIVE), "10%", "enough to be felt", "Share of messages.")], LASTING);
+fault!(RESET, "reset", TARGET, "A component, instance, share, zone or edge.", "A share of calls has its connection reset.",
+    [value("share", Kind::Scalar(&SHARE_POSITIVE), "10%", "enough to be felt", "Share of calls.")], LASTING);
+fault!(BANDWIDTH_FAULT, "bandwidth", TARGET, "A component, instance, share, zone or edge.", "Answers share so many bytes a second.",
+    [required("to", Kind::Scalar(&BANDWIDTH), "What is left.")], LASTING);
+fault!(FLUSH, "flush", NAMED, "A Redis.", "A cache loses all its keys.", [], INSTANT);
+fault!(PROMOTE, "promote", NAMED, "A PostgreSQL.", "A replica becomes the primary.", [], INSTANT);
+fault!(LAG, "lag", NAMED, "A PostgreSQL.", "Replicas fall behind.", [required("by", Kind::Scalar(&DURATION), "How far.")], LASTING);
+fault!(LOCK, "lock", TARGET, "A table of a PostgreSQL, as in `db.notes`; the store alone if it has one table.", "A migration holds a table lock.", [], LASTING);
+fault!(DEPLOY, "deploy", NAMED, "A service.", "A new version rolls out, and is rolled back at the end.",
+    [value("version", Kind::Object(&VERSION), "{}", "no different", "How it differs from the old one.")], LASTING);
+fault!(CRASH_BETWEEN, "crash_between", Kind::List(&Kind::Scalar(&NAME)), "Two named steps (`name:`), the one that was done and the one that was not.", "An instance dies between two steps of the next request that does both, once.",
+    [required("of", Kind::Scalar(&NAME), "The service or consumer that does them.")], INSTANT);
+fault!(SKEW, "skew", TARGET, "A service, consumer, instance, share or zone.", "Clocks are ahead, or behind.", [required("by", Kind::Scalar(&OFFSET), "How far ahead; behind, if negative.")], LASTING);
+fault!(SURGE, "surge", TARGET, "A client, or `all`.", "A client's load is multiplied.", [required("by", Kind::Scalar(&FACTOR), "By how much.")], LASTING);
+fault!(DOWN, "down", NAMED, "A topic.", "A topic takes nothing and gives nothing.", [], LASTING);
+
+static VERSION: Object = Object {
+    name: "version",
+    doc: "A new version of a service.",
+    groups: &[&[
+        value("slow", Kind::Scalar(&FACTOR), "1x", "no different", "Work takes this many times as long."),
+        value("errors", Kind::Scalar(&SHARE), "0%", "no different", "Share of requests that fail with 500."),
+        none("startup", DURATIONS, "as the old one's", "Its startup."),
+    ]],
+};
+
+impl Decoder<'_> {
+    /// A fault of an experiment that is so many ns long.
+    pub(super) fn fault(&mut self, filled: &Filled, duration: u64, services: &[crate::system::Service]) -> Option<Fault> {
+        let lead = filled.object()?.lead();
+        let (at, until) = self.span(filled, duration);
+        let kind = self.fault_kind(filled, lead, services)?;
+        Some(Fault { at, until, kind, text: text(filled, lead), line: filled.at.line })
+    }
+
+    fn span(&mut self, filled: &Filled, duration: u64) -> (u64, u64) {
+        let start = filled.get("at");
+        let at = start.nanos();
+        let lasts = filled.object().is_some_and(|object| object.field("for").is_some());
+        if !start.is_bad() && at >= duration {
+            self.report.at(filled.place("at"), "the experiment is over before the fault starts".to_owned());
+        }
+        if !lasts {
+            return (at, at);
+        }
+        let (length, end) = (filled.get("for"), filled.get("until"));
+        let (place, until) = match (length.set(), end.set()) {
+            (Some(length), None) => (length, at.saturating_add(length.nanos())),
+            (None, Some(end)) => (end, end.nanos()),
+            (Some(_), Some(end)) => {
+                self.report.at(end.at, "a fault has either `for` or `until`, not both".to_owned());
+                return (at, at);
+            }
+            (None, None) => {
+                self.report.at(filled.at, "the fault never ends: it has neither `for` nor `until`".to_owned());
+                return (at, at);
+            }
+        };
+        if !place.is_bad() && !start.is_bad() {
+            if until <= at {
+                self.report.at(place.at, "the fault ends before it starts".to_owned());
+            } else if until > duration && at < duration {
+                let seconds = |ns: u64| ns as f64 / 1e9;
+                let message = format!("the fault ends at {}s, after the experiment's end at {}s", seconds(until), seconds(duration));
+                self.report.at(place.at, message).help("make the experiment longer: what comes after a fault tells most".to_owned());
+            }
+        }
+        (at, until)
+    }
+
+    fn fault_kind(&mut self, filled: &Filled, lead: &str, services: &[crate::system::Service]) -> Option<FaultKind> {
+        let what = filled.get(lead);
+        let missing = Filled::bad(filled.at);
+        let by = filled.maybe("by").unwrap_or(&missing);
+        let share = || filled.get("share").number();
+        Some(match lead {
+            "kill" => FaultKind::Kill(self.processes(what)?),
+            "pause" => FaultKind::Pause(self.processes(what)?),
+            "slow" => {
+                let target = self.slowed(what)?;
+                let (factor, added) = match by.quantity() {
+                    Some(Quantity::Factor(factor)) => (*factor, Dist::Constant(0)),
+                    Some(_) => (1.0, self.dist(by)),
+                    None => return None,
+                };
+                if factor < 1.0 {
+                    self.report.at(by.at, "a fault makes slower: the factor must be at least 1x".to_owned());
+                }
+                FaultKind::Slow { target, factor, added }
+            }
+            "partition" => FaultKind::Partition(self.network_target(what)?),
+            "drop" => FaultKind::Drop { target: self.network_target(what)?, share: share() },
+            "reset" => FaultKind::Reset { target: self.network_target(what)?, share: share() },
+            "bandwidth" => FaultKind::Bandwidth { target: self.network_target(what)?, rate: filled.get("to").number() },
+            "flush" => {
+                let store = self.store(what)?;
+                if !self.is_redis(store) {
+                    self.report.at(what.at, format!("`{}` cannot be flushed: it is not a Redis", what.text()));
+                }
+                FaultKind::Flush(store)
+            }
+            "promote" => {
+                let store = self.store(what)?;
+                self.with_replicas(what, store, "nothing can be promoted");
+                FaultKind::Promote(store)
+            }
+            "lag" => {
+                let store = self.store(what)?;
+                self.with_replicas(what, store, "nothing can lag");
+                FaultKind::Lag { store, by: by.nanos() }
+            }
+            "lock" => self.lock(what)?,
+            "deploy" => {
+                let version = filled.get("version");
+                FaultKind::Deploy {
+                    service: self.service(what)?,
+                    version: Version {
+                        slow: version.get("slow").number(),
+                        errors: version.get("errors").number(),
+                        startup: version.get("startup").set().map(|startup| self.dist(startup)),
+                    },
+                }
+            }
+            "crash_between" => self.crash_between(what, filled.get("of"), services)?,
+            "skew" => FaultKind::Skew { target: self.processes(what)?, by: by.offset() },
+            "surge" => {
+                let client = match what.text() {
+                    "all" => None,
+                    name => Some(self.client_named(what.at, name)?),
+                };
+                FaultKind::Surge { client, factor: by.number() }
+            }
+            "down" => FaultKind::BrokerDown(self.topic(what)?),
+            _ => return None,
+        })
+    }
+
+    /// A target that runs as processes.
+    fn processes(&mut self, what: &Filled) -> Option<Target> {
+        let target = self.target(what.at, what.text())?;
+        match target {
+            Target::All(component @ (Component::Client(_) | Component::Topic(_) | Component::Lease(_))) => {
+                let help = match component {
+                    Component::Topic(_) => "`down:` stops a topic",
+                    Component::Lease(_) => "kill or pause the service that holds it",
+                    _ => "faults strike what answers, not who asks",
+                };
+                let message = format!("a {} has no processes here", sort_of(component));
+                self.report.at(what.at, message).help(help.to_owned());
+                None
+            }
+            Target::Edge(_) => {
+                let help = "`partition:`, `drop:`, `reset:`, `slow:` and `bandwidth:` strike edges".to_owned();
+                self.report.at(what.at, "an edge has no processes".to_owned()).help(help);
+                None
+            }
+            target => Some(target),
+        }
+    }
+
+    fn slowed(&mut self, what: &Filled) -> Option<Target> {
+        match self.target(what.at, what.text())? {
+            target @ Target::Edge(_) => Some(target),
+            _ => self.processes(what),
+        }
+    }
+
+    /// A target that talks to others.
+    fn network_target(&mut self, what: &Filled) -> Option<Target> {
+        match self.target(what.at, what.text())? {
+            Target::All(component @ (Component::Topic(_) | Component::Lease(_))) => {
+                let message = format!("a {} has no network of its own here", sort_of(component));
+                let problem = self.report.at(what.at, message);
+                if matches!(component, Component::Topic(_)) {
+                    problem.help("`down:` cuts a topic off".to_owned());
+                }
+                None
+            }
+            target => Some(target),
+        }
+    }
+
+    fn with_replicas(&mut self, what: &Filled, store: crate::system::StoreId, why: &str) {
+        let filled = self.names.stores[store.index()].filled;
+        if !self.is_postgres(store) {
+            self.report.at(what.at, format!("`{}` is not a PostgreSQL: {why}", what.text()));
+        } else if !filled.get("replicas").is_bad() && filled.get("replicas").count() == 0 {
+            self.report.at(what.at, format!("`{}` has no replicas: {why}", what.text()));
+        }
+    }
+
+    fn lock(&mut self, what: &Filled) -> Option<FaultKind> {
+        let (name, table) = what.text().split_once('.').unwrap_or((what.text(), ""));
+        let length = |text: &str| text.chars().count();
+        let store = self.store_named(what.at.part(0, length(name)), name)?;
+        if !self.is_postgres(store) {
+            self.report.at(what.at, format!("`{name}` has no tables: it is not a PostgreSQL"));
+            return None;
+        }
+        let known = self.names.stores[store.index()].tables.clone();
+        let position = match (table, known.as_slice()) {
+            ("", [_]) => Some(0),
+            _ => known.iter().position(|known| *known == table),
+        };
+        if position.is_none() {
+            let at = if table.is_empty() { what.at } else { what.at.part(length(name) + 1, length(table)) };
+            super::names::unknown(at, &format!("table of `{name}` called"), table, &known, self.report);
+        }
+        position.map(|table| FaultKind::LockTable { store, table: table as u32 })
+    }
+
+    fn crash_between(&mut self, steps: &Filled, of: &Filled, services: &[crate::system::Service]) -> Option<FaultKind> {
+        let [done, next] = steps.list() else {
+            if !steps.is_bad() {
+                self.report.at(steps.at, "two steps are needed: the one that was done and the one that was not".to_owned());
+            }
+            return None;
+        };
+        let component = self.process_named(of.at, of.text())?;
+        let Component::Service(service) = self.names.acting(component) else {
+            self.report.at(of.at, "a store does no steps".to_owned());
+            return None;
+        };
+        let mut known = Vec::new();
+        for endpoint in services.get(service.index()).map_or(&[][..], |service| &service.endpoints) {
+            step_names(&endpoint.program, &mut known);
+        }
+        for step in [done, next] {
+            if !step.is_bad() && !known.iter().any(|name| name == step.text()) {
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                let what = format!("step of `{}` with the name", of.text());
+                super::names::unknown(step.at, &what, step.text(), &known, self.report);
+            }
+        }
+        Some(FaultKind::CrashBetween { service, done: done.text().to_owned(), next: next.text().to_owned() })
+    }
+}
+
+fn step_names(program: &Program, names: &mut Vec<String>) {
+    for step in program {
+        names.extend(step.name.clone());
+        super::keyspace::inner(step).into_iter().for_each(|inner| step_names(inner, names));
+    }
+}
+
+/// The fault in words: `slow db by 5x`.
+fn text(filled: &Filled, lead: &str) -> String {
+    let value = filled.get(lead);
+    let mut text = match lead {
+        "crash_between" => {
+            let steps: Vec<&str> = value.list().iter().map(Filled::text).collect();
+            format!("crash between {}", steps.join(" and "))
+        }
+        "down" => format!("{} down", value.text()),
+        _ => format!("{lead} {}", value.text()),
+    };
+    for key in ["by", "to", "of"] {
+        if let Some(value) = filled.maybe(key) {
+            text.push_str(&format!(" {key} {}", value.text()));
+        }
+    }
+    if let Some(share) = filled.maybe("share") {
+        text.push_str(&format!(" for {}", share.text()));
+    }
+    text
+}
