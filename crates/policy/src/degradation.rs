@@ -33,8 +33,8 @@ pub struct Config {
     /// The shortest time from one step up to the next. Default: 1 s, so that a step shows before the
     /// next one is taken.
     pub escalate_every: Duration,
-    /// How long the pressure must have been below `leave_at`, and the level in force, before a step
-    /// down. Default: 30 s, longer than the ramps that follow a recovery (slow starts, breakers).
+    /// How long the pressure must have been below `leave_at`, since the level was entered, before a
+    /// step down. Default: 30 s, longer than the ramps that follow a recovery (slow starts, breakers).
     pub min_dwell: Duration,
     /// Shadow: move and count, but let everything through.
     pub mode: Mode,
@@ -143,7 +143,7 @@ impl Degradation {
             }
         } else if self.level > 0 && pressure < self.config.levels[self.level - 1].leave_at {
             let calm = now.nanos_since(*self.calm_since.get_or_insert(now));
-            if calm.min(since_change) >= nanos(self.config.min_dwell) {
+            if calm >= nanos(self.config.min_dwell) {
                 self.move_to(now, self.level - 1);
             }
         } else {
@@ -330,6 +330,16 @@ mod tests {
             );
         }
         assert_eq!(changes, 1);
+    }
+
+    #[test]
+    fn a_pressure_that_is_not_a_number_is_no_observation() {
+        let mut ladder = ladder(Mode::Enforce);
+        ladder.observe(at(0.0), 0.85);
+        ladder.observe(at(1.0), 0.1);
+        ladder.observe(at(5.0), f64::NAN);
+        ladder.observe(at(11.0), 0.1);
+        assert_eq!(ladder.level(), 0, "the calm was not broken");
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl<T> Idempotency<T> {
         let held = self
             .records
             .get(ticket.key)
-            .is_some_and(|r| r.number == ticket.number && r.response.is_none());
+            .is_some_and(|r| r.number == ticket.number);
         if !held {
             self.counts.late += u64::from(ticket.number != 0);
             return None;

@@ -432,6 +432,56 @@ fn p2c_forgets_a_slow_answer() {
 }
 
 #[test]
+fn three_failures_in_a_row_are_an_outage_and_two_are_not() {
+    // All at one instant, where an average over time has learned nothing yet.
+    let picked_after = |failures: u32| {
+        let mut balancer = balancer(Algorithm::P2c, 2, 1);
+        balancer.on_start(1, at(0.0));
+        balancer.on_done(1, at(1.0), 1_000, Outcome::Success, None);
+        for _ in 0..failures {
+            balancer.on_start(1, at(1.0));
+            balancer.on_done(1, at(1.0), 1_000, Outcome::Failure, None);
+        }
+        for _ in 0..20 {
+            balancer.on_start(0, at(1.0));
+        }
+        balancer.pick(at(1.0), 0, 1, &Eligible::all(2))
+    };
+    assert_eq!((picked_after(2), picked_after(3)), (Some(1), Some(0)));
+}
+
+#[test]
+fn a_penalty_fades_with_time_and_with_success() {
+    // One failure after a long silence counts for nearly all of its 5 s.
+    let failed_once = || {
+        let mut balancer = balancer(Algorithm::P2c, 2, 1);
+        balancer.on_start(1, at(100.0));
+        balancer.on_done(1, at(100.0), 1_000, Outcome::Failure, None);
+        balancer
+    };
+    let prefers_it_idle = |balancer: &mut Balancer, now: f64| {
+        balancer.on_start(0, at(now));
+        balancer.pick(at(now), 0, 1, &Eligible::all(2)) == Some(1)
+    };
+    assert!(
+        !prefers_it_idle(&mut failed_once(), 110.0),
+        "10 s on, 1.8 s are left"
+    );
+    assert!(
+        prefers_it_idle(&mut failed_once(), 200.0),
+        "100 s on, nothing is"
+    );
+    let mut succeeding = failed_once();
+    for second in 101..=200 {
+        for i in [0, 1] {
+            succeeding.on_start(i, at(f64::from(second)));
+            succeeding.on_done(i, at(f64::from(second)), 5_000_000, Outcome::Success, None);
+        }
+    }
+    assert!(prefers_it_idle(&mut succeeding, 200.0));
+}
+
+#[test]
 fn p2c_weighs_a_retry_after() {
     let decide = |retry_after: [Option<u64>; 2]| {
         let mut balancer = balancer(Algorithm::P2c, 2, 1);
@@ -526,6 +576,17 @@ fn a_shadow_is_counted_and_not_obeyed() {
     assert!(
         counts.shadow_differed >= 10,
         "at least wherever the turn was at 1"
+    );
+
+    let twice = Config {
+        shadow: Some(Algorithm::P2c),
+        ..config(Algorithm::P2c)
+    };
+    let mut twice = Balancer::new(twice, 8, 0).unwrap();
+    picks(&mut twice, &Eligible::all(8), 100);
+    assert!(
+        twice.counts().shadow_differed > 50,
+        "it draws its own pairs"
     );
 }
 

@@ -323,6 +323,7 @@ fn writes_behind_wait_for_their_batch() {
     assert_eq!(cache.write(at(1.2), 3, 30, 0), Write::BufferFull);
     cache.end_flush(at(1.3), true);
     assert_eq!((cache.at_risk(), cache.next_wake()), (1, Some(at(2.1))));
+    assert!(!cache.invalidate(1), "its newer write still waits");
     assert_eq!(cache.start_flush(at(2.1)), [1]);
     cache.end_flush(at(2.2), false);
     assert_eq!(cache.at_risk(), 1, "a failed batch waits for the next one");

@@ -110,6 +110,16 @@ fn a_probe_without_an_answer_fails_and_its_late_answer_does_not_count() {
     );
     assert_eq!(check.settle(probe, true), None);
     assert!(!check.is_healthy() && !check.in_service());
+    let Poll::Send(second) = check.poll(at(5.0), 0) else {
+        panic!()
+    };
+    assert_eq!(
+        check.settle(probe, true),
+        None,
+        "nor while the next one is out"
+    );
+    assert_eq!(check.settle(second, true), None);
+    assert_eq!(check.counts().passed, 1);
 }
 
 #[test]

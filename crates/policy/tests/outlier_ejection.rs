@@ -398,6 +398,32 @@ fn coming_back_starts_slowly() {
 }
 
 #[test]
+fn a_window_of_any_length_is_climbed_in_twenty_wake_ups() {
+    let odd = Duration::from_nanos(10_000_000_007);
+    let far = Duration::from_secs(1_000);
+    let mut outliers = outliers(
+        Config {
+            slow_start: odd,
+            sweep_every: far,
+            ..config()
+        },
+        2,
+    );
+    outliers.add(at(0.0), 2, true);
+    let mut last = 0.0;
+    for _ in 0..20 {
+        let now = outliers.next_wake().unwrap();
+        for change in outliers.on_wake(now) {
+            let Transition::SlowStart { factor, .. } = change else {
+                panic!("{change:?}")
+            };
+            last = *factor;
+        }
+    }
+    assert_eq!((last, outliers.next_wake()), (1.0, Some(at(1_000.0))));
+}
+
+#[test]
 fn an_ejection_in_a_slow_start_ends_it() {
     let mut outliers = outliers(
         Config {

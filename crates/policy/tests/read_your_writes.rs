@@ -127,6 +127,11 @@ fn forgotten_sessions_read_nothing_too_old() {
         115,
         "strangers may have been forgotten: the lowest left first"
     );
+    sessions.wrote(0, on(1, 90));
+    assert!(
+        sessions.floor(0) >= 100,
+        "a report out of order does not undo what was forgotten"
+    );
     sessions.prune(118);
     assert_eq!(sessions.sessions(), 1);
     assert!(sessions.satisfies(17, on(1, 118)) && !sessions.satisfies(19, on(1, 118)));
