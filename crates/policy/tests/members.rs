@@ -118,6 +118,7 @@ fn a_probe_without_an_answer_fails_and_its_late_answer_does_not_count() {
         None,
         "nor while the next one is out"
     );
+    assert_eq!(check.counts().passed, 0);
     assert_eq!(check.settle(second, true), None);
     assert_eq!(check.counts().passed, 1);
 }

@@ -22,8 +22,8 @@
 //!   acknowledged and not flushed: at most the write rate x (`flush_every` + the time a flush takes), and never
 //!   more keys than `buffer`; see [`WriteMode::loss_bound`].
 //!
-//! In [`Mode::Shadow`](crate::Mode::Shadow) everything is decided, counted and stored as usual, but every lookup is answered
-//! with a miss, so that every request goes to the origin.
+//! In [`Mode::Shadow`] everything is decided, counted and stored as usual, but every lookup is
+//! answered with a miss, so that every request goes to the origin.
 
 use std::time::Duration;
 
