@@ -12,9 +12,9 @@
 //! lag behind it.
 //!
 //! After a failover, log positions past the point where the new timeline branched off name other
-//! writes than before (PostgreSQL, section 25.3.6, "Timelines"). Floors below that point hold on; a floor above it
-//! belongs to a write that was lost with the old primary. It is lowered to the branch point, or it
-//! would send that session to the primary for good, and the session is told.
+//! writes than before (PostgreSQL's manual, "Timelines"). Floors below that point hold on; a floor
+//! above it belongs to a write that was lost with the old primary. It is lowered to the branch
+//! point, or it would send that session to the primary for good, and the session is told.
 
 use std::time::Duration;
 
