@@ -1,7 +1,12 @@
 //! Every file format of Plimsoll: the [`system`] file in, the [`run`] out.
 
+mod cost;
 mod file;
+mod grow;
 pub mod run;
+mod scale;
 pub mod system;
 
+pub use cost::cost;
 pub use file::{Problem, Problems, Source, explain, parse, reference, schema};
+pub use grow::grow;

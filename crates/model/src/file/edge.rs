@@ -108,10 +108,12 @@ impl Decoder<'_> {
             bulkhead: of("bulkhead").map(|filled| bulkhead::bulkhead(filled, report)),
             hedge: hedge.map(|filled| hedge::hedge(filled, report)),
         };
-        if let (Some(timeout), Some(per_try)) = (of("timeout"), of("per_try_timeout")) {
-            if !timeout.is_bad() && !per_try.is_bad() && per_try.nanos() > timeout.nanos() {
-                report.at(per_try.at, "`per_try_timeout` is longer than `timeout`, and so never acts".to_owned());
-            }
+        if let (Some(timeout), Some(per_try)) = (of("timeout"), of("per_try_timeout"))
+            && !timeout.is_bad()
+            && !per_try.is_bad()
+            && per_try.nanos() > timeout.nanos()
+        {
+            report.at(per_try.at, "`per_try_timeout` is longer than `timeout`, and so never acts".to_owned());
         }
         let default_balance = super::check::defaults(&balance::BALANCE);
         let balance = balance::balance(of("balance").unwrap_or(&default_balance), report);

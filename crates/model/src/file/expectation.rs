@@ -140,10 +140,8 @@ impl Decoder<'_> {
         }
         let Some(argument) = argument.filter(|argument| !argument.is_empty()) else {
             // A file with one client may leave it out where the client is meant.
-            if row.name == "amplification" {
-                if let [_] = self.names.clients.as_slice() {
-                    return Some(Metric::Amplification(MetricTarget::Component(Component::Client(0.into()))));
-                }
+            if row.name == "amplification" && self.names.clients.len() == 1 {
+                return Some(Metric::Amplification(MetricTarget::Component(Component::Client(0.into()))));
             }
             let example = match row.about {
                 About::Percentile => "p(95)",
@@ -285,6 +283,9 @@ fn bound(text: &str, unit: Unit) -> Result<Bound, Wrong> {
 
 /// A metric's value in its own unit: shares from 0 to 1, ns, a second.
 fn measure(text: &str, unit: Unit) -> Result<f64, Wrong> {
+    if text.is_empty() {
+        return Err(Wrong { why: "the value of the bound is missing".to_owned(), help: None });
+    }
     let (value, expected) = match unit {
         // Nothing of something needs no unit.
         _ if text == "0" => (Ok(0.0), ""),

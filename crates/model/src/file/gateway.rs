@@ -104,11 +104,11 @@ fn resolve(index: usize, names: &mut Names, state: &mut [State], report: &mut Re
                 service.routes.push((EndpointId::new(ServiceId::from(target), position as u32), route));
             }
         }
-        if let (false, Some(route), false) = (matched, route, behind.is_empty()) {
-            if !route.get("match").is_bad() {
-                let known: Vec<&str> = behind.iter().map(String::as_str).collect();
-                unknown(route.place("match"), &format!("endpoint of `{}` that matches", to.text()), pattern, &known, report);
-            }
+        if let (false, Some(route), false) = (matched, route, behind.is_empty())
+            && !route.get("match").is_bad()
+        {
+            let known: Vec<&str> = behind.iter().map(String::as_str).collect();
+            unknown(route.place("match"), &format!("endpoint of `{}` that matches", to.text()), pattern, &known, report);
         }
     }
     state[index] = State::Done;

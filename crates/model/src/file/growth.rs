@@ -5,7 +5,8 @@ use super::filled::Filled;
 use super::quantity::{COUNT, Quantity, Wrong};
 use super::suggest;
 use super::table::{Json, Kind, MapKey, Object, Scalar, none, value};
-use crate::system::{Component, Growth, GrowthKey, ServiceKind, StoreKind, System};
+use crate::grow::can_grow;
+use crate::system::{Component, Growth, GrowthKey, System};
 
 pub(crate) static GROWTH_KEY: MapKey = MapKey { what: "a component and one of its numbers", scalar: &COMPONENT_NUMBER };
 
@@ -55,7 +56,7 @@ impl Decoder<'_> {
             };
             let at = key.at.part(0, length(name));
             let Some(component) = self.named(at, name, "component that can grow", sort) else { continue };
-            let known: Vec<&str> = KEYS.iter().filter(|(_, what)| has(system, component, *what)).map(|(key, _)| *key).collect();
+            let known: Vec<&str> = KEYS.iter().filter(|(_, what)| can_grow(system, component, *what)).map(|(key, _)| *key).collect();
             match KEYS.iter().find(|(key, _)| *key == number && known.contains(key)) {
                 Some((_, what)) => {
                     growth.push(Growth { component, what: *what, max: filled.get("max").set().map(Filled::count) });
@@ -70,27 +71,5 @@ impl Decoder<'_> {
             }
         }
         growth
-    }
-}
-
-/// Whether a component has that number.
-fn has(system: &System, component: Component, what: GrowthKey) -> bool {
-    use GrowthKey::{
-        Capacity, Concurrency, Cores, Instances, MaxConnections, MaxRate, Nodes, Partitions, Replicas, Shards, Workers,
-    };
-    match component {
-        Component::Service(id) => match system.services[id.index()].kind {
-            ServiceKind::Service => matches!(what, Instances | Workers | Cores),
-            ServiceKind::Gateway(_) => matches!(what, Instances | Cores),
-        },
-        Component::Consumer(_) => matches!(what, Instances | Concurrency | Cores),
-        Component::Store(id) => match system.stores.get(id.index()).map(|store| &store.kind) {
-            Some(StoreKind::Postgres(_)) => matches!(what, Replicas | Shards | MaxConnections | Concurrency | Cores),
-            Some(StoreKind::Redis(_)) => matches!(what, MaxRate | Capacity),
-            Some(StoreKind::Quorum(_)) => matches!(what, Nodes | Concurrency | Cores),
-            None => false,
-        },
-        Component::Topic(_) => matches!(what, Partitions | Capacity),
-        Component::Client(_) | Component::Lease(_) => false,
     }
 }

@@ -115,7 +115,7 @@ impl Report {
 
     /// The problems in the file's order, without repetitions, with their paths and source lines.
     pub(crate) fn finish(mut self, file: &str, bytes: &[u8], tree: Option<&Node>) -> Problems {
-        self.list.sort_by(|a, b| (a.line, a.column).cmp(&(b.line, b.column)));
+        self.list.sort_by_key(|problem| (problem.line, problem.column));
         self.list.dedup_by(|a, b| (a.line, a.column, &a.message) == (b.line, b.column, &b.message));
         let more = self.list.len().saturating_sub(PROBLEMS_MAX);
         self.list.truncate(PROBLEMS_MAX);
@@ -124,10 +124,16 @@ impl Report {
             if problem.line == 0 {
                 continue;
             }
-            let at = Span { line: problem.line, column: problem.column, length: problem.length };
-            problem.path = tree.map(|tree| tree.path_to(at)).unwrap_or_default();
             let line = lines.get(problem.line as usize - 1).copied().unwrap_or_default();
             let line = if problem.line == 1 { line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line) } else { line };
+            if problem.column == 0 {
+                // The whole line is meant: mark what it starts with.
+                let margin = line.iter().take_while(|&&b| b == b' ').count();
+                problem.column = margin as u32 + 1;
+                problem.length = (String::from_utf8_lossy(&line[margin..]).trim_end().chars().count() as u32).max(1);
+            }
+            let at = Span { line: problem.line, column: problem.column, length: problem.length };
+            problem.path = tree.map(|tree| tree.path_to(at)).unwrap_or_default();
             let skip = (problem.column as usize).saturating_sub(WIDTH_MAX / 2);
             let skip = if (problem.column as usize) < WIDTH_MAX { 0 } else { skip };
             // A line may be as long as the file: look at no more of it than is shown.

@@ -332,10 +332,8 @@ impl Decoder<'_> {
 
 fn optional_steps(program: &Program, names: &mut Vec<String>) {
     for step in program {
-        if let Some(name) = &step.optional {
-            if !names.contains(name) {
-                names.push(name.clone());
-            }
+        if let Some(name) = step.optional.as_ref().filter(|name| !names.contains(name)) {
+            names.push(name.clone());
         }
         super::keyspace::inner(step).into_iter().for_each(|inner| optional_steps(inner, names));
     }

@@ -337,6 +337,10 @@ impl Programmer<'_, '_> {
         let (name, operation) = text.split_once('.').unwrap_or((text, ""));
         let length = |text: &str| text.chars().count();
         let store = self.decoder.store_named(value.at.part(0, length(name)), name)?;
+        if self.decoder.names.stores[store.index()].kind.is_empty() {
+            // The store was refused: that is reported where it stands.
+            return None;
+        }
         let known = &self.decoder.names.stores[store.index()].operations;
         let index = match (operation, known.len()) {
             ("", 1) => Some(0),

@@ -12,7 +12,9 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
             continue;
         }
         let distance = distance(&word, &other);
-        if distance <= limit && best.is_none_or(|(least, _)| distance < least) {
+        // Most of the word must be right, or short names would all be near each other.
+        let near = distance <= limit && distance * 2 < word.len().max(other.len());
+        if near && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, candidate));
         }
     }
@@ -74,6 +76,7 @@ mod tests {
             ("start_up", Some("startup")),
             ("replicas", None),
             ("", None),
+            ("x", None),
         ] {
             assert_eq!(nearest(word, names), expected, "{word}");
         }

@@ -131,7 +131,8 @@ impl Decoder<'_> {
         let start = self.component_named(at.part(0, from.chars().count()), from)?;
         let end = self.component_named(at, to)?;
         let edge = self.existing_edge(start, end);
-        if edge.is_none() {
+        // Where something was refused, that may have been the call.
+        if edge.is_none() && self.report.is_empty() {
             let known = self.edge_names();
             let wanted = format!("{from} -> {to}");
             let reverse = self.existing_edge(end, start).is_some();

@@ -137,6 +137,9 @@ pub(crate) fn read(bytes: &[u8], report: &mut Report) -> Option<Node> {
 
 /// Reads a default's text, which is part of this program.
 pub(crate) fn read_default(text: &str) -> Node {
+    if !text.starts_with(['{', '[']) {
+        return Node::scalar(text, Span::NOWHERE);
+    }
     let mut report = Report::default();
     let mut node = read(text.as_bytes(), &mut report).unwrap_or_else(|| Node::scalar(text, Span::NOWHERE));
     forget_places(&mut node);
