@@ -4,14 +4,19 @@
 //! starts from [`bottleneck`], which adds up what one request takes of every resource.
 
 mod allen_cunneen;
+mod demand;
 mod erlang;
+mod hit_ratio;
+mod hold;
 mod k_of_n;
 mod mva;
 mod pollaczek_khinchine;
 mod retry;
 mod supermarket;
+mod walk;
 
 pub use allen_cunneen::allen_cunneen;
+pub use demand::{Bound, Demand, bottleneck, demands};
 pub use erlang::{Mmc, erlang_b, erlang_c};
 pub use k_of_n::at_least;
 pub use mva::{Closed, EXACT_SERVERS, Station, mva};
