@@ -26,7 +26,7 @@ pub(super) struct Curve<'a> {
 
 /// What a chart shows, and of which run.
 pub(super) struct Chart<'a> {
-    pub(super) title: &'static str,
+    pub(super) title: String,
     pub(super) unit: Unit,
     /// What the chart means, for those who hover over its title.
     pub(super) meaning: &'static str,
@@ -73,7 +73,7 @@ impl Chart<'_> {
             })
             .collect();
         let frame = Frame {
-            title: self.title,
+            title: &self.title,
             meaning: self.meaning,
             unit: self.unit,
             scale,
@@ -85,8 +85,8 @@ impl Chart<'_> {
 
 /// The shares of several series in their sum, one on the other, up to all of it.
 pub(super) fn shares(
-    title: &'static str,
-    meaning: &'static str,
+    title: &str,
+    meaning: &str,
     curves: &[Curve<'_>],
     run: &Run,
     out: &mut String,
@@ -149,15 +149,15 @@ pub(super) fn shares(
 }
 
 /// The axes, legend and shading around a drawing.
-struct Frame {
-    title: &'static str,
-    meaning: &'static str,
+struct Frame<'a> {
+    title: &'a str,
+    meaning: &'a str,
     unit: Unit,
     scale: Scale,
     filled: bool,
 }
 
-impl Frame {
+impl Frame<'_> {
     fn write(&self, run: &Run, curves: &[(String, String, String)], out: &mut String) {
         let seconds = seconds(run);
         let (unit, factor) = self.axis();
@@ -208,6 +208,13 @@ impl Frame {
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
         );
         shade(&run.faults, seconds, out);
+        let step = time_step(seconds);
+        let upright: String = (1..)
+            .map(|tick| f64::from(tick) * step)
+            .take_while(|tick| *tick < seconds)
+            .map(|tick| format!("M{} 0V{HEIGHT}", coordinate(tick / seconds * WIDTH)))
+            .collect();
+        put!(out, "<path class=\"grid upright\" d=\"{upright}\"/>");
         for tick in self.scale.ticks() {
             put!(
                 out,

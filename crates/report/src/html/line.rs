@@ -5,7 +5,7 @@ use plimsoll_model::run::{Cost, GrownLine, Line, Mark, Run};
 use super::flow::{self, Shown};
 use super::{page, probes, run};
 use crate::markup::{escape, put};
-use crate::number::{ratio, times, usd};
+use crate::number::{rate, ratio, times, usd};
 use crate::svg::{NARROW, WIDE, draw};
 use crate::topology::Topology;
 use crate::words::{
@@ -24,8 +24,8 @@ pub(super) fn write(line: &Line, topology: &Topology) -> String {
         &mut body,
     );
     marks(line, &mut body);
+    remarks(line, &mut body);
     overview(line, topology, &mut body);
-    out_of_reach(line, &mut body);
     growth(line, &mut body);
     cost(&line.cost, &mut body);
     weathers(line, topology, &mut body);
@@ -140,14 +140,17 @@ pub(super) fn legend(out: &mut String) {
 }
 
 fn both(mark: &Mark) -> Vec<Shown<'_>> {
-    [("at the mark", &mark.at_mark), ("past it", &mark.past_mark)]
-        .into_iter()
-        .filter_map(|(label, run)| run.as_deref().map(|run| Shown { label, run }))
-        .collect()
+    [
+        ("At the mark", &mark.at_mark),
+        ("Past the mark", &mark.past_mark),
+    ]
+    .into_iter()
+    .filter_map(|(label, run)| run.as_deref().map(|run| Shown { label, run }))
+    .collect()
 }
 
-/// Objectives that set no mark, and where closed forms and simulation differ.
-fn out_of_reach(line: &Line, out: &mut String) {
+/// What stays down, objectives that set no mark, and where closed forms and simulation differ.
+fn remarks(line: &Line, out: &mut String) {
     let list = |title: &str, items: Vec<(&str, String)>, out: &mut String| {
         if items.is_empty() {
             return;
@@ -195,13 +198,14 @@ fn growth(line: &Line, out: &mut String) {
     }
     out.push_str(
         "<section><h2>Grown</h2><p>The same weathers for the system scaled as its file says. A cell is the load that it \
-         carries; it holds where that reaches the load that it was grown for.</p><div class=\"scroll\"><table \
+         carries, and how many times the load that it was grown for that is: from 1x on it holds.</p><div class=\"scroll\"><table \
          class=\"growth\"><thead><tr><th>weather</th><th class=\"n\">today's system</th>",
     );
     for grown in &line.growth {
+        let wanted = rate(grown.factor * line.today_per_s);
         put!(
             out,
-            "<th class=\"n\">for {} the load</th>",
+            "<th class=\"n\">for {} the load, {wanted}</th>",
             times(grown.factor)
         );
     }
@@ -266,7 +270,7 @@ fn growth_cell(mark: Option<&Mark>, wanted: f64, today_per_s: f64, out: &mut Str
     });
     put!(
         out,
-        "<td class=\"n {class}\" title=\"{}\">{sign}{}<div class=\"why\">{} of what is wanted</div></td>",
+        "<td class=\"n {class}\" title=\"{}\">{sign}{} <span class=\"dim\">{}</span></td>",
         escape(&title),
         escape(&load(mark)),
         times(reached)
@@ -388,7 +392,7 @@ fn side(label: &str, run_: &Run, out: &mut String) {
     put!(out, "<div class=\"side run\"><h3>{label}{offered}</h3>\n");
     run::charts(run_, out);
     run::verdicts(run_, out);
-    run::figures(run_, out);
+    run::figures(run_, run::Width::Half, out);
     super::timeline::table(run_, out);
     out.push_str("</div>\n");
 }

@@ -88,7 +88,7 @@ pub fn run_on(run: &Run, topology: &Topology) -> String {
     run::charts(run, &mut body);
     timeline::table(run, &mut body);
     body.push_str("</section>\n<section><h2>Figures</h2>\n");
-    run::figures(run, &mut body);
+    run::figures(run, run::Width::Full, &mut body);
     run::components_table(run, &mut body);
     page::glossary(&mut body);
     put!(

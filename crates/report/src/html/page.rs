@@ -34,7 +34,7 @@ pub(super) fn document(title: &str, body: &str) -> String {
 
 /// What the reader should know before trusting a figure.
 pub(super) fn notices(partial: Option<&str>, warnings: &[String], out: &mut String) {
-    for text in partial {
+    if let Some(text) = partial {
         put!(
             out,
             "<p class=\"notice bad\"><b>Partial.</b> {}</p>\n",

@@ -7,12 +7,12 @@ use super::flow::level;
 use super::timeline;
 use crate::figures::{Unit, callers, meaning, percentile_ms, share, show, spread, unit};
 use crate::markup::{coordinate, escape, put};
-use crate::number::{NONE, count, millis, percent, significant};
+use crate::number::{count, millis, percent, significant};
 use crate::terminal::between;
 use crate::words::kind;
 
 /// Curves of one chart of several components.
-const CURVES: usize = 6;
+const CURVES: usize = 5;
 /// Services whose instances' shares are drawn.
 const SHARED: usize = 3;
 /// Rows of a table of figures.
@@ -48,7 +48,7 @@ fn latency(all: &SubjectRun, run: &Run, out: &mut String) {
         values,
     };
     Chart {
-        title: "Response time",
+        title: "Response time".into(),
         unit: Unit::Millis,
         meaning: "From when a request was due until its answer, failures included. p99: 1 request in 100 took longer.",
         curves: vec![
@@ -79,7 +79,7 @@ fn goodput(all: &SubjectRun, run: &Run, out: &mut String) {
         curves.push(curve("of them rejected", "c4 dashed", &all.series.rejected));
     }
     Chart {
-        title: "Requests",
+        title: "Requests".into(),
         unit: Unit::PerSecond,
         meaning: text_of("goodput_per_s"),
         curves,
@@ -90,64 +90,78 @@ fn goodput(all: &SubjectRun, run: &Run, out: &mut String) {
 
 /// Utilization and queues of the components where they are highest.
 fn components(run: &Run, out: &mut String) {
-    let parts = |column: fn(&SubjectRun) -> &[f32]| {
-        let mut subjects: Vec<(f32, &SubjectRun)> = run
-            .subjects
-            .iter()
-            .filter(|s| {
-                matches!(
-                    s.kind,
-                    SubjectKind::Service
-                        | SubjectKind::Store
-                        | SubjectKind::Node
-                        | SubjectKind::Topic
-                        | SubjectKind::Consumer
-                )
-            })
-            .map(|s| {
-                (
-                    column(s)
-                        .iter()
-                        .copied()
-                        .filter(|v| v.is_finite())
-                        .fold(0.0, f32::max),
-                    s,
-                )
-            })
-            .filter(|(peak, _)| *peak > 0.0)
-            .collect();
-        subjects.sort_by(|a, b| b.0.total_cmp(&a.0));
-        subjects.truncate(CURVES);
-        // Each keeps its place in the run's order, so that colours are alike from chart to chart.
-        subjects.sort_by_key(|(_, s)| (s.kind, s.name.clone()));
-        subjects
-            .into_iter()
+    let utilization = highest(run, |s| &s.series.utilization);
+    let queues = highest(run, |s| &s.series.queue);
+    let curves = |subjects: &[&SubjectRun], column: fn(&SubjectRun) -> &[f32]| {
+        // A component has one colour, in whichever chart and whichever run of its system it is.
+        let class = |at: usize| {
+            format!(
+                "c{}{}",
+                at % 7,
+                if (at / 7).is_multiple_of(2) {
+                    ""
+                } else {
+                    " dashed"
+                }
+            )
+        };
+        drawn(run)
             .enumerate()
-            .map(|(at, (_, s))| Curve {
+            .filter(|(_, s)| subjects.iter().any(|other| std::ptr::eq(*other, *s)))
+            .map(|(at, s)| Curve {
                 label: s.name.clone(),
-                class: format!("c{at}"),
+                class: class(at),
                 values: column(s),
             })
             .collect::<Vec<_>>()
     };
-    let utilization = parts(|s| &s.series.utilization);
     Chart {
-        title: "Utilization",
+        title: "Utilization".into(),
         unit: Unit::Share,
         meaning: text_of("utilization"),
-        curves: utilization,
+        curves: curves(&utilization, |s| &s.series.utilization),
         top: Some(1.0),
     }
     .write(run, out);
-    let queues = parts(|s| &s.series.queue);
     Chart {
-        title: "Waiting",
+        title: "Waiting".into(),
         unit: Unit::Count,
         meaning: text_of("queue_mean"),
-        curves: queues,
+        curves: curves(&queues, |s| &s.series.queue),
         top: None,
     }
     .write(run, out);
+}
+
+/// The components whose utilization and queues are drawn.
+fn drawn(run: &Run) -> impl Iterator<Item = &SubjectRun> {
+    use SubjectKind::{Consumer, Node, Service, Store, Topic};
+    run.subjects
+        .iter()
+        .filter(|s| matches!(s.kind, Service | Store | Node | Topic | Consumer))
+}
+
+/// Those of them with the highest peaks in a column.
+fn highest(run: &Run, column: fn(&SubjectRun) -> &[f32]) -> Vec<&SubjectRun> {
+    let mut subjects: Vec<(f32, &SubjectRun)> = drawn(run)
+        .map(|s| {
+            (
+                column(s)
+                    .iter()
+                    .copied()
+                    .filter(|v| v.is_finite())
+                    .fold(0.0, f32::max),
+                s,
+            )
+        })
+        .filter(|(peak, _)| *peak > 0.0)
+        .collect();
+    subjects.sort_by(|a, b| b.0.total_cmp(&a.0));
+    subjects
+        .into_iter()
+        .take(CURVES)
+        .map(|(_, subject)| subject)
+        .collect()
 }
 
 /// How a service's requests are spread over its instances, where there are several.
@@ -182,7 +196,13 @@ fn instance_shares(run: &Run, out: &mut String) {
             })
             .collect();
         let meaning = "Share of the service's requests that each instance was given: even, unless one is down or slow.";
-        shares("Share of each instance", meaning, &curves, run, out);
+        shares(
+            &format!("Share of each instance of {}", service.name),
+            meaning,
+            &curves,
+            run,
+            out,
+        );
     }
 }
 
@@ -221,25 +241,41 @@ pub(super) fn verdicts(run: &Run, out: &mut String) {
     out.push_str("</tbody></table></div>\n");
 }
 
+/// How much room a table has.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Width {
+    Full,
+    /// Beside another run's: the columns that say most.
+    Half,
+}
+
 /// What callers saw.
-pub(super) fn figures(run: &Run, out: &mut String) {
+pub(super) fn figures(run: &Run, width: Width, out: &mut String) {
     let subjects = callers(run);
     if subjects.is_empty() {
         return;
     }
+    let columns: &[&str] = match width {
+        Width::Full => &[
+            "goodput_per_s",
+            "errors",
+            "rejected",
+            "latency_ms_p50",
+            "latency_ms_p95",
+            "latency_ms_p99",
+            "latency_ms_p999",
+            "latency_ms_max",
+        ],
+        Width::Half => &[
+            "goodput_per_s",
+            "errors",
+            "latency_ms_p50",
+            "latency_ms_p95",
+            "latency_ms_p99",
+        ],
+    };
     out.push_str("<div class=\"scroll\"><table class=\"figures\"><thead><tr><th></th>");
-    for name in ["goodput_per_s", "errors", "rejected"] {
-        heading(name, out);
-    }
-    for name in [
-        "latency_ms_p50",
-        "latency_ms_p95",
-        "latency_ms_p99",
-        "latency_ms_p999",
-        "latency_ms_max",
-    ] {
-        heading(name, out);
-    }
+    columns.iter().for_each(|name| heading(name, out));
     out.push_str("</tr></thead><tbody>\n");
     for subject in subjects.iter().take(ROWS) {
         let name = if subject.kind == SubjectKind::All {
@@ -248,34 +284,8 @@ pub(super) fn figures(run: &Run, out: &mut String) {
             &subject.name
         };
         put!(out, "<tr><th scope=\"row\">{}</th>", escape(name));
-        cell(subject, "goodput_per_s", f64::NAN, out);
-        cell(
-            subject,
-            "errors",
-            share(subject, "errors", subject.totals.failed),
-            out,
-        );
-        cell(
-            subject,
-            "rejected",
-            share(subject, "rejected", subject.totals.rejected),
-            out,
-        );
-        let points = [
-            ("latency_ms_p50", 50.0),
-            ("latency_ms_p95", 95.0),
-            ("latency_ms_p99", 99.0),
-            ("latency_ms_p999", 99.9),
-        ];
-        for (name, percentile) in points {
-            cell(subject, name, percentile_ms(subject, name, percentile), out);
-        }
-        let max = if subject.latency.count() > 0 {
-            millis(subject.latency.max_ms())
-        } else {
-            NONE.into()
-        };
-        put!(out, "<td class=\"n\">{max}</td></tr>\n");
+        columns.iter().for_each(|name| cell(subject, name, out));
+        out.push_str("</tr>\n");
     }
     out.push_str("</tbody></table></div>\n");
 }
@@ -291,21 +301,34 @@ fn heading(name: &str, out: &mut String) {
     }
 }
 
-/// A figure with its interval on hover; `otherwise` where the run has no such figure.
-fn cell(subject: &SubjectRun, name: &str, otherwise: f64, out: &mut String) {
-    match subject.figure(name) {
-        Some(figure) => {
-            let interval =
-                spread(figure).map_or(String::new(), |spread| format!("95% interval: {spread}"));
-            put!(
-                out,
-                "<td class=\"n\" title=\"{}\">{}</td>",
-                escape(&interval),
-                show(name, figure.mean)
-            );
-        }
-        None => put!(out, "<td class=\"n\">{}</td>", unit(name).show(otherwise)),
-    }
+/// A figure with its interval on hover; what the totals say where the run has no such figure.
+fn cell(subject: &SubjectRun, name: &str, out: &mut String) {
+    let interval = subject
+        .figure(name)
+        .and_then(spread)
+        .map_or(String::new(), |s| format!("95% interval: {s}"));
+    let value = match name {
+        "errors" => share(subject, name, subject.totals.failed),
+        "rejected" => share(subject, name, subject.totals.rejected),
+        "latency_ms_p50" => percentile_ms(subject, name, 50.0),
+        "latency_ms_p95" => percentile_ms(subject, name, 95.0),
+        "latency_ms_p99" => percentile_ms(subject, name, 99.0),
+        "latency_ms_p999" => percentile_ms(subject, name, 99.9),
+        // The longest of all, not the mean of the longest of each replication.
+        "latency_ms_max" if subject.latency.count() > 0 => subject.latency.max_ms(),
+        _ => subject.figure(name).map_or(f64::NAN, |figure| figure.mean),
+    };
+    let interval = if name == "latency_ms_max" {
+        String::new()
+    } else {
+        interval
+    };
+    put!(
+        out,
+        "<td class=\"n\" title=\"{}\">{}</td>",
+        escape(&interval),
+        unit(name).show(value)
+    );
 }
 
 /// How busy each component was.

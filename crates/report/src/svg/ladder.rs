@@ -48,16 +48,16 @@ pub(crate) const WIDE: Across = Across {
 /// For phones.
 pub(crate) const NARROW: Across = Across {
     width: 380.0,
-    plate: (40.0, 150.0),
-    disc: 78.0,
+    plate: (54.0, 160.0),
+    disc: 90.0,
     radius: 20.0,
-    staff: 122.0,
+    staff: 132.0,
     tick: 20.0,
-    labels: 168.0,
+    labels: 178.0,
     loads: 374.0,
     times: None,
-    name: 18,
-    note: 34,
+    name: 17,
+    note: 32,
 };
 
 /// A drawing without its outer element.
@@ -352,7 +352,7 @@ fn labels(
         let name = escape(&cut(&clean(&mark.weather.name), across.name));
         let note = match across.times {
             Some(_) => note(mark),
-            None => format!("{factor} today · {}", note(mark)),
+            None => format!("{factor} today · {}", short_note(mark)),
         };
         put!(
             out,
@@ -385,8 +385,18 @@ fn note(mark: &Mark) -> String {
             format!("metastable: comes back only at {}", rate(*load_per_s))
         }
         (Recovery::Never { .. }, _) => "metastable: does not come back".into(),
-        (_, Some(first)) => format!("{first} give way first"),
+        (_, Some(first)) => format!("gives way first: {first}"),
         (_, None) => mark.weather.text.clone(),
+    }
+}
+
+/// The same where there is little room.
+fn short_note(mark: &Mark) -> String {
+    match (&mark.recovery, &mark.first) {
+        (Recovery::AtLoad { load_per_s, .. }, _) => format!("back at {}", rate(*load_per_s)),
+        (Recovery::Never { .. }, _) => "never back".into(),
+        (_, Some(first)) => format!("{} {}", first.component, first.resource),
+        (_, None) => String::new(),
     }
 }
 

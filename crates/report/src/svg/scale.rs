@@ -41,8 +41,18 @@ impl Scale {
         }
     }
 
-    /// Logarithmic from `low` to `high` exactly; both must be positive.
+    /// Logarithmic from `low` to `high`, as far as they are positive and of this world.
     pub(crate) fn logarithmic(low: f64, high: f64) -> Self {
+        let low = if low.is_nan() {
+            1.0
+        } else {
+            low.clamp(1e-9, 1e15)
+        };
+        let high = if high.is_nan() {
+            low * 10.0
+        } else {
+            high.clamp(low * 1.001, 1e16)
+        };
         Scale {
             low,
             high,
@@ -169,6 +179,7 @@ mod tests {
                 Scale::from_zero(10.0),
                 Scale::decades(1.0, 10.0),
                 Scale::decades(f64::NAN, f64::INFINITY),
+                Scale::logarithmic(1e-300, f64::INFINITY),
             ] {
                 assert!((0.0..=1.0).contains(&scale.share(value)));
                 assert!(scale.ticks().len() < 40);
