@@ -135,6 +135,8 @@ impl World<'_> {
         if batch.is_empty() {
             return self.deploy_done(fault);
         }
+        // Those that do not serve yet first: the others go on serving.
+        batch.sort_by_key(|&instance| self.instances[instance as usize].state == State::Up);
         batch.truncate(of.batch.max(1) as usize);
         for from in batch {
             let spare = self.slots(service).find(|&i| of.surge && self.instances[i].state == State::Absent);
@@ -300,7 +302,7 @@ mod tests {
         format!(
             "
 system: rolled
-clients: {{ web: {{ rate: 200/s, calls: [ {{ endpoint: api GET / }} ] }} }}
+clients: {{ web: {{ rate: 200/s, calls: [ {{ endpoint: api GET / }} ], retry: {{ attempts: 2 }} }} }}
 services:
   api:
     instances: 4
