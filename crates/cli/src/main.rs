@@ -1,1 +1,17 @@
-fn main() {}
+//! `plimsoll`: how much load a system carries, in every kind of weather, and what gives way first.
+
+mod command;
+mod exit;
+mod file;
+mod interrupt;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = command::Arguments::parse();
+    exit::code(command::run(arguments))
+}

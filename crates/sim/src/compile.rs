@@ -2,7 +2,7 @@
 //! to go on when it fails, so that a task is a program counter and unwinding is ordinary code.
 
 use plimsoll_model::system::{
-    Action, CacheWrite, Component, Count, Dist, EndpointId, KeyspaceId, Program, ServiceKind, Step, System,
+    Action, CacheWrite, Count, Dist, EndpointId, KeyspaceId, Program, ServiceKind, Step, System,
 };
 use plimsoll_policy::cache;
 
@@ -28,11 +28,11 @@ pub(crate) enum Op {
     /// Store what was fetched.
     CacheFill { site: u32 },
     /// The fetch failed: let the next one try, then go on failing.
-    CacheAbandon { site: u32, then: Pc },
+    CacheAbandon { then: Pc },
     /// After a write to the origin: store or drop the key.
     CacheWritten { site: u32, drop: bool },
     /// Store the key now and write the origin (the code at `write`) later.
-    CacheBehind { site: u32, flush: u64, write: Pc },
+    CacheBehind { site: u32, write: Pc },
     /// Take a connection and begin a transaction.
     Begin { edge: u32, store: u32, cross_shard: f64 },
     /// Commit and give the connection back.
@@ -90,6 +90,10 @@ pub(crate) struct CacheSite {
     pub(crate) owner: CacheOwner,
     pub(crate) keyspace: KeyspaceId,
     pub(crate) config: cache::Config,
+    /// Whether it looks keys up: then it knows how long they are fresh.
+    pub(crate) reads: bool,
+    /// How long its writes may wait for the origin, if they are behind, ns.
+    pub(crate) flush: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,11 +129,14 @@ pub(crate) struct Code {
     pub(crate) first_endpoint: Vec<u32>,
     /// Names of named and optional steps.
     pub(crate) names: Vec<String>,
+    /// A program that does nothing: health checks.
+    pub(crate) nothing: Pc,
 }
 
 impl Code {
     pub(crate) fn new(system: &System) -> Self {
         let mut code = Code::default();
+        code.nothing = code.emit(Op::Return, 0);
         let mut first = 0;
         for service in &system.services {
             code.first_endpoint.push(first);
@@ -251,10 +258,12 @@ impl Code {
             }
             Action::CacheWrite { edge, store, keyspace, kind, write } => {
                 let site = self.site(Some(edge.0), CacheOwner::Store(store.0), *keyspace, cache::Config::default());
+                self.sites[site as usize].reads = false;
                 match kind {
                     CacheWrite::Behind { flush } => {
+                        self.sites[site as usize].flush = Some(*flush);
                         let write = self.routine(write);
-                        self.emit(Op::CacheBehind { site, flush: *flush, write }, on_error);
+                        self.emit(Op::CacheBehind { site, write }, on_error);
                     }
                     CacheWrite::Through | CacheWrite::Invalidate => {
                         self.program(write, on_error);
@@ -338,7 +347,7 @@ impl Code {
     }
 
     fn site(&mut self, edge: Option<u32>, owner: CacheOwner, keyspace: KeyspaceId, config: cache::Config) -> u32 {
-        self.sites.push(CacheSite { edge, owner, keyspace, config });
+        self.sites.push(CacheSite { edge, owner, keyspace, config, reads: true, flush: None });
         self.sites.len() as u32 - 1
     }
 
@@ -350,7 +359,7 @@ impl Code {
     /// Lookup, fetch on a miss, fill.
     fn cached(&mut self, site: u32, on_error: Pc, fetch: impl FnOnce(&mut Code, Pc)) {
         let over = self.emit(Op::Jump(0), on_error);
-        let abandon = self.emit(Op::CacheAbandon { site, then: on_error }, on_error);
+        let abandon = self.emit(Op::CacheAbandon { then: on_error }, on_error);
         self.ops[over as usize] = Op::Jump(self.here());
         let lookup = self.emit(Op::CacheLookup { site, end: 0 }, on_error);
         fetch(self, abandon);
@@ -383,13 +392,5 @@ impl Code {
         self.ops[over as usize] = Op::Jump(self.here());
         attempt(self, failed);
         self.ops[end as usize] = Op::Jump(self.here());
-    }
-}
-
-/// The component that a cache site's entries live in.
-pub(crate) fn site_component(site: &CacheSite) -> Component {
-    match site.owner {
-        CacheOwner::Store(store) => Component::Store(plimsoll_model::system::StoreId(store)),
-        CacheOwner::Gateway { service, .. } => Component::Service(plimsoll_model::system::ServiceId(service)),
     }
 }

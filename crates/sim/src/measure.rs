@@ -116,6 +116,17 @@ pub(crate) struct Gauge {
     pub(crate) segments: Vec<GaugeSegment>,
     second_area: f64,
     pub(crate) seconds: Vec<f32>,
+    /// The integral over all segments that have ended.
+    ended: f64,
+    /// The integral over all segments when each reader last took it.
+    taken: [f64; 2],
+}
+
+/// Those who steer by a gauge, each for itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reader {
+    Autoscaler,
+    Ladder,
 }
 
 /// A gauge over one segment.
@@ -136,6 +147,8 @@ impl Gauge {
             segments: Vec::new(),
             second_area: 0.0,
             seconds: Vec::new(),
+            ended: 0.0,
+            taken: [0.0; 2],
         }
     }
 
@@ -163,6 +176,12 @@ impl Gauge {
         self.area + self.value * (now - self.since) as f64
     }
 
+    /// The integral since this reader last took it, value times ns.
+    pub(crate) fn take_area(&mut self, now: u64, reader: Reader) -> f64 {
+        let total = self.ended + self.area_now(now);
+        total - std::mem::replace(&mut self.taken[reader as usize], total)
+    }
+
     /// Ends a second.
     pub(crate) fn tick(&mut self, now: u64) {
         let area = self.area_now(now);
@@ -175,6 +194,7 @@ impl Gauge {
         let area = self.area_now(now);
         self.segments.push(GaugeSegment { area, max: self.max });
         self.second_area -= area;
+        self.ended += area;
         self.area = 0.0;
         self.since = now;
         self.max = self.value;
@@ -194,6 +214,16 @@ impl Counter {
     pub(crate) fn tick(&mut self) {
         self.seconds.push(minus(&self.now, &self.second));
         self.second = self.now;
+    }
+
+    /// Adds another's counts, segment by segment and second by second.
+    pub(crate) fn add(&mut self, other: &Counter) {
+        for (mine, theirs) in [(&mut self.segments, &other.segments), (&mut self.seconds, &other.seconds)] {
+            mine.resize(mine.len().max(theirs.len()), Totals::default());
+            for (sum, totals) in mine.iter_mut().zip(theirs) {
+                sum.add(totals);
+            }
+        }
     }
 
     pub(crate) fn cut(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use plimsoll_model::system::{Arrivals, Experiment, Fault, FaultKind, Indicator, Load, Phase, System};
+use plimsoll_model::system::{Arrivals, Experiment, Fault, FaultKind, Indicator, Load, Lock, Phase, System};
 
 use crate::compile::Code;
 use crate::engine::{KeySampler, alias_table};
@@ -23,6 +23,11 @@ pub struct Scenario {
     /// Times at which figures are split, ns from the start of the measured part; those of the
     /// phases (first fault's start, last fault's end, last quarter) are always there.
     pub cuts: Vec<u64>,
+    /// All load is multiplied by this (users, for closed loops).
+    pub scale: f64,
+    /// From the first to the second time, ns from the start of the measured part, all load is
+    /// multiplied by the third.
+    pub steps: Vec<(u64, u64, f64)>,
 }
 
 impl Scenario {
@@ -35,18 +40,53 @@ impl Scenario {
             load: experiment.load.clone(),
             faults: experiment.faults.clone(),
             cuts: Vec::new(),
+            scale: 1.0,
+            steps: Vec::new(),
         }
     }
 
     /// A scenario without faults under the file's own load.
     pub fn calm(warmup: u64, duration: u64) -> Self {
-        Scenario { name: "calm".into(), warmup, duration, load: Vec::new(), faults: Vec::new(), cuts: Vec::new() }
+        Scenario {
+            name: "calm".to_owned(),
+            warmup,
+            duration,
+            load: Vec::new(),
+            faults: Vec::new(),
+            cuts: Vec::new(),
+            scale: 1.0,
+            steps: Vec::new(),
+        }
+    }
+}
+
+/// What all scenarios of one system share.
+#[derive(Clone)]
+pub(crate) struct Prepared {
+    pub(crate) system: Arc<System>,
+    code: Arc<Code>,
+    /// Keys of each client's calls.
+    keys: Arc<Vec<Vec<Option<KeySampler>>>>,
+}
+
+impl Prepared {
+    pub(crate) fn new(system: &System) -> Self {
+        let samplers = |client: &plimsoll_model::system::Client| {
+            client.calls.iter().map(|call| call.key.as_ref().map(KeySampler::new)).collect()
+        };
+        Prepared {
+            system: Arc::new(system.clone()),
+            code: Arc::new(Code::new(system)),
+            keys: Arc::new(system.clients.iter().map(samplers).collect()),
+        }
     }
 }
 
 pub(crate) struct Plan {
-    pub(crate) system: System,
-    pub(crate) code: Code,
+    pub(crate) system: Arc<System>,
+    pub(crate) code: Arc<Code>,
+    /// Keys of each client's calls.
+    pub(crate) keys: Arc<Vec<Vec<Option<KeySampler>>>>,
     pub(crate) warmup: u64,
     pub(crate) duration: u64,
     /// How long requests that are under way at the end may still take, ns; then they count as
@@ -68,6 +108,8 @@ pub(crate) struct Plan {
     pub(crate) audiences: usize,
     /// Spare instance slots of each service, for what a rolling deploy adds.
     pub(crate) spare: Vec<u32>,
+    /// For each store, whether anything takes a whole table for itself.
+    pub(crate) table_locks: Vec<bool>,
     /// Whether anything can disturb an edge or stop a process: without, checks are skipped.
     pub(crate) disturbed: bool,
 }
@@ -78,8 +120,6 @@ pub(crate) struct ClientLoad {
     pub(crate) segments: Vec<RateSegment>,
     /// What is called.
     pub(crate) calls: Arc<[(u32, u32)]>,
-    /// Keys of each call.
-    pub(crate) keys: Vec<Option<KeySampler>>,
     /// Users, of closed loops or for the draw of a user.
     pub(crate) users: u32,
 }
@@ -95,7 +135,9 @@ pub(crate) struct RateSegment {
 }
 
 impl Plan {
-    pub(crate) fn new(system: &System, scenario: &Scenario, detail: bool) -> Self {
+    pub(crate) fn new(prepared: &Prepared, scenario: &Scenario, detail: bool) -> Self {
+        let system = &*prepared.system;
+        let code = prepared.code.clone();
         let end = scenario.warmup + scenario.duration;
         let mut relative: Vec<u64> = scenario.cuts.clone();
         let first = scenario.faults.iter().map(|fault| fault.at).min();
@@ -121,7 +163,6 @@ impl Plan {
         ];
         let cuts = relative.iter().map(|cut| cut + scenario.warmup).collect();
 
-        let code = Code::new(system);
         let mut endpoint_audience = vec![None; code.endpoints.len()];
         let mut audiences = 1 + system.clients.len();
         for call in system.clients.iter().flat_map(|client| &client.calls) {
@@ -150,6 +191,15 @@ impl Plan {
                 if deploys && deploy.surge { deploy.batch } else { 0 }
             })
             .collect();
+        let table_locks = (0..system.stores.len())
+            .map(|s| {
+                let migrates = |fault: &Fault| {
+                    matches!(fault.kind, FaultKind::LockTable { store, .. } if store.index() == s)
+                };
+                system.stores[s].operations.iter().any(|op| op.lock == Lock::Table)
+                    || scenario.faults.iter().any(migrates)
+            })
+            .collect();
         let loads = system.clients.iter().enumerate().map(|(i, _)| load(system, scenario, i, end)).collect();
         Plan {
             code,
@@ -165,8 +215,10 @@ impl Plan {
             endpoint_audience,
             audiences,
             spare,
+            table_locks,
             disturbed: !scenario.faults.is_empty(),
-            system: system.clone(),
+            system: prepared.system.clone(),
+            keys: prepared.keys.clone(),
         }
     }
 
@@ -206,35 +258,40 @@ fn load(system: &System, scenario: &Scenario, client: usize, end: u64) -> Client
     let of = &system.clients[client];
     let own = scenario.load.iter().find(|(id, _)| id.index() == client).map(|(_, load)| load);
     let unit = match &of.arrivals {
-        Arrivals::Open { rate, .. } => rate / 1e9,
-        Arrivals::Closed { .. } | Arrivals::Trace { .. } => 1.0,
+        Arrivals::Open { rate, .. } => rate / 1e9 * scenario.scale,
+        Arrivals::Trace { .. } => scenario.scale,
+        Arrivals::Closed { .. } => 1.0,
     };
     let mut users = match &of.arrivals {
         Arrivals::Closed { users, .. } => *users,
         _ => of.users,
     };
     let w = scenario.warmup;
+    let per_ns = scenario.scale / 1e9;
     let parts: Vec<RateSegment> = match own {
         None => vec![RateSegment { start: 0, end, from: unit, to: unit }],
         Some(Load::Users(n)) => {
             users = *n;
             vec![RateSegment { start: 0, end, from: 1.0, to: 1.0 }]
         }
-        Some(Load::Rate(rate)) => vec![RateSegment { start: 0, end, from: rate / 1e9, to: rate / 1e9 }],
+        Some(Load::Rate(rate)) => vec![RateSegment { start: 0, end, from: rate * per_ns, to: rate * per_ns }],
         Some(Load::Ramp(from, to)) => vec![
-            RateSegment { start: 0, end: w, from: from / 1e9, to: from / 1e9 },
-            RateSegment { start: w, end, from: from / 1e9, to: to / 1e9 },
+            RateSegment { start: 0, end: w, from: from * per_ns, to: from * per_ns },
+            RateSegment { start: w, end, from: from * per_ns, to: to * per_ns },
         ],
         Some(Load::Steps(rates)) => {
-            let mut parts = vec![RateSegment { start: 0, end: w, from: rates[0] / 1e9, to: rates[0] / 1e9 }];
+            let mut parts = vec![RateSegment { start: 0, end: w, from: rates[0] * per_ns, to: rates[0] * per_ns }];
             for (i, rate) in rates.iter().enumerate() {
                 let at = |i: usize| w + scenario.duration * i as u64 / rates.len() as u64;
-                parts.push(RateSegment { start: at(i), end: at(i + 1), from: rate / 1e9, to: rate / 1e9 });
+                parts.push(RateSegment { start: at(i), end: at(i + 1), from: rate * per_ns, to: rate * per_ns });
             }
             parts
         }
     };
-    let surges: Vec<(u64, u64, f64)> = scenario
+    if matches!(of.arrivals, Arrivals::Closed { .. }) {
+        users = ((users as f64 * scenario.scale).round() as u32).max(1);
+    }
+    let mut surges: Vec<(u64, u64, f64)> = scenario
         .faults
         .iter()
         .filter_map(|fault| match fault.kind {
@@ -244,11 +301,11 @@ fn load(system: &System, scenario: &Scenario, client: usize, end: u64) -> Client
             _ => None,
         })
         .collect();
+    surges.extend(scenario.steps.iter().map(|&(from, to, factor)| (from + w, to + w, factor)));
     let weights: Vec<f64> = of.calls.iter().map(|call| call.weight).collect();
     ClientLoad {
         segments: surged(&parts, &surges),
         calls: alias_table(&weights),
-        keys: of.calls.iter().map(|call| call.key.as_ref().map(KeySampler::new)).collect(),
         users,
     }
 }

@@ -1,13 +1,16 @@
 //! One replication: the state of every component, and the loop that moves it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_model::run::EventKind;
 use plimsoll_model::system::{Component, System};
 use plimsoll_policy::Time;
 
+use crate::component::cache::{Behind, CacheId};
 use crate::component::client::ClientState;
 use crate::component::consumer::{ConsumerState, Message};
+use crate::component::deploy::DeployState;
 use crate::component::edge::{Attempt, Call, EdgeEnd};
 use crate::component::instance::Instance;
 use crate::component::lease::LeaseState;
@@ -40,11 +43,19 @@ pub(crate) struct World<'a> {
     pub(crate) services: Vec<ServiceState>,
     pub(crate) instances: Vec<Instance>,
     pub(crate) ends: Vec<EdgeEnd>,
+    /// For each edge, the first of its ends.
+    pub(crate) edge_first: Vec<u32>,
     pub(crate) stores: Vec<StoreState>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) topics: Vec<TopicState>,
     pub(crate) consumers: Vec<ConsumerState>,
     pub(crate) leases: Vec<LeaseState>,
+    /// Tasks that wait for another's fetch.
+    pub(crate) fetch_waiters: BTreeMap<(CacheId, u32), Vec<Ref>>,
+    /// Writes that wait to be flushed, and when each cache is flushed next.
+    pub(crate) behind: BTreeMap<(CacheId, u32), Behind>,
+    pub(crate) flushes: BTreeMap<CacheId, u64>,
+    pub(crate) deploys: Vec<DeployState>,
     pub(crate) faults: FaultState,
     /// Everybody, then each client, then each endpoint that clients call.
     pub(crate) audiences: Vec<Audience>,
@@ -54,6 +65,8 @@ pub(crate) struct World<'a> {
     pub(crate) log: Vec<Happening>,
     /// Requests of clients that have not ended.
     pub(crate) open_requests: u64,
+    /// Requests that had not ended when the run was over.
+    pub(crate) unfinished: u64,
     /// Requests that clients have made.
     pub(crate) requests: u64,
     /// Whether clients still ask.
@@ -101,7 +114,7 @@ pub(crate) enum Wake {
     /// A publish is acknowledged to a task.
     Published { task: Ref },
     /// A cache's buffered writes go to their origin.
-    Flush { cache: u32 },
+    Flush { cache: CacheId },
     /// A lease's holder or contender acts.
     Lease { lease: u32, instance: u32, epoch: u32 },
     /// A lease's holder's write reaches the resource.
@@ -132,16 +145,22 @@ impl<'a> World<'a> {
             services: Vec::new(),
             instances: Vec::new(),
             ends: Vec::new(),
+            edge_first: Vec::new(),
             stores: Vec::new(),
             nodes: Vec::new(),
             topics: Vec::new(),
             consumers: Vec::new(),
             leases: Vec::new(),
-            faults: FaultState::new(plan),
+            fetch_waiters: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            flushes: BTreeMap::new(),
+            deploys: plan.faults.iter().map(|_| DeployState::default()).collect(),
+            faults: FaultState::default(),
             audiences: Vec::new(),
             segment: 0,
             log: Vec::new(),
             open_requests: 0,
+            unfinished: 0,
             requests: 0,
             arriving: true,
         };
@@ -155,20 +174,24 @@ impl<'a> World<'a> {
         world
     }
 
-    /// Runs to the end of the scenario, then lets what is under way end.
-    pub(crate) fn run(&mut self) {
-        self.run_until(self.plan.end());
-        self.arriving = false;
-        if self.open_requests > 0 {
-            let limit = self.plan.end() + self.plan.drain;
-            while self.open_requests > 0 && self.step(limit) {}
+    /// Runs to the end of the scenario, then lets what is under way end; false if it was stopped.
+    pub(crate) fn run(&mut self, stop: &AtomicBool) -> bool {
+        let end = self.plan.end();
+        let mut until = 0;
+        while until < end {
+            until = (until + STRIDE).min(end);
+            while self.step(until) {}
+            self.now = until;
+            if stop.load(Ordering::Relaxed) {
+                return false;
+            }
         }
-    }
-
-    /// Runs everything up to and at `until`.
-    pub(crate) fn run_until(&mut self, until: u64) {
-        while self.step(until) {}
-        self.now = until;
+        self.arriving = false;
+        let limit = end + self.plan.drain;
+        while self.open_requests > 0 && self.step(limit) {}
+        self.now = self.now.max(end);
+        self.give_up_open_requests();
+        true
     }
 
     /// Does the next thing that is due; false when nothing is due by `until`.
@@ -206,8 +229,11 @@ impl<'a> World<'a> {
             Event::BulkheadTimeout { call } => self.bulkhead_timeout(call),
             Event::ServerBulkheadTimeout { task } => self.server_bulkhead_timeout(task),
             Event::PoolTimeout { attempt } => self.pool_timeout(attempt),
+            Event::OpArrive { op } => self.op_arrive(op),
             Event::OpDone { op } => self.op_done(op),
+            Event::OpComplete { op } => self.complete_op(op, crate::engine::Answer::Ok),
             Event::LockCheck { op } => self.lock_check(op),
+            Event::LookAgain { task } => self.look_again(task),
             Event::Wake { what } => {
                 let wake = self.wakes[what as usize];
                 self.free_wakes.push(what);
@@ -334,6 +360,9 @@ impl<'a> World<'a> {
         self.segment += 1;
     }
 }
+
+/// Simulated time between two looks at whether somebody wants the run to stop, ns.
+const STRIDE: u64 = 250_000_000;
 
 /// A second, ns.
 pub(crate) const SECOND: u64 = 1_000_000_000;

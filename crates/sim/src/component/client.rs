@@ -84,7 +84,7 @@ impl World<'_> {
         let which = pick_alias(&load.calls, state.draw.part(CALL).bits(number)) as usize;
         let call = &plan.system.clients[client as usize].calls[which];
         let request = state.draw.part(REQUEST).part(number);
-        let key = load.keys[which].as_ref().map_or_else(
+        let key = plan.keys[client as usize][which].as_ref().map_or_else(
             || (request.bits(KEY) >> 33) as u32 | FRESH_KEY,
             |keys| keys.sample(state.draw.part(KEY).bits(number)),
         );
@@ -132,6 +132,23 @@ impl World<'_> {
             let factor = rate_at(&plan.loads[origin.client as usize], self.now);
             let at = self.now + (think as f64 / factor.max(1e-9)) as u64;
             self.queue.at(at, Event::Thought { client: origin.client, user: origin.user });
+        }
+    }
+
+    /// The run is over: what has not ended by now counts as failed, with the time that it took so
+    /// far.
+    pub(crate) fn give_up_open_requests(&mut self) {
+        let open: Vec<_> = self
+            .calls
+            .refs()
+            .filter_map(|call| match self.calls[call].parent {
+                Parent::Client(origin) => Some((origin, self.calls[call].started())),
+                _ => None,
+            })
+            .collect();
+        self.unfinished = open.len() as u64;
+        for (origin, arrived) in open {
+            self.request_ended(origin, arrived, Answer::Timeout, 0);
         }
     }
 

@@ -5,6 +5,8 @@ pub(crate) mod autoscale;
 pub(crate) mod cache;
 pub(crate) mod client;
 pub(crate) mod consumer;
+pub(crate) mod degradation;
+pub(crate) mod deploy;
 pub(crate) mod edge;
 pub(crate) mod instance;
 pub(crate) mod lease;

@@ -303,6 +303,16 @@ impl World<'_> {
         }
     }
 
+    /// A health check asks for a worker like any request.
+    pub(crate) fn seat_probe(&mut self, task: Ref) {
+        let instance = self.tasks[task].instance;
+        let state = &mut self.instances[instance as usize];
+        state.held_requests += 1;
+        state.in_flight.add(self.now, 1.0);
+        self.tasks[task].hold.insert(Hold::REQUEST);
+        self.seat(task);
+    }
+
     /// A worker is free: the next request in the queue takes it.
     pub(crate) fn next_in_queue(&mut self, instance: u32) {
         let time = self.time();
@@ -356,16 +366,16 @@ impl World<'_> {
         let Some(store) = &mut self.services[service as usize].idempotency else { return false };
         use plimsoll_policy::idempotency::Begin;
         match store.begin(time, logical, logical) {
-            Begin::Run(token) | Begin::Resume(token) => {
+            Begin::Proceed(token) | Begin::Unresolved(token) => {
                 self.tasks[task].idempotency = Some(token);
                 false
             }
-            Begin::Done(answer) => {
+            Begin::Replay(answer) => {
                 let answer = *answer;
                 self.finish(task, answer);
                 true
             }
-            _ => {
+            Begin::Refused(_) => {
                 self.finish(task, Answer::Conflict);
                 true
             }
@@ -470,9 +480,9 @@ impl World<'_> {
         }
         if let (Some(token), Some(store)) = (idempotency, &mut self.services[service].idempotency) {
             if answer.is_ok() {
-                store.finish(time, token, answer);
+                store.complete(time, token, answer);
             } else {
-                store.abandon(time, token);
+                store.abandon(token);
             }
         }
         self.deploy_watch(instance, answer);

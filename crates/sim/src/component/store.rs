@@ -7,7 +7,7 @@ use plimsoll_policy::Cache;
 
 use crate::component::instance::Slowness;
 use crate::component::task::Context;
-use crate::engine::{Draw, Ref};
+use crate::engine::{Draw, Event, Ref};
 use crate::measure::{Counter, Gauge, Times};
 use crate::world::World;
 
@@ -33,6 +33,8 @@ pub(crate) struct StoreState {
     pub(crate) locks: BTreeMap<(u32, u32, u32), super::postgres::LockState>,
     /// A quorum store's acknowledged versions, by key.
     pub(crate) versions: BTreeMap<u32, u32>,
+    /// Hits and lookups of its caches, by segment.
+    pub(crate) hits: Vec<(u64, u64)>,
     pub(crate) counter: Counter,
     pub(crate) times: Vec<Times>,
 }
@@ -47,8 +49,8 @@ pub(crate) struct Node {
     pub(crate) up: bool,
     pub(crate) epoch: u32,
     pub(crate) paused_at: Option<u64>,
-    /// What falls due while it is stopped: ns still needed, and the operation.
-    pub(crate) held: Vec<(u64, Ref)>,
+    /// What falls due while it is stopped: ns still needed, and what it is.
+    pub(crate) held: Vec<(u64, Event)>,
     pub(crate) slow: Slowness,
     /// Connections that it has accepted.
     pub(crate) connections: u32,
@@ -81,9 +83,10 @@ pub(crate) struct StoreOp {
     pub(crate) takes: u64,
     /// Whether it runs on the node now.
     pub(crate) running: bool,
-    /// The lock that it holds until its end, or waits for.
-    pub(crate) lock: Option<(u32, u32, u32)>,
-    pub(crate) waits_for_lock: bool,
+    /// The locks that it has taken.
+    pub(crate) locks: Vec<(u32, u32, u32)>,
+    /// The lock that it waits for, and whether for itself alone.
+    pub(crate) waits_for: Option<((u32, u32, u32), bool)>,
     /// Whether the answer is older than it may be.
     pub(crate) stale: bool,
 }
@@ -97,6 +100,8 @@ pub(crate) enum OpKind {
     Commit { second: bool },
     /// A command of a cache, a session or a limiter.
     Command,
+    /// A quorum node's part of an operation.
+    Replica { operation: u32 },
 }
 
 /// A transaction: one connection, held.
@@ -165,10 +170,11 @@ impl World<'_> {
                 primary_epoch: vec![0; shards as usize],
                 draw,
                 caches: super::cache::build(plan, s as u32),
-                logs: (0..shards).map(|_| super::postgres::Log::new(per_shard - 1)).collect(),
+                logs: (0..shards).map(|_| super::postgres::Log::new(per_shard)).collect(),
                 extra_lag: 0,
                 locks: BTreeMap::new(),
                 versions: BTreeMap::new(),
+                hits: vec![(0, 0); segments],
                 counter: Counter::default(),
                 times: vec![Times::new(); segments],
             });

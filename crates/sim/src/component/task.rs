@@ -2,6 +2,7 @@ use plimsoll_model::run::EventKind;
 use plimsoll_policy::{adaptive_limit, bulkhead, idempotency, shed};
 
 use crate::compile::{Op, Pc};
+use crate::component::cache::Fetch;
 use crate::component::edge::{Parent, What};
 use crate::engine::{Answer, Draw, Event, Ref, count, duration, pick_alias};
 use crate::world::World;
@@ -29,10 +30,12 @@ pub(crate) struct Task {
     /// The last named step that began.
     pub(crate) step: u32,
     /// The fetch that it makes for a cache.
-    pub(crate) fetch: Option<(plimsoll_policy::cache::freshness::Ticket, u64)>,
+    pub(crate) fetch: Option<Fetch>,
+    /// Whether it only refreshes a cache's entry, and ends with that.
+    pub(crate) refreshing: bool,
     pub(crate) limit_permit: Option<adaptive_limit::Permit>,
     pub(crate) bulkhead_permit: Option<(u32, bulkhead::Permit)>,
-    pub(crate) idempotency: Option<idempotency::Token>,
+    pub(crate) idempotency: Option<idempotency::Ticket>,
 }
 
 /// Who waits for a task.
@@ -143,6 +146,7 @@ impl Task {
             fork: ForkState { next: 0, total: 0, in_flight: 0, worst: Answer::Ok },
             step: u32::MAX,
             fetch: None,
+            refreshing: false,
             limit_permit: None,
             bulkhead_permit: None,
             idempotency: None,
@@ -255,19 +259,15 @@ impl World<'_> {
                     true => answer = Some(Answer::Ok),
                     false => return,
                 },
-                Op::CacheAbandon { site, then } => {
-                    self.cache_abandon(task, *site);
+                Op::CacheAbandon { then } => {
+                    self.cache_abandon(task);
+                    if self.tasks[task].refreshing {
+                        return self.end_program(task, Answer::Error);
+                    }
                     self.tasks[task].pc = *then;
                 }
-                Op::CacheWritten { site, drop } => match self.cache_written(task, *site, *drop) {
-                    true => answer = Some(Answer::Ok),
-                    false => return,
-                },
-                Op::CacheBehind { site, flush, write } => {
-                    match self.cache_behind(task, *site, *flush, *write) {
-                        true => answer = Some(Answer::Ok),
-                        false => return,
-                    }
+                Op::CacheWritten { site, .. } | Op::CacheBehind { site, .. } => {
+                    return self.cache_store(task, *site);
                 }
                 Op::Begin { edge, store, cross_shard } => {
                     let end = self.instance_end(*edge, self.tasks[task].instance);
@@ -528,7 +528,7 @@ impl World<'_> {
             self.rollback(task);
         }
         self.unlock_all(task);
-        self.cache_abandon_any(task);
+        self.cache_abandon(task);
         // Its process is gone: counters of it are set anew by the caller of this.
         if self.tasks[task].hold.contains(Hold::REQUEST) {
             let instance = self.tasks[task].instance;

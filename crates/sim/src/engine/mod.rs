@@ -41,10 +41,16 @@ pub(crate) enum Event {
     ServerBulkheadTimeout { task: Ref },
     /// An attempt has waited too long for a pooled connection.
     PoolTimeout { attempt: Ref },
+    /// An operation reaches its store.
+    OpArrive { op: Ref },
+    /// What follows a store's operation is done too.
+    OpComplete { op: Ref },
     /// A store has done an operation.
     OpDone { op: Ref },
     /// An operation has waited long for a lock: look for a deadlock.
     LockCheck { op: Ref },
+    /// A task that waits for another's fetch looks again.
+    LookAgain { task: Ref },
     /// A rarer thing is due.
     Wake { what: u32 },
 }

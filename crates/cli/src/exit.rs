@@ -1,0 +1,36 @@
+use std::process::ExitCode;
+
+/// How a command ended, short of an error. The numbers are part of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Everything held: 0.
+    Held,
+    /// An expectation or a requirement was not met, or a comparison came out worse: 1.
+    Deviated,
+    /// The run was interrupted, and its result is partial: 5.
+    Interrupted,
+}
+
+/// The file, an argument or the disk was at fault: 2. (3 and 4 are for an unsteady baseline and an
+/// invalid measurement, which only real runs can have.)
+const BAD_INPUT: u8 = 2;
+
+/// Says what went wrong, if anything did.
+pub(crate) fn code(result: anyhow::Result<Exit>) -> ExitCode {
+    match result {
+        Ok(Exit::Held) => ExitCode::SUCCESS,
+        Ok(Exit::Deviated) => ExitCode::from(1),
+        Ok(Exit::Interrupted) => ExitCode::from(5),
+        Err(error) => {
+            // A reader who has seen enough (`| head`) is no error of ours.
+            let closed = error
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
+            if closed {
+                return ExitCode::SUCCESS;
+            }
+            eprintln!("{}", format!("error: {error:#}").trim_end());
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}

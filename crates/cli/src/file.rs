@@ -1,0 +1,65 @@
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use plimsoll_model::system::System;
+use plimsoll_model::{Problems, Source};
+
+/// The examples that the program carries.
+pub(crate) const EXAMPLES: &[(&str, &str)] = &[("notes", include_str!("../../../examples/notes.yaml"))];
+
+/// The example that commands without a file use.
+pub(crate) const DEFAULT: &str = "notes";
+
+/// More than the parser takes, so that it is the one to say so.
+const MOST_BYTES: u64 = (16 << 20) + 1;
+
+/// A system file in memory.
+pub(crate) struct SystemFile {
+    pub(crate) name: String,
+    bytes: Vec<u8>,
+    folder: PathBuf,
+}
+
+impl SystemFile {
+    /// Reads a file, or takes the example when there is none.
+    pub(crate) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else {
+            let (name, text) = EXAMPLES.iter().find(|(name, _)| *name == DEFAULT).expect("it is one of them");
+            return Ok(SystemFile {
+                name: format!("{name}.yaml (built in)"),
+                bytes: text.as_bytes().to_vec(),
+                folder: PathBuf::new(),
+            });
+        };
+        let name = path.display().to_string();
+        let metadata = std::fs::metadata(path).with_context(|| format!("{name}: cannot be read"))?;
+        if metadata.is_dir() {
+            bail!("{name}: expected a system file, found a directory");
+        }
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path).with_context(|| format!("{name}: cannot be opened"))?;
+        file.take(MOST_BYTES).read_to_end(&mut bytes).with_context(|| format!("{name}: cannot be read"))?;
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        Ok(SystemFile { name, bytes, folder })
+    }
+
+    /// What the file says.
+    pub(crate) fn system(&self) -> anyhow::Result<System> {
+        self.read(plimsoll_model::parse)
+    }
+
+    /// The file with every default filled in.
+    pub(crate) fn explain(&self) -> anyhow::Result<String> {
+        self.read(plimsoll_model::explain)
+    }
+
+    fn read<T>(&self, f: impl Fn(&Source<'_>) -> Result<T, Problems>) -> anyhow::Result<T> {
+        let read = |name: &str| std::fs::read(self.folder.join(name)).map_err(|error| error.to_string());
+        let source = Source { name: &self.name, bytes: &self.bytes, read: &read };
+        f(&source).map_err(|problems| {
+            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            anyhow::anyhow!("{}", problems.render(colour))
+        })
+    }
+}

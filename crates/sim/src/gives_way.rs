@@ -1,0 +1,177 @@
+//! What gives way first: the resource that is used up, the queue that grows, the policy that
+//! rejects; and the sentence that says so.
+
+use plimsoll_model::run::GivesWay;
+use plimsoll_model::system::{Component, System};
+
+use crate::collect::{Of, Sample, Subject};
+use crate::plan::Plan;
+
+/// A suspect, as the mean over replications.
+#[derive(Clone, Debug, PartialEq)]
+struct Suspect {
+    of: Of,
+    name: String,
+    resource: &'static str,
+    capacity: f64,
+    /// How far it is used up; 1 is all.
+    used: f64,
+    /// Mean number that waits there.
+    queue: f64,
+    /// Share turned away.
+    rejected: f64,
+}
+
+/// A resource counts as used up from here: above it, queues are longer than the work in them.
+const USED_UP: f64 = 0.85;
+
+/// A policy that turns away less than this has not given way.
+const REJECTS: f64 = 0.001;
+
+/// What limited the system over some segments of some replications, most first.
+pub(crate) fn gives_way(plan: &Plan, samples: &[&Sample], segments: &[usize]) -> Vec<GivesWay> {
+    let length = plan.length(segments);
+    let mut all: Vec<Suspect> = Vec::new();
+    for suspect in samples.iter().flat_map(|s| &s.subjects).flat_map(|s| suspects(s, segments, length)) {
+        match all.iter_mut().find(|known| known.of == suspect.of && known.resource == suspect.resource) {
+            Some(known) => {
+                known.used += suspect.used;
+                known.queue += suspect.queue;
+                known.rejected += suspect.rejected;
+            }
+            None => all.push(suspect),
+        }
+    }
+    let n = samples.len().max(1) as f64;
+    for suspect in &mut all {
+        suspect.used /= n;
+        suspect.queue /= n;
+        suspect.rejected /= n;
+    }
+    let mut ranked: Vec<(f64, &Suspect)> = all
+        .iter()
+        .filter(|suspect| suspect.used >= 0.3 || suspect.rejected >= REJECTS)
+        .map(|suspect| (weight(&plan.system, &all, suspect), suspect))
+        .collect();
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.name.cmp(&b.1.name)));
+    ranked.truncate(5);
+    ranked.into_iter().map(|(_, suspect)| describe(&plan.system, suspect)).collect()
+}
+
+fn suspects(subject: &Subject, segments: &[usize], length: u64) -> Vec<Suspect> {
+    // A service stands for its instances; a store is told by its nodes.
+    if matches!(subject.of, Of::Component(Component::Store(_)) | Of::Instance(..)) {
+        return Vec::new();
+    }
+    let totals = subject.totals(segments);
+    let rejected = if totals.offered == 0 { 0.0 } else { totals.rejected as f64 / totals.offered as f64 };
+    let queue = subject.waiting.as_ref().map_or(0.0, |waiting| waiting.mean(segments, length));
+    let suspect = |resource, capacity, used, rejected| Suspect {
+        of: subject.of,
+        name: subject.name.clone(),
+        resource,
+        capacity,
+        used,
+        queue,
+        rejected,
+    };
+    let mut out: Vec<Suspect> = subject
+        .resources
+        .iter()
+        .map(|r| suspect(r.name, r.capacity, r.level.mean(segments, length) / r.capacity.max(1e-9), 0.0))
+        .collect();
+    if rejected >= REJECTS && matches!(subject.of, Of::Component(Component::Service(_)) | Of::Edge(_)) {
+        out.push(suspect("policies", 0.0, 0.0, rejected));
+    }
+    out
+}
+
+/// How much a suspect looks like the cause. Workers and connections are held while something
+/// deeper is waited for: where that is used up too, it is the cause, and what waits for it is not.
+/// Rejections are a consequence wherever something is used up.
+fn weight(system: &System, all: &[Suspect], suspect: &Suspect) -> f64 {
+    let used_up = |other: &&Suspect| other.used >= USED_UP && *other != suspect;
+    if suspect.resource == "policies" {
+        let consequence = all.iter().any(|other| other.used >= USED_UP);
+        return if consequence { 0.01 * suspect.rejected } else { 1.0 + suspect.rejected };
+    }
+    let held = matches!(suspect.resource, "workers" | "connections" | "max_in_flight" | "max_connections");
+    let deeper = all.iter().filter(used_up).any(|other| depth(system, other) > depth(system, suspect));
+    // What is truly used up outranks what is merely busy, by more than a full queue's noise.
+    let used = suspect.used.min(1.0);
+    if held && deeper { used * 0.5 } else { used }
+}
+
+/// How deep in the system a resource is: clients at the top, then services in order of their
+/// calls, and within each what is held while something else is waited for above what does work.
+fn depth(system: &System, suspect: &Suspect) -> u32 {
+    match suspect.of {
+        Of::Component(component) => 10 * level(system, component, 0) + (suspect.resource == "cores") as u32,
+        Of::Instance(..) => 0,
+        Of::Edge(edge) => 10 * level(system, system.edges[edge as usize].from, 0) + 5,
+        Of::Node(store, _) => {
+            10 * level(system, Component::Store(plimsoll_model::system::StoreId(store)), 0)
+                + (suspect.resource != "max_connections") as u32
+        }
+    }
+}
+
+/// The longest way from a client to a component, in calls. Calls have no cycles.
+fn level(system: &System, component: Component, seen: u32) -> u32 {
+    if seen > 64 {
+        return 0;
+    }
+    system
+        .edges
+        .iter()
+        .filter(|edge| edge.to == component)
+        .map(|edge| 1 + level(system, edge.from, seen + 1))
+        .max()
+        .unwrap_or(0)
+}
+
+fn describe(system: &System, suspect: &Suspect) -> GivesWay {
+    let percent = (suspect.used * 100.0).round();
+    let waiting = if suspect.queue >= 1.0 { format!("; {:.0} wait on average", suspect.queue) } else { String::new() };
+    let name = &suspect.name;
+    let capacity = suspect.capacity;
+    let why = match suspect.resource {
+        "workers" => format!("{percent}% of {name}'s {capacity} workers are held{waiting}"),
+        "max_in_flight" => format!("{percent}% of the {capacity} requests that {name} can hold at once{waiting}"),
+        "cores" => format!("{name}'s {capacity} cores are {percent}% busy{waiting}"),
+        "connections" => format!("{percent}% of the {capacity} pooled connections of {name} are taken{waiting}"),
+        "concurrency" => {
+            format!("{name} runs {percent}% of the {capacity} operations that it can at once{waiting}")
+        }
+        "max_connections" => format!("{name} has {percent}% of the {capacity} connections that it accepts"),
+        "max_rate" => format!("{name} is {percent}% busy with commands"),
+        "capacity" => format!("{name} holds {percent}% of the {capacity} messages that it can"),
+        "policies" => format!(
+            "{name} turns {:.1}% away: its queue is full, a limit is reached, or a breaker is open",
+            suspect.rejected * 100.0
+        ),
+        other => format!("{name}: {other} is {percent}% used"),
+    };
+    GivesWay {
+        component: name.clone(),
+        resource: suspect.resource.to_owned(),
+        value: if suspect.resource == "policies" { suspect.rejected } else { suspect.used },
+        why,
+        owner: owner(system, suspect.of),
+    }
+}
+
+/// Who answers for it.
+fn owner(system: &System, of: Of) -> Option<String> {
+    let own = match of {
+        Of::Component(Component::Service(id)) => system.services[id.index()].owner.clone(),
+        Of::Component(Component::Topic(id)) => system.topics[id.index()].owner.clone(),
+        Of::Component(Component::Consumer(id)) => system.consumers[id.index()].owner.clone(),
+        Of::Component(Component::Store(id)) => system.stores[id.index()].owner.clone(),
+        Of::Component(Component::Client(_) | Component::Lease(_)) => None,
+        Of::Instance(service, _) => system.services[service as usize].owner.clone(),
+        Of::Node(store, _) => system.stores[store as usize].owner.clone(),
+        Of::Edge(edge) => return owner(system, Of::Component(system.edges[edge as usize].from)),
+    };
+    own.or_else(|| system.owner.clone())
+}

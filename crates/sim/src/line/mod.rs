@@ -1,0 +1,165 @@
+//! The load line: for each weather, the largest load at which every objective holds while the
+//! weather lasts and after it has cleared.
+
+mod judge;
+mod quiet;
+mod recovery;
+mod search;
+mod weather;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use plimsoll_model::run::{GrownLine, Limit, Line, Mark};
+use plimsoll_model::system::{Arrivals, Indicator, Subject, System};
+
+use crate::plan::Prepared;
+use crate::replicate::Runner;
+use search::Search;
+pub use weather::{Forecast, forecasts};
+
+/// How to search.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// The search ends when the load that fails is within this of the load that holds. Default:
+    /// 5%.
+    pub precision: f64,
+    /// Replications at least behind the load that holds. Default: 10.
+    pub replications: u32,
+    /// The calm mark is stated for this long without a collapse, ns. Default: an hour.
+    pub horizon: u64,
+    /// Requests that the long quiet run may take. Default: 12 million.
+    pub quiet_requests: f64,
+    /// Whether runs at and past each mark are kept, for pictures. Default: yes.
+    pub keep_runs: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { precision: 0.05, replications: 10, horizon: 3_600_000_000_000, quiet_requests: 12e6, keep_runs: true }
+    }
+}
+
+/// Finds the load line of a system in these weathers; the first must be calm.
+pub fn line(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &Runner<'_>) -> Line {
+    let marks = marks(system, forecasts, settings, runner);
+    let mut warnings = Vec::new();
+    if !system.objectives.iter().any(|objective| objective.stated) {
+        warnings.push("the file states no objectives: the line is drawn for the default ones".to_owned());
+    }
+    if let Some(mark) = marks.iter().find(|mark| mark.limit == Limit::BelowSearch && mark.weather.name == "calm") {
+        warnings.push(format!(
+            "the objectives do not hold even at {:.0} requests a second in calm weather: {}",
+            mark.high_per_s,
+            mark.fails.as_deref().unwrap_or("see the calm mark")
+        ));
+    }
+    let calm = marks.first().map(|mark| mark.load_per_s);
+    let mut cost = plimsoll_model::cost(system);
+    cost.per_million_usd = per_million(cost.month_usd, calm);
+    Line {
+        format: plimsoll_model::run::Run::FORMAT,
+        plimsoll: env!("CARGO_PKG_VERSION").to_owned(),
+        system: system.name.clone(),
+        system_hash: format!("{:016x}", system.hash),
+        seed: runner.seed,
+        today_per_s: today(system),
+        objectives: system.objectives.iter().map(|objective| describe(system, objective)).collect(),
+        objectives_stated: system.objectives.iter().any(|objective| objective.stated),
+        partial: runner.stopped() || marks.iter().any(|mark| mark.limit == Limit::Interrupted),
+        marks,
+        growth: Vec::new(),
+        cost,
+        warnings,
+    }
+}
+
+/// The same for a system that was scaled by a factor, as its file says.
+pub fn grown_line(
+    system: &System,
+    factor: f64,
+    changes: Vec<String>,
+    settings: &Settings,
+    runner: &Runner<'_>,
+) -> GrownLine {
+    let settings = Settings { keep_runs: false, ..*settings };
+    let marks = marks(system, &forecasts(system), &settings, runner);
+    let mut cost = plimsoll_model::cost(system);
+    cost.per_million_usd = per_million(cost.month_usd, marks.first().map(|mark| mark.load_per_s));
+    GrownLine { factor, changes, marks, cost }
+}
+
+fn per_million(month_usd: f64, calm: Option<f64>) -> Option<f64> {
+    const MONTH_S: f64 = 730.0 * 3600.0;
+    calm.filter(|&load| load > 0.0).map(|load| month_usd / (load * MONTH_S) * 1e6)
+}
+
+/// The weathers are independent but for the calm one, which the others are compared with: it comes
+/// first, with all threads on its replications; then each thread takes a weather at a time.
+fn marks(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &Runner<'_>) -> Vec<Mark> {
+    let prepared = Prepared::new(system);
+    let Some((calm, rest)) = forecasts.split_first() else { return Vec::new() };
+    let total = forecasts.len() as f64 + 1.0;
+    (runner.progress)(0.0, &calm.weather.name);
+    let search = Search::new(&prepared, calm, settings, runner, None);
+    let mut first = search.mark();
+    (runner.progress)(1.0 / total, "a long quiet run at the calm mark");
+    quiet::confirm(&prepared, calm, settings, runner, &mut first);
+    let reference = first.load_per_s;
+    let next = AtomicU32::new(0);
+    let done: Mutex<Vec<Option<Mark>>> = Mutex::new(rest.iter().map(|_| None).collect());
+    let finished = AtomicU32::new(0);
+    let work = || {
+        let one = Runner { threads: 1, progress: &|_, _| {}, ..*runner };
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed) as usize;
+            if at >= rest.len() || runner.stopped() {
+                return;
+            }
+            let mark = Search::new(&prepared, &rest[at], settings, &one, Some(reference)).mark();
+            done.lock().expect("no search panics")[at] = Some(mark);
+            let finished = finished.fetch_add(1, Ordering::Relaxed) + 1;
+            (runner.progress)((2.0 + finished as f64) / total, &rest[at].weather.name);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..runner.threads.max(1) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let rest = done.into_inner().expect("no search panics");
+    std::iter::once(first).chain(rest.into_iter().flatten()).collect()
+}
+
+/// The load that a file states, requests a second over all clients.
+pub fn today(system: &System) -> f64 {
+    system
+        .clients
+        .iter()
+        .map(|client| match &client.arrivals {
+            Arrivals::Open { rate, .. } => *rate,
+            // An upper bound: users who wait for answers ask less often.
+            Arrivals::Closed { users, think } => *users as f64 / (think.mean() / 1e9).max(1e-3),
+            Arrivals::Trace { times, span } => times.len() as f64 / (*span as f64 / 1e9),
+        })
+        .sum()
+}
+
+/// An objective in words: `99.9% of edge GET /notes answered without error`.
+pub(crate) fn describe(system: &System, objective: &plimsoll_model::system::Objective) -> String {
+    let whose = match objective.subject {
+        Subject::All => "all requests".to_owned(),
+        Subject::Client(id) => format!("{}'s requests", system.clients[id.index()].name),
+        Subject::Endpoint(id) => system.endpoint_name(id),
+    };
+    let share = objective.target * 100.0;
+    let share = format!("{share:.6}");
+    let share = share.trim_end_matches('0').trim_end_matches('.');
+    match objective.indicator {
+        Indicator::Success => format!("{}: {share}% of {whose} succeed", objective.name),
+        Indicator::LatencyBelow(limit) => {
+            format!("{}: {share}% of {whose} succeed within {} ms", objective.name, limit as f64 / 1e6)
+        }
+    }
+}

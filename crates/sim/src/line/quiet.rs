@@ -1,0 +1,64 @@
+use plimsoll_model::run::{Limit, Mark, Quiet, Recovery};
+
+use super::judge::{judge, tally};
+use super::weather::Forecast;
+use super::{Settings, today};
+use crate::plan::{Plan, Prepared, Scenario};
+use crate::replicate::Runner;
+
+/// Length of one quiet run, ns: long enough for a rare coincidence, short enough to have several.
+const STRETCH: u64 = 600_000_000_000;
+
+/// A stretch counts as collapsed if its last quarter fails.
+///
+/// A short run overstates a line: a system can be one unlucky burst away from a collapse that it
+/// does not leave. So the calm mark is run for its whole horizon, as far as the budget of requests
+/// goes, and lowered while collapses are seen.
+pub(crate) fn confirm(
+    prepared: &Prepared,
+    calm: &Forecast,
+    settings: &Settings,
+    runner: &Runner<'_>,
+    mark: &mut Mark,
+) {
+    if mark.limit != Limit::Found || mark.load_per_s <= 0.0 {
+        return;
+    }
+    let mut lowered = 0;
+    loop {
+        let load = mark.load_per_s;
+        let affordable = (settings.quiet_requests / load * 1e9) as u64;
+        let total = settings.horizon.min(affordable).max(calm.scenario.duration);
+        let runs = total.div_ceil(STRETCH).max(runner.threads as u64) as u32;
+        let each = total / runs as u64;
+        let scenario = Scenario {
+            scale: load / today(&prepared.system),
+            ..Scenario::calm(calm.scenario.warmup, each)
+        };
+        let plan = Plan::new(prepared, &scenario, false);
+        let settled = plan.segments_between(each / 4 * 3, each);
+        let forecast = Forecast { scenario: scenario.clone(), ..calm.clone() };
+        let waived = vec![false; prepared.system.objectives.len()];
+        // Other draws than the search's: a mark must not be confirmed by the luck that made it.
+        let fresh = Runner { seed: runner.seed ^ 0x5157_4945_5421, progress: &|_, _| {}, ..*runner };
+        let results = fresh.run(&plan, 0, runs, |_, sample| {
+            let mut last = tally(&plan, &forecast, &sample);
+            last.during = super::judge::counts(&plan, &settled, &sample);
+            !judge(&plan, &[last], &waived).held
+        });
+        if results.len() < runs as usize {
+            mark.limit = Limit::Interrupted;
+            return;
+        }
+        let collapses = results.iter().filter(|&&collapsed| collapsed).count() as u32;
+        mark.quiet = Some(Quiet { horizon_ns: settings.horizon, simulated_ns: each * runs as u64, collapses });
+        if collapses == 0 || lowered == 8 {
+            return;
+        }
+        lowered += 1;
+        mark.high_per_s = load;
+        mark.load_per_s = load / (1.0 + settings.precision);
+        mark.low_per_s = mark.load_per_s;
+        mark.recovery = Recovery::Steady;
+    }
+}

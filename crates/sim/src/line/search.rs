@@ -1,0 +1,305 @@
+use plimsoll_model::run::{Analytic, GivesWay, Limit, Mark, Probe, Recovery, Run, Waived};
+use plimsoll_model::system::Indicator;
+
+use super::judge::{Judgement, judge, tally, windows};
+use super::recovery;
+use super::weather::Forecast;
+use super::{Settings, describe, today};
+use crate::analytic::{self, Bound};
+use crate::collect::Sample;
+use crate::experiment::assemble;
+use crate::gives_way::gives_way;
+use crate::plan::{Plan, Prepared, Scenario};
+use crate::replicate::Runner;
+
+/// A search for the mark of one weather.
+pub(crate) struct Search<'a> {
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) forecast: &'a Forecast,
+    pub(crate) settings: &'a Settings,
+    pub(crate) runner: &'a Runner<'a>,
+    /// The mark in calm weather, once it is known.
+    calm: Option<f64>,
+    bound: Option<Bound>,
+    today: f64,
+    /// Objectives that fail while the weather lasts at any load.
+    pub(crate) waived: Vec<bool>,
+    probes: Vec<Probe>,
+}
+
+/// The smallest load that is tried, as a share of the least that the closed forms or today's load
+/// expect.
+const FLOOR: f64 = 0.02;
+
+/// The search gives up upwards at this many times what the closed forms expect.
+const CEILING: f64 = 3.0;
+
+/// Replications in which a probe is judged: first, then when it is in doubt, then at most.
+const STAGES: [u32; 3] = [2, 4, 8];
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(
+        prepared: &'a Prepared,
+        forecast: &'a Forecast,
+        settings: &'a Settings,
+        runner: &'a Runner<'a>,
+        calm: Option<f64>,
+    ) -> Self {
+        let system = &prepared.system;
+        Search {
+            prepared,
+            forecast,
+            settings,
+            runner,
+            calm,
+            bound: analytic::bottleneck(system),
+            today: today(system),
+            waived: vec![false; system.objectives.len()],
+            probes: Vec::new(),
+        }
+    }
+
+    /// Finds the mark.
+    pub(crate) fn mark(mut self) -> Mark {
+        let expected = self.bound.as_ref().map_or(self.today * 10.0, |bound| bound.per_s);
+        let floor = FLOOR * expected.min(self.today.max(expected * FLOOR));
+        let ceiling = CEILING * expected.max(self.today);
+        let waived = self.waive(floor);
+        let guess = self.calm.map_or(expected * 0.85, |calm| calm * 0.9).clamp(floor, ceiling);
+
+        // Bracket.
+        let (mut low, mut high): (Option<f64>, Option<f64>) = (None, None);
+        let mut load = guess;
+        let mut limit = Limit::Found;
+        loop {
+            let Some(judgement) = self.probe(load) else {
+                limit = Limit::Interrupted;
+                break;
+            };
+            if judgement.held {
+                low = Some(load);
+                // No weather carries more than calm weather does.
+                let top = self.calm.map_or(ceiling, |calm| calm * (1.0 + self.settings.precision));
+                if high.is_some() {
+                    break;
+                }
+                if load >= top {
+                    limit = if self.calm.is_some() { Limit::Found } else { Limit::AboveSearch };
+                    high = Some(load * (1.0 + self.settings.precision));
+                    break;
+                }
+                load = (load * 1.25).min(top);
+            } else {
+                high = Some(load);
+                if low.is_some() {
+                    break;
+                }
+                if load <= floor {
+                    limit = Limit::BelowSearch;
+                    low = Some(0.0);
+                    break;
+                }
+                load = (load / 1.6).max(floor);
+            }
+        }
+        // Bisect.
+        while let (Some(holds), Some(fails)) = (low, high)
+            && limit == Limit::Found
+            && fails > holds * (1.0 + self.settings.precision)
+        {
+            let middle = (holds * fails).sqrt();
+            match self.probe(middle) {
+                Some(judgement) if judgement.held => low = Some(middle),
+                Some(_) => high = Some(middle),
+                None => limit = Limit::Interrupted,
+            }
+        }
+        // Confirm with all replications; a load that was lucky gives way to one below it.
+        while let Some(holds) = low
+            && limit == Limit::Found
+            && holds > floor
+        {
+            match self.probe_with(holds, self.settings.replications) {
+                Some(judgement) if judgement.held => break,
+                Some(_) => {
+                    high = Some(holds);
+                    low = Some((holds / (1.0 + self.settings.precision)).max(floor));
+                }
+                None => limit = Limit::Interrupted,
+            }
+        }
+        self.describe_mark(low.unwrap_or(0.0), high.unwrap_or(low.unwrap_or(floor)), limit, waived)
+    }
+
+    /// Objectives that fail while the weather lasts even at the smallest load: they say something
+    /// about the weather, not about the load.
+    fn waive(&mut self, floor: f64) -> Vec<Waived> {
+        if self.forecast.scenario.faults.is_empty() {
+            return Vec::new();
+        }
+        let plan = self.plan(floor, false);
+        let tallies = self.runner.run(&plan, 0, 2, |_, sample| tally(&plan, self.forecast, &sample));
+        let mut out = Vec::new();
+        for (o, objective) in self.prepared.system.objectives.iter().enumerate() {
+            let (good, all) = tallies.iter().fold((0, 0), |(g, a), t| (g + t.during[o].0, a + t.during[o].1));
+            let value = if all == 0 { 1.0 } else { good as f64 / all as f64 };
+            // One request of a handful may fail by chance.
+            if value < objective.target && all - good > 2 {
+                self.waived[o] = true;
+                let what = match objective.indicator {
+                    Indicator::Success => "fail",
+                    Indicator::LatencyBelow(_) => "fail or are late",
+                };
+                out.push(Waived {
+                    objective: objective.name.clone(),
+                    value,
+                    why: format!(
+                        "{:.3}% of its requests {what} while the weather lasts ({}), even at {} requests a second",
+                        (1.0 - value) * 100.0,
+                        self.forecast.weather.text,
+                        floor.ceil()
+                    ),
+                });
+            }
+        }
+        out
+    }
+
+    pub(crate) fn scenario(&self, load: f64) -> Scenario {
+        Scenario { scale: load / self.today, ..self.forecast.scenario.clone() }
+    }
+
+    fn plan(&self, load: f64, detail: bool) -> Plan {
+        Plan::new(self.prepared, &self.scenario(load), detail)
+    }
+
+    /// Tries a load, with more replications the more doubtful it is; none if interrupted.
+    fn probe(&mut self, load: f64) -> Option<Judgement> {
+        let plan = self.plan(load, false);
+        let mut tallies = Vec::new();
+        for stage in STAGES {
+            let from = tallies.len() as u32;
+            tallies.extend(self.runner.run(&plan, from, stage, |_, sample| tally(&plan, self.forecast, &sample)));
+            if (tallies.len() as u32) < stage {
+                return None;
+            }
+            let judgement = judge(&plan, &tallies, &self.waived);
+            if !judgement.doubtful {
+                break;
+            }
+        }
+        let judgement = judge(&plan, &tallies, &self.waived);
+        self.note(load, &judgement, tallies.len() as u32);
+        Some(judgement)
+    }
+
+    fn probe_with(&mut self, load: f64, replications: u32) -> Option<Judgement> {
+        let plan = self.plan(load, false);
+        let tallies = self.runner.run(&plan, 0, replications, |_, sample| tally(&plan, self.forecast, &sample));
+        if (tallies.len() as u32) < replications {
+            return None;
+        }
+        let judgement = judge(&plan, &tallies, &self.waived);
+        self.note(load, &judgement, replications);
+        Some(judgement)
+    }
+
+    fn note(&mut self, load: f64, judgement: &Judgement, replications: u32) {
+        self.probes.retain(|probe| probe.load_per_s != load);
+        self.probes.push(Probe {
+            load_per_s: load,
+            held: judgement.held,
+            replications,
+            goodput_per_s: judgement.goodput,
+            errors: judgement.errors,
+            p99_ms: judgement.p99,
+            recovered: judgement.recovered,
+        });
+        self.probes.sort_by(|a, b| a.load_per_s.total_cmp(&b.load_per_s));
+    }
+
+    fn describe_mark(mut self, low: f64, high: f64, limit: Limit, waived: Vec<Waived>) -> Mark {
+        let keep = self.settings.keep_runs;
+        let at_mark = (keep && low > 0.0).then(|| self.detailed(low, 2)).map(|(_, run, _)| Box::new(run));
+        // A little past the mark the cause is clearer than right at it.
+        let past = high.max(low * 1.1);
+        let (judgement, run, first) = self.detailed(past, 2);
+        let held_past = judgement.held;
+        let fails = judgement.worst.map(|(o, during, value)| {
+            let objective = describe(&self.prepared.system, &self.prepared.system.objectives[o]);
+            let when = match (self.forecast.scenario.faults.is_empty(), during) {
+                (true, _) => "",
+                (false, true) => " while it lasts",
+                (false, false) => " after it has cleared",
+            };
+            format!("{objective}: only {:.2}% do{when}", value * 100.0)
+        });
+        let recovery = if limit == Limit::Interrupted {
+            Recovery::Steady
+        } else {
+            recovery::recovery(&self, past, &judgement, self.calm)
+        };
+        let first = if held_past { None } else { first };
+        let analytic = self.bound.take().map(|bound| analytic(&bound, first.as_ref(), &self.forecast.weather.name));
+        Mark {
+            weather: self.forecast.weather.clone(),
+            load_per_s: low,
+            low_per_s: low,
+            high_per_s: high,
+            limit,
+            first,
+            fails,
+            recovery,
+            waived,
+            analytic,
+            quiet: None,
+            probes: self.probes,
+            at_mark,
+            past_mark: keep.then(|| Box::new(run)),
+        }
+    }
+
+    /// A run with everything recorded, and what gives way in it.
+    fn detailed(&self, load: f64, replications: u32) -> (Judgement, Run, Option<GivesWay>) {
+        let scenario = self.scenario(load);
+        let plan = Plan::new(self.prepared, &scenario, true);
+        let samples: Vec<Sample> = self.runner.run(&plan, 0, replications, |_, sample| sample);
+        let refs: Vec<&Sample> = samples.iter().collect();
+        let tallies: Vec<_> = samples.iter().map(|sample| tally(&plan, self.forecast, sample)).collect();
+        let judgement = judge(&plan, &tallies, &self.waived);
+        let (during, after) = windows(&plan, self.forecast);
+        // What fails only after the fault is told by what is busy then.
+        let when = match judgement.worst {
+            Some((_, false, _)) if !after.is_empty() => after,
+            _ => during,
+        };
+        let first = gives_way(&plan, &refs, &when).into_iter().next();
+        (judgement, assemble(&plan, &scenario, &refs, self.runner.seed), first)
+    }
+}
+
+fn analytic(bound: &Bound, first: Option<&GivesWay>, weather: &str) -> Analytic {
+    let agrees = first.is_none_or(|first| {
+        first.component.split(" -> ").any(|part| part.split('/').next() == Some(bound.component.as_str()))
+            || bound.component.contains(first.component.as_str())
+    });
+    let explanation = (!agrees).then(|| {
+        let first = first.expect("otherwise they agree");
+        if weather == "calm" {
+            format!(
+                "the closed forms count busy time alone; in the simulation {} ({}) reaches its limit before that, \
+                 because of waiting, variance or a policy",
+                first.component, first.resource
+            )
+        } else {
+            format!("the closed forms know calm weather; in this one {} ({}) goes first", first.component, first.resource)
+        }
+    });
+    Analytic {
+        bound_per_s: bound.per_s,
+        component: bound.component.clone(),
+        resource: bound.resource.clone(),
+        agrees,
+        explanation,
+    }
+}
