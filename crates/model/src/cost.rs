@@ -70,7 +70,7 @@ fn instances(service: &Service, system: &System) -> f64 {
 /// Messages a second on a topic when every client has its own load and all goes well: a closed
 /// loop asks once every think time, and lookups in caches miss.
 fn messages(system: &System, topic: TopicId) -> f64 {
-    let mut publishes = Publishes { system, topic, known: BTreeMap::new() };
+    let mut publishes = Publishes { system, topic, known: BTreeMap::new(), depth: 0 };
     let mut sum = 0.0;
     for client in &system.clients {
         let rate = match &client.arrivals {
@@ -93,7 +93,11 @@ struct Publishes<'s> {
     /// Messages by endpoint; 0 while they are being counted, since handlers may publish to the
     /// topic that they read.
     known: BTreeMap<EndpointId, f64>,
+    depth: usize,
 }
+
+/// Hops from handler to handler past which messages are not counted; it bounds the recursion.
+const HOPS_MAX: usize = 1_000;
 
 impl Publishes<'_> {
     /// Messages that a request brings forth, those of handlers included.
@@ -101,6 +105,10 @@ impl Publishes<'_> {
         if let Some(known) = self.known.get(&endpoint) {
             return *known;
         }
+        if self.depth == HOPS_MAX {
+            return 0.0;
+        }
+        self.depth += 1;
         self.known.insert(endpoint, 0.0);
         let service = &self.system.services[endpoint.service.index()];
         let mut sum = self.of_program(&service.endpoints[endpoint.index as usize].program);
@@ -110,6 +118,7 @@ impl Publishes<'_> {
             }
         }
         self.known.insert(endpoint, sum);
+        self.depth -= 1;
         sum
     }
 

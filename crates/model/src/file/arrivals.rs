@@ -64,7 +64,7 @@ impl Decoder<'_> {
                 nothing
             }
             (None, None) => {
-                if !client.is_bad() {
+                if !client.has_bad() {
                     self.report
                         .at(client.at, "the client asks for nothing: it has no `rate`".to_owned())
                         .help("`rate: 300/s` is an open loop; `users: 500` with `think: exp(2s)` a closed one".to_owned());

@@ -132,10 +132,12 @@ impl Checker<'_> {
     }
 
     fn object(&mut self, at: Span, entries: &[(Key, Node)], of: &'static Object) -> Filled {
-        let mut fields = Fields { of, entries: Vec::with_capacity(of.fields().count()) };
+        let mut fields = Fields { of, entries: Vec::with_capacity(of.fields().count()), unknown: false };
+        let mut slips = Vec::new();
         for (key, _) in entries {
             if of.field(&key.text).is_none() {
-                self.unknown_key(key, of, entries);
+                fields.unknown = true;
+                slips.extend(self.unknown_key(key, of, entries));
             }
         }
         // Derived defaults look at what stands before them, so the filled mapping grows in place.
@@ -144,12 +146,13 @@ impl Checker<'_> {
             let stated = entries.iter().find(|(key, _)| key.text == field.key);
             let value = match stated {
                 Some((_, node)) => self.stated(node, field),
+                None if slips.contains(&field.key) => Filled::bad(at),
                 None => {
                     whole.value = Value::Object(fields);
                     let value = self.left_out(&whole, field);
                     fields = match whole.value {
                         Value::Object(fields) => fields,
-                        _ => Fields { of, entries: Vec::new() },
+                        _ => Fields { of, entries: Vec::new(), unknown: false },
                     };
                     value
                 }
@@ -189,7 +192,7 @@ impl Checker<'_> {
     fn left_out(&mut self, whole: &Filled, field: &'static Field) -> Filled {
         let (text, rule, source) = match field.default {
             Default::Required => {
-                let message = format!("the key `{}` is missing: {}", field.key, uncapitalised(field.doc));
+                let message = format!("the key `{}` is missing: {}", field.key, uncapitalised(field.doc).trim_end_matches('.'));
                 self.report.at(whole.at, message).expected = Some(expected(field.kind));
                 return Filled::bad(whole.at);
             }
@@ -268,14 +271,16 @@ impl Checker<'_> {
         }
     }
 
-    fn unknown_key(&mut self, key: &Key, of: &'static Object, entries: &[(Key, Node)]) {
+    /// Reports it, and returns the key that was probably meant.
+    fn unknown_key(&mut self, key: &Key, of: &'static Object, entries: &[(Key, Node)]) -> Option<&'static str> {
         let free = of.fields().map(|field| field.key).filter(|known| !entries.iter().any(|(key, _)| key.text == *known));
         let help = match key.text.as_str() {
             "<<" => "merge keys belong to YAML 1.1; write the keys out".to_owned(),
-            word => suggest::help(word, free, "there are no further keys here"),
+            word => suggest::help(word, free.clone(), "there are no further keys here"),
         };
         let problem = self.report.at(key.at, format!("{} has no key `{}`", of.name, shorten(&key.text)));
         problem.help(help);
+        suggest::nearest(&key.text, free)
     }
 }
 

@@ -7,11 +7,15 @@ use crate::system::{Action, EndpointId, Program, Service, ServiceKind};
 impl Decoder<'_> {
     /// Reports each circle of calls once, at the step that closes it.
     pub(super) fn cycles(&mut self, services: &[Service]) {
-        let mut search = Search { services, done: Default::default(), found: Vec::new() };
+        let mut search = Search { services, done: Default::default(), found: Vec::new(), deep: None };
         for (index, service) in services.iter().enumerate() {
             for position in 0..service.endpoints.len() {
                 search.from(EndpointId::new(index.into(), position as u32));
             }
+        }
+        if let Some(line) = search.deep {
+            let at = super::tree::Span { line, column: 0, length: 1 };
+            self.report.at(at, format!("a request passes more than {CALLS_MAX} endpoints, one behind the other"));
         }
         for (circle, line) in search.found {
             let names: Vec<String> = circle.iter().map(|endpoint| self.names.endpoint_name(*endpoint)).collect();
@@ -23,11 +27,16 @@ impl Decoder<'_> {
     }
 }
 
+/// Longest chain of calls: those who follow a request from call to call may do so by recursion.
+const CALLS_MAX: usize = 200;
+
 struct Search<'s> {
     services: &'s [Service],
     done: std::collections::BTreeSet<EndpointId>,
     /// The endpoints of each circle, and the line of the call that closes it.
     found: Vec<(Vec<EndpointId>, u32)>,
+    /// The line of a call that makes a chain too long.
+    deep: Option<u32>,
 }
 
 impl Search<'_> {
@@ -38,13 +47,16 @@ impl Search<'_> {
         }
         let mut path = vec![(start, self.calls(start))];
         let mut open: std::collections::BTreeSet<EndpointId> = [start].into();
-        while let Some((endpoint, calls)) = path.last_mut() {
+        loop {
+            let length = path.len();
+            let Some((endpoint, calls)) = path.last_mut() else { return };
             match calls.pop() {
                 Some((next, line)) if open.contains(&next) => {
                     let circle = path.iter().map(|(endpoint, _)| *endpoint).skip_while(|endpoint| *endpoint != next);
                     self.found.push((circle.collect(), line));
                 }
                 Some((next, _)) if self.done.contains(&next) => {}
+                Some((_, line)) if length == CALLS_MAX => self.deep = Some(line),
                 Some((next, _)) => {
                     open.insert(next);
                     let calls = self.calls(next);

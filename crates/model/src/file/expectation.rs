@@ -11,7 +11,7 @@ use crate::system::{Bound, Component, Expectation, Metric, MetricTarget, Phase, 
 pub(crate) static EXPECTATION: Scalar = Scalar {
     what: "an expectation",
     example: "errors < 0.1%` or `p(95, edge GET /notes) during fault < 100ms",
-    pattern: r"^[a-z_]+ *(\(.+\))? *((before|during|after) fault|at end)? *((<|<=|>|>=|==) *[^ ]+|between [^ ]+ and [^ ]+)$",
+    pattern: r"^[a-z_]+ *(\(.+\))? *((before|during|after) fault|at end)? *((<|<=|>|>=|==?) *[^ ]+|between [^ ]+ and [^ ]+)$",
     json: Json::String,
     parse: |text| match (text.matches('(').count(), text.matches(')').count()) {
         (open, close) if open > close => Err(Wrong {

@@ -43,6 +43,8 @@ pub(crate) enum Value {
 pub(crate) struct Fields {
     pub(crate) of: &'static Object,
     pub(crate) entries: Vec<Entry>,
+    /// Whether the file has a key here that the table does not have: another may be missing for it.
+    pub(crate) unknown: bool,
 }
 
 impl std::fmt::Debug for Fields {
@@ -105,6 +107,14 @@ impl Filled {
 
     pub(crate) fn is_bad(&self) -> bool {
         matches!(self.value, Value::Bad)
+    }
+
+    /// Whether this value, or one directly within it, was refused.
+    pub(crate) fn has_bad(&self) -> bool {
+        match &self.value {
+            Value::Object(fields) => fields.unknown || fields.entries.iter().any(|entry| entry.value.is_bad()),
+            _ => self.is_bad(),
+        }
     }
 
     /// The value, if there is one.

@@ -55,9 +55,12 @@ static ROUTE: Object = Object {
 pub(crate) fn routes(names: &mut Names, report: &mut Report) {
     let mut state = vec![State::New; names.services.len()];
     for index in 0..names.services.len() {
-        resolve(index, names, &mut state, report);
+        resolve(index, 0, names, &mut state, report);
     }
 }
+
+/// Most gateways one behind the other.
+const GATEWAYS_MAX: usize = 50;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -66,7 +69,7 @@ enum State {
     Done,
 }
 
-fn resolve(index: usize, names: &mut Names, state: &mut [State], report: &mut Report) {
+fn resolve(index: usize, depth: usize, names: &mut Names, state: &mut [State], report: &mut Report) {
     if state[index] != State::New || !names.services[index].is_gateway() {
         return;
     }
@@ -91,7 +94,11 @@ fn resolve(index: usize, names: &mut Names, state: &mut [State], report: &mut Re
             report.at(to.at, format!("gateways in a circle: `{}` leads back here", names.services[target].name));
             continue;
         }
-        resolve(target, names, state, report);
+        if depth == GATEWAYS_MAX {
+            report.at(to.at, format!("more than {GATEWAYS_MAX} gateways stand one behind the other"));
+            continue;
+        }
+        resolve(target, depth + 1, names, state, report);
         let pattern = route.map_or("*", |route| route.get("match").text());
         let behind = names.services[target].endpoints.clone();
         let mut matched = false;

@@ -10,16 +10,6 @@ pub fn reference() -> String {
     let mut pages = Pages { order: Vec::new() };
     pages.visit(&SYSTEM);
     let mut out = String::from(INTRODUCTION);
-    out.push_str("\n## Figures that an expectation can name\n\n| figure | unit | meaning |\n|---|---|---|\n");
-    for row in METRICS {
-        let unit = match row.unit {
-            Unit::Share => "percentage",
-            Unit::Duration => "duration",
-            Unit::Rate => "rate",
-            Unit::Number => "number",
-        };
-        out.push_str(&format!("| `{}` | {unit} | {} |\n", row.name, row.doc));
-    }
     for page in pages.order {
         match page {
             Page::Object(object) => section(object, &mut out),
@@ -33,13 +23,23 @@ pub fn reference() -> String {
             }
         }
     }
+    out.push_str("\n## Figures that an expectation can name\n\n| figure | unit | meaning |\n|---|---|---|\n");
+    for row in METRICS {
+        let unit = match row.unit {
+            Unit::Share => "percentage",
+            Unit::Duration => "duration",
+            Unit::Rate => "rate",
+            Unit::Number => "number",
+        };
+        out.push_str(&format!("| `{}` | {unit} | {} |\n", row.name, row.doc));
+    }
     out
 }
 
 const INTRODUCTION: &str = "# The system file
 
 <!-- Generated from the tables that read the file. After a change there:
-     PLIMSOLL_WRITE=1 cargo test -p plimsoll-model --test reference -->
+     PLIMSOLL_WRITE=1 cargo test -p plimsoll-model --test file reference -->
 
 A system file is YAML 1.2. Every quantity carries its unit, and needs no quotes. Every name is your own. A key that is
 not listed here is an error, and so is a key that would change nothing. What is left out has the default given here;

@@ -182,3 +182,172 @@ pub(crate) fn json_of(node: &Node) -> Value {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+    use crate::file::problem::Report;
+    use crate::file::tree;
+
+    /// As much of JSON Schema as the schema uses.
+    struct Validator<'s> {
+        schema: &'s Value,
+        /// Properties that an instance had, by definition.
+        seen: BTreeSet<(String, String)>,
+    }
+
+    impl Validator<'_> {
+        fn check(&mut self, schema: &Value, home: &str, instance: &Value, path: &str) -> Result<(), String> {
+            let fail = |why: &str| Err(format!("{path}: {why}: {instance}"));
+            if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+                let name = reference.strip_prefix("#/$defs/").expect("a local reference");
+                let definition = self.schema["$defs"].get(name).unwrap_or_else(|| panic!("no {reference}"));
+                self.check(definition, name, instance, path)?;
+            }
+            if let Some(options) = schema.get("anyOf").and_then(Value::as_array) {
+                let seen = self.seen.clone();
+                let mut problems = Vec::new();
+                let fits = options.iter().any(|option| {
+                    self.seen = seen.clone();
+                    self.check(option, home, instance, path).map_err(|problem| problems.push(problem)).is_ok()
+                });
+                if !fits {
+                    return fail(&format!("none of {problems:#?}"));
+                }
+            }
+            if schema.get("const").is_some_and(|only| only != instance) {
+                return fail("not that word");
+            }
+            if schema.get("enum").and_then(Value::as_array).is_some_and(|all| !all.contains(instance)) {
+                return fail("none of the words");
+            }
+            let has_type = |name: &Value| match name.as_str() {
+                Some("object") => instance.is_object(),
+                Some("array") => instance.is_array(),
+                Some("string") => instance.is_string(),
+                Some("number") => instance.is_number(),
+                Some("boolean") => instance.is_boolean(),
+                other => panic!("type {other:?}"),
+            };
+            match schema.get("type") {
+                Some(Value::Array(types)) if !types.iter().any(has_type) => return fail("wrong type"),
+                Some(name @ Value::String(_)) if !has_type(name) => return fail("wrong type"),
+                _ => {}
+            }
+            if let (Some(pattern), Some(text)) = (schema.get("pattern").and_then(Value::as_str), instance.as_str())
+                && !regex_lite::Regex::new(pattern).expect("a pattern").is_match(text)
+            {
+                return fail(&format!("does not match {pattern}"));
+            }
+            if let (Some(least), Some(number)) = (schema.get("minimum").and_then(Value::as_f64), instance.as_f64())
+                && number < least
+            {
+                return fail("too small");
+            }
+            for item in instance.as_array().into_iter().flatten() {
+                if let Some(items) = schema.get("items") {
+                    self.check(items, home, item, &format!("{path}[]"))?;
+                }
+            }
+            let none = Map::new();
+            let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
+            for (key, value) in instance.as_object().into_iter().flatten() {
+                let path = format!("{path}.{key}");
+                if let Some(names) = schema.get("propertyNames") {
+                    self.check(names, home, &json!(key), &path)?;
+                }
+                match (properties.get(key), schema.get("additionalProperties")) {
+                    (Some(property), _) => {
+                        self.seen.insert((home.to_owned(), key.clone()));
+                        self.check(property, home, value, &path)?;
+                    }
+                    (None, Some(Value::Bool(false))) => return fail(&format!("unknown key {key}")),
+                    (None, Some(more)) => self.check(more, home, value, &path)?,
+                    (None, None) => {}
+                }
+            }
+            for key in schema.get("required").and_then(Value::as_array).into_iter().flatten() {
+                if instance.get(key.as_str().expect("a key")).is_none() && instance.is_object() {
+                    return fail(&format!("no {key}"));
+                }
+            }
+            Ok(())
+        }
+    }
+
+    fn instance(text: &str) -> Value {
+        let mut report = Report::default();
+        json_of(&tree::read(text.as_bytes(), &mut report).expect("YAML"))
+    }
+
+    fn validate(text: &str) -> Result<BTreeSet<(String, String)>, String> {
+        let schema = schema();
+        let mut validator = Validator { schema: &schema, seen: BTreeSet::new() };
+        validator.check(&schema, "", &instance(text), "").map(|()| validator.seen)
+    }
+
+    /// The schema and the parser read the same tables; the fixture has every key of them, so it
+    /// finds a key whose value one of the two takes differently.
+    #[test]
+    fn the_file_with_every_key_has_every_property() {
+        let text = include_str!("../../tests/data/everything.yaml");
+        let seen = validate(text).unwrap_or_else(|problem| panic!("{problem}"));
+        let schema = schema();
+        let definitions = schema["$defs"].as_object().expect("definitions").iter();
+        let all = definitions.map(|(name, definition)| (name.as_str(), definition)).chain([("", &schema)]);
+        let properties = all.flat_map(|(name, definition)| {
+            let properties = definition.get("properties").and_then(Value::as_object);
+            properties.into_iter().flatten().map(move |(key, _)| (name.to_owned(), key.clone()))
+        });
+        let missing: Vec<(String, String)> = properties.filter(|property| !seen.contains(property)).collect();
+        assert!(missing.is_empty(), "no file of the tests has these: {missing:#?}");
+    }
+
+    #[test]
+    fn the_examples_validate() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        let mut count = 0;
+        for entry in std::fs::read_dir(examples).expect("the examples") {
+            let path = entry.expect("an example").path();
+            if path.extension().is_some_and(|extension| extension == "yaml") {
+                let text = std::fs::read_to_string(&path).expect("a text");
+                validate(&text).unwrap_or_else(|problem| panic!("{}: {problem}", path.display()));
+                count += 1;
+            }
+        }
+        assert!(count > 0);
+    }
+
+    #[test]
+    fn the_schema_refuses_what_the_parser_refuses_by_its_form() {
+        let good = "system: s\nclients: { c: { rate: 1/s, calls: [ a GET / ] } }\nservices: { a: { endpoints: { GET /: [] } } }\n";
+        validate(good).unwrap();
+        for (from, to) in [
+            ("rate: 1/s", "rate: 1"),
+            ("rate:", "rat:"),
+            ("system: s", "sytem: s"),
+            ("[ a GET / ]", "a GET /"),
+            ("[] } }", "[ { wrok: 1ms } ] } }"),
+            ("{ a:", "{ a b:"),
+        ] {
+            assert!(validate(&good.replace(from, to)).is_err(), "{to}");
+        }
+    }
+
+    /// A default that the schema names must be one that the parser takes.
+    #[test]
+    fn defaults_have_the_form_of_their_keys() {
+        let schema = schema();
+        let definitions = schema["$defs"].as_object().expect("definitions").iter();
+        for (name, definition) in definitions {
+            for (key, property) in definition["properties"].as_object().into_iter().flatten() {
+                let Some(default) = property.get("default") else { continue };
+                let mut validator = Validator { schema: &schema, seen: BTreeSet::new() };
+                validator.check(property, name, default, &format!("{name}.{key}")).unwrap();
+            }
+        }
+    }
+}

@@ -46,14 +46,16 @@ pub(crate) fn refused<T>(
     report: &mut Report,
 ) {
     let Err(InvalidConfig { field, expected }) = result else { return };
+    // A value that was refused already has a stand-in, of which nothing is to be said.
+    if filled.has_bad() {
+        return;
+    }
     let name = |field: &str| keys.iter().find(|(name, _)| *name == field).map(|(_, key)| *key);
     let last = field.rsplit('.').next().unwrap_or(field);
     let key = name(field).unwrap_or(last);
     let known = filled.object().is_some_and(|object| object.field(key).is_some());
-    if !known || filled.get(key).is_bad() {
-        if !known {
-            report.at(filled.at, format!("{field}: expected {expected}"));
-        }
+    if !known {
+        report.at(filled.at, format!("{field}: expected {expected}"));
         return;
     }
     // The policy's words for its fields become the file's.

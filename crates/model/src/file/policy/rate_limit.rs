@@ -85,7 +85,7 @@ pub(crate) static CALL_RATE_LIMIT: Object = Object {
 };
 
 pub(crate) fn per(filled: &Filled) -> RateLimitKey {
-    match filled.get("per").text() {
+    match filled.maybe("per").map_or("all", Filled::text) {
         "user" => RateLimitKey::User,
         "client" => RateLimitKey::Client,
         "endpoint" => RateLimitKey::Endpoint,
