@@ -5,7 +5,8 @@ use plimsoll_model::run::{Limit, Line, Mark, Run};
 use crate::markup::{escape, put};
 use crate::number::{rate, times};
 use crate::words::{
-    against_today, gives_way, headline, interval, load, provenance, recovery_sentence, submerged,
+    against_today, gives_way_why, headline, interval, load, provenance, recovery_sentence,
+    submerged,
 };
 
 /// A run: one case for each expectation.
@@ -88,7 +89,7 @@ fn of_mark(mark: &Mark, today_per_s: f64) -> Case {
         Some(mark.weather.text.clone()),
         mark.first
             .as_ref()
-            .map(|first| format!("gives way first: {}; {}", gives_way(first), first.why)),
+            .map(|first| format!("gives way first: {}", gives_way_why(first))),
         mark.fails
             .as_ref()
             .map(|fails| format!("fails first: {fails}")),

@@ -108,30 +108,35 @@ pub(crate) fn recovery_sentence(mark: &Mark) -> Option<String> {
     }
 }
 
-/// What gives way, in a few words: `db connections, 98% busy`.
+/// What gives way, in two words: `db connections`.
 pub(crate) fn gives_way(first: &GivesWay) -> String {
-    format!(
-        "{} {}, {}",
-        first.component,
-        first.resource,
-        how_much(first)
-    )
+    format!("{} {}", first.component, resource(&first.resource))
 }
 
-/// How far a resource is used up, or how much a policy rejects: `98% busy`.
-pub(crate) fn how_much(first: &GivesWay) -> String {
-    format!(
-        "{} {}",
-        percent(first.value),
-        if rejects(first) { "rejected" } else { "busy" }
-    )
+/// What gives way and why: `db connections: 98% of db's 27 connections are taken`.
+pub(crate) fn gives_way_why(first: &GivesWay) -> String {
+    format!("{}: {}", gives_way(first), why(first))
 }
 
-/// Whether the thing that gives way is a policy that rejects, not a resource that is used up.
-fn rejects(first: &GivesWay) -> bool {
-    ["limit", "quota", "breaker", "shed", "bulkhead", "queue"]
-        .iter()
-        .any(|policy| first.resource.contains(policy))
+/// Why it gives way: how far it is used up, or how much it rejects, where nothing better is known.
+pub(crate) fn why(first: &GivesWay) -> String {
+    if first.why.is_empty() {
+        let rejects = ["polic", "limit", "breaker", "queue"]
+            .iter()
+            .any(|word| first.resource.contains(word));
+        format!(
+            "{} {}",
+            percent(first.value),
+            if rejects { "rejected" } else { "busy" }
+        )
+    } else {
+        first.why.trim_end_matches('.').into()
+    }
+}
+
+/// A resource as people write it: `max connections`.
+pub(crate) fn resource(name: &str) -> String {
+    name.replace('_', " ")
 }
 
 /// Why an objective does not set the mark.
@@ -149,7 +154,7 @@ pub(crate) fn analytic(analytic: &Analytic) -> String {
     let expected = format!(
         "the closed forms expect {} {} to be used up at {}",
         analytic.component,
-        analytic.resource,
+        resource(&analytic.resource),
         rate(analytic.bound_per_s)
     );
     if analytic.agrees {

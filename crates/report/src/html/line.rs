@@ -9,8 +9,8 @@ use crate::number::{rate, ratio, times, usd};
 use crate::svg::{NARROW, WIDE, draw};
 use crate::topology::Topology;
 use crate::words::{
-    against_today, analytic, gives_way, headline, interval, load, metastable, plural, quiet,
-    recovers, recovery_sentence, submerged, waived,
+    against_today, analytic, gives_way, gives_way_why, headline, interval, load, metastable,
+    plural, quiet, recovers, recovery_sentence, submerged, waived, why,
 };
 
 pub(super) fn write(line: &Line, topology: &Topology) -> String {
@@ -75,7 +75,7 @@ fn marks(line: &Line, out: &mut String) {
     for (at, mark) in line.marks.iter().enumerate() {
         let tone = tone(mark, line.today_per_s);
         let first = mark.first.as_ref().map_or("nothing seen".into(), gives_way);
-        let why = mark.first.as_ref().map_or("", |first| first.why.as_str());
+        let why = mark.first.as_ref().map_or(String::new(), why);
         put!(
             out,
             "<tr><td><a href=\"#w{at}\">{}</a><div class=\"why\">{}</div></td><td class=\"n big {tone}\">{}</td><td \
@@ -87,7 +87,7 @@ fn marks(line: &Line, out: &mut String) {
             interval(mark),
             times(against_today(mark, line.today_per_s)),
             escape(&first),
-            escape(why),
+            escape(&why),
             if metastable(mark) { "bad" } else { "" },
             escape(&recovers(&mark.recovery)),
         );
@@ -266,7 +266,7 @@ fn growth_cell(mark: Option<&Mark>, wanted: f64, today_per_s: f64, out: &mut Str
         _ => ("bad", "✗ "),
     };
     let title = mark.first.as_ref().map_or(String::new(), |first| {
-        format!("gives way first: {}", gives_way(first))
+        format!("gives way first: {}", gives_way_why(first))
     });
     put!(
         out,
@@ -360,7 +360,7 @@ fn sentences(mark: &Mark, out: &mut String) {
             .map_or(String::new(), |owner| format!(" Owner: {owner}."));
         items.push((
             "Gives way first",
-            format!("{}: {}.{owner}", gives_way(first), first.why),
+            format!("{}.{owner}", gives_way_why(first)),
         ));
     }
     if let Some(sentence) = recovery_sentence(mark) {

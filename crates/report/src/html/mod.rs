@@ -14,7 +14,7 @@ use plimsoll_model::system::System;
 
 use crate::markup::{escape, put};
 use crate::topology::Topology;
-use crate::words::{gives_way, plural, provenance};
+use crate::words::{gives_way_why, plural, provenance};
 
 /// The page of a load line and of the system that it is of.
 pub fn line(line: &Line, system: &System) -> String {
@@ -59,18 +59,12 @@ pub fn run_on(run: &Run, topology: &Topology) -> String {
          class=\"dim\">{}.</p></header>\n",
         escape(&run.system),
         escape(&run.experiment),
-        run.bottlenecks.first().map_or(String::new(), |first| {
-            let why = if first.why.is_empty() {
-                String::new()
-            } else {
-                format!(": {}", first.why)
-            };
-            format!(
-                " Gives way first: {}{}.",
-                escape(&gives_way(first)),
-                escape(&why)
-            )
-        }),
+        run.bottlenecks
+            .first()
+            .map_or(String::new(), |first| format!(
+                " Gives way first: {}.",
+                escape(&gives_way_why(first))
+            )),
         escape(&provenance(run)),
     );
     let partial = run

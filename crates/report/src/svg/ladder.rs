@@ -9,7 +9,8 @@ use crate::markup::{coordinate, escape, put};
 use crate::number::{rate, significant, times};
 use crate::text::{clean, cut};
 use crate::words::{
-    against_today, descending, gives_way, interval, load, recovery_sentence, submerged,
+    against_today, descending, gives_way, gives_way_why, interval, load, recovery_sentence,
+    submerged,
 };
 
 /// Where things stand across the picture, px.
@@ -258,7 +259,7 @@ fn title(mark: &Mark, today_per_s: f64) -> String {
         text.push_str(&format!(", {} today's load", times(factor)));
     }
     if let Some(first) = &mark.first {
-        text.push_str(&format!(". Gives way first: {}", gives_way(first)));
+        text.push_str(&format!(". Gives way first: {}", gives_way_why(first)));
     }
     if let Some(sentence) = recovery_sentence(mark) {
         text.push_str(&format!(". {sentence}"));
@@ -376,10 +377,7 @@ fn labels(
 
 /// The second line of a label: what gives way, or that it does not come back.
 fn note(mark: &Mark) -> String {
-    let first = mark
-        .first
-        .as_ref()
-        .map(|first| format!("{} {}", first.component, first.resource));
+    let first = mark.first.as_ref().map(|first| gives_way(first));
     match (&mark.recovery, first) {
         (Recovery::AtLoad { load_per_s, .. }, _) => {
             format!("metastable: comes back only at {}", rate(*load_per_s))
@@ -395,7 +393,7 @@ fn short_note(mark: &Mark) -> String {
     match (&mark.recovery, &mark.first) {
         (Recovery::AtLoad { load_per_s, .. }, _) => format!("back at {}", rate(*load_per_s)),
         (Recovery::Never { .. }, _) => "never back".into(),
-        (_, Some(first)) => format!("{} {}", first.component, first.resource),
+        (_, Some(first)) => gives_way(first),
         (_, None) => String::new(),
     }
 }

@@ -1,12 +1,12 @@
-use plimsoll_model::run::{Cost, GivesWay, GrownLine, Limit, Line, Mark};
+use plimsoll_model::run::{Cost, GrownLine, Limit, Line, Mark};
 
 use super::ladder::{ladder, tone};
 use super::sheet::{Sheet, Span, Style, Tone, span};
 use super::table::{Table, figure, words};
 use crate::number::{ratio, times, usd};
 use crate::words::{
-    against_today, analytic, headline, how_much, interval, load, metastable, plural, quiet,
-    recovers, recovery_sentence, waived,
+    against_today, analytic, gives_way, headline, interval, load, metastable, plural, quiet,
+    recovers, recovery_sentence, waived, why,
 };
 
 /// A load line: the ladder, the marks, and what to know about them.
@@ -48,7 +48,7 @@ fn marks(line: &Line, sheet: &mut Sheet) {
             span(interval(mark), Tone::Dim),
             span(times(against_today(mark, line.today_per_s)), tone),
             span(
-                mark.first.as_ref().map_or("nothing seen".into(), resource),
+                mark.first.as_ref().map_or("nothing seen".into(), gives_way),
                 Tone::Plain,
             ),
             span(
@@ -60,7 +60,7 @@ fn marks(line: &Line, sheet: &mut Sheet) {
                 },
             ),
         ]);
-        if let Some(note) = why(mark) {
+        if let Some(note) = note(mark) {
             table.note(note, Tone::Dim);
         }
     }
@@ -68,7 +68,7 @@ fn marks(line: &Line, sheet: &mut Sheet) {
 }
 
 /// What stands under a mark: what happens in it, why it ends there, and whose it is.
-fn why(mark: &Mark) -> Option<String> {
+fn note(mark: &Mark) -> Option<String> {
     let mut parts = Vec::new();
     if !mark.weather.text.is_empty() && mark.weather.text != mark.weather.name {
         parts.push(format!("{}.", mark.weather.text.trim_end_matches('.')));
@@ -83,12 +83,7 @@ fn why(mark: &Mark) -> Option<String> {
         parts.push(format!("Fails first: {}.", fails.trim_end_matches('.')));
     }
     if let Some(first) = &mark.first {
-        let why = if first.why.is_empty() {
-            String::new()
-        } else {
-            format!("; {}", first.why.trim_end_matches('.'))
-        };
-        parts.push(format!("Why: {}{why}.", how_much(first)));
+        parts.push(format!("Why: {}.", why(first)));
         if let Some(owner) = &first.owner {
             parts.push(format!("Owner: {owner}."));
         }
@@ -98,10 +93,6 @@ fn why(mark: &Mark) -> Option<String> {
     } else {
         Some(parts.join(" "))
     }
-}
-
-fn resource(first: &GivesWay) -> String {
-    format!("{} {}", first.component, first.resource)
 }
 
 fn metastability(line: &Line, sheet: &mut Sheet) {
@@ -193,7 +184,7 @@ fn growth(line: &Line, sheet: &mut Sheet) {
                 span(times(factor), holds.tone),
                 holds,
                 span(
-                    mark.first.as_ref().map_or(String::new(), resource),
+                    mark.first.as_ref().map_or(String::new(), gives_way),
                     Tone::Plain,
                 ),
             ]);

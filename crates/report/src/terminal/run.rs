@@ -4,10 +4,10 @@ use plimsoll_model::run::{EventKind, Figure, Run, SubjectRun};
 
 use super::line::warnings;
 use super::sheet::{Sheet, Style, Tone, span};
-use super::table::{Table, figure, words};
+use super::table::{Table, drawing, figure, words};
 use crate::figures::{callers, percentile_ms, share, show, spread, utilizations};
 use crate::number::{NONE, count, millis, percent};
-use crate::words::{clock, event, gives_way, kind, plural, provenance};
+use crate::words::{clock, event, gives_way, gives_way_why, kind, plural, provenance, resource};
 
 /// Rows of callers that a terminal shows; the page shows all.
 const CALLERS_SHOWN: usize = 24;
@@ -248,7 +248,7 @@ fn more(rows: usize, sheet: &mut Sheet) {
 }
 
 /// Characters of a utilization bar.
-const BAR: usize = 20;
+const BAR: usize = 16;
 
 fn utilization(run: &Run, sheet: &mut Sheet) {
     let rows = utilizations(run);
@@ -259,7 +259,7 @@ fn utilization(run: &Run, sheet: &mut Sheet) {
     let mut table = Table::new(vec![
         words(""),
         words("of"),
-        words(""),
+        drawing(),
         figure("busy"),
         figure("between"),
     ]);
@@ -278,7 +278,7 @@ fn utilization(run: &Run, sheet: &mut Sheet) {
         table.row(vec![
             span(&subject.name, Tone::Plain),
             span(
-                figure.detail.as_deref().unwrap_or(kind(subject.kind)),
+                resource(figure.detail.as_deref().unwrap_or(kind(subject.kind))),
                 Tone::Dim,
             ),
             span(on.repeat(full) + &off.repeat(BAR - full), tone),
@@ -298,14 +298,9 @@ fn bottlenecks(run: &Run, sheet: &mut Sheet) {
         .owner
         .as_ref()
         .map_or(String::new(), |owner| format!(" Owner: {owner}."));
-    let why = if first.why.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", first.why.trim_end_matches('.'))
-    };
     sheet.paragraph(
         span("Gives way first: ", Tone::Strong),
-        &format!("{}{why}.{owner}", gives_way(first)),
+        &format!("{}.{owner}", gives_way_why(first)),
         Tone::Plain,
     );
     if !others.is_empty() {

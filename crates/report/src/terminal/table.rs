@@ -39,6 +39,15 @@ pub(super) const fn words(title: &'static str) -> Column {
     }
 }
 
+/// A column of drawings, which can't be broken.
+pub(super) const fn drawing() -> Column {
+    Column {
+        title: "",
+        right: false,
+        wraps: false,
+    }
+}
+
 const INDENT: usize = 2;
 const GAP: usize = 2;
 /// A wrapping column is not made narrower than this while others can give.

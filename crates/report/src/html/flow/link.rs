@@ -69,9 +69,12 @@ impl<'a> Drawn<'a> {
 
     /// The label, where it meets nothing that is drawn already.
     pub(super) fn label(&self, taken: &mut Vec<Area>, out: &mut String) {
-        let label = self
+        let mut label = self
             .subject
             .map_or(Vec::new(), |subject| link_label(self.run, subject));
+        if self.gives_way() {
+            label.push("gives way first".into());
+        }
         let longest = label.iter().map(|line| line.chars().count()).max();
         let (Some(longest), Some(first)) = (longest, self.curves.first()) else {
             return;
@@ -123,14 +126,23 @@ impl<'a> Drawn<'a> {
         taken.push(area);
     }
 
+    /// Whether the link itself is what gives way: its pool of connections, or its policies.
+    fn gives_way(&self) -> bool {
+        self.run
+            .bottlenecks
+            .first()
+            .is_some_and(|first| first.component == self.link.name)
+    }
+
     fn open(&self, out: &mut String) {
         let failing = self
             .subject
             .is_some_and(|s| share(s, "errors", s.totals.failed) > 0.01);
-        let class = if failing { " failing" } else { "" };
+        let failing = if failing { " failing" } else { "" };
+        let gives = if self.gives_way() { " gives" } else { "" };
         put!(
             out,
-            "<g class=\"link{class}\"><title>{}</title>",
+            "<g class=\"link{failing}{gives}\"><title>{}</title>",
             escape(&link_title(self.link, self.subject))
         );
     }

@@ -12,7 +12,7 @@ use self::link::{Area, Drawn};
 use crate::markup::{coordinate, escape, put};
 use crate::number::ratio;
 use crate::topology::Topology;
-use crate::words::gives_way;
+use crate::words::gives_way_why;
 
 /// A run to draw, and what to call it where there are two.
 #[derive(Clone, Copy)]
@@ -113,7 +113,7 @@ pub(super) fn level(busy: f64) -> &'static str {
 
 fn summary(topology: &Topology, run: &Run) -> String {
     let first = run.bottlenecks.first().map_or(String::new(), |first| {
-        format!("; gives way first: {}", gives_way(first))
+        format!("; gives way first: {}", gives_way_why(first))
     });
     format!(
         "{} components and {} links between them{first}",
