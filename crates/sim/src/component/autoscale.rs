@@ -142,7 +142,7 @@ experiments:
         simulated(&system("[300/s, 300/s, 300/s, 50/s]", ", cooldown: 10s"), |world| {
             assert!((1..=2).contains(&up(world)), "half a busy core: {}", up(world));
             assert!(happened(world, EventKind::ScaleDown) >= 1);
-            let last = &world.audiences[0].cells.last().unwrap().totals;
+            let last = &world.audiences[1].cells.last().unwrap().totals;
             assert_eq!(last.failed, 0);
         });
     }

@@ -9,6 +9,7 @@ use crate::measure::{Counter, Gauge, Times};
 use crate::world::{Wake, World};
 
 /// A message on its way: from an outbox to its broker, or from its partition through a consumer.
+#[derive(Clone, Copy)]
 pub(crate) struct Message {
     pub(crate) topic: u32,
     pub(crate) partition: u32,
@@ -25,6 +26,8 @@ pub(crate) enum Stage {
     /// In an outbox, with its number there. `sent`: the broker has it but has not confirmed it, and
     /// had gone down so many times by then.
     Outbox { number: u64, sent: Option<u32> },
+    /// On its way to the broker, behind a partition: the task that publishes it, and where in its code.
+    Late { task: Ref, pc: Pc },
     /// With a consumer.
     Delivery(Delivery),
 }
@@ -67,6 +70,8 @@ pub(crate) struct ConsumerState {
     /// By instance slot.
     members: Vec<Member>,
     effects: Effects,
+    /// When an instance that a partition cut off may be back in the group, ns.
+    regroup_at: u64,
     /// Lanes in which something may be due, while they are looked at further up the stack.
     due: VecDeque<u32>,
     looking: bool,
@@ -158,6 +163,7 @@ impl World<'_> {
                     .collect(),
                 members: (0..slots).map(|_| Member::default()).collect(),
                 effects: Effects::default(),
+                regroup_at: u64::MAX,
                 due: VecDeque::new(),
                 looking: false,
                 effective: self.effective(plan.code.endpoints[endpoint as usize].entry),
@@ -210,7 +216,7 @@ impl World<'_> {
 
     /// A handler has ended.
     pub(crate) fn handled(&mut self, message: Ref, answer: Answer) {
-        let Some(&mut Delivery { consumer, .. }) = self.delivery(message) else { return };
+        let Some(&mut Delivery { consumer, member, .. }) = self.delivery(message) else { return };
         self.free_member(message);
         let identity = self.messages[message].context.logical;
         let of = &self.plan.system.consumers[consumer as usize];
@@ -219,10 +225,19 @@ impl World<'_> {
             self.delivery_failed(message);
         } else {
             self.effect(consumer, identity);
-            if of.ack_first || self.topic_is_up(self.messages[message].topic) {
+            let topic = self.messages[message].topic;
+            let instance = self.services[of.service.index()].first + member;
+            if of.ack_first {
                 self.acknowledge(message, answer);
-            } else {
+            } else if !self.topic_is_up(topic) {
                 self.progress(message, Progress::Unheard);
+            } else if self.cut_off(instance).is_some() {
+                // The broker takes it for dead, and gives the message to another.
+                self.consumers[consumer as usize].counter.now.retries += 1;
+                self.progress(message, Progress::Ready);
+                self.look(consumer, self.messages[message].partition);
+            } else {
+                self.acknowledge(message, answer);
             }
         }
         self.look_at_due(consumer);
@@ -320,10 +335,16 @@ impl World<'_> {
 
     fn assign(&mut self, consumer: u32) {
         let slots = self.slots(self.consumers[consumer as usize].service);
-        let up: Vec<u32> = (0..slots.len() as u32)
-            .filter(|&number| self.instances[slots.start + number as usize].state == State::Up)
-            .collect();
+        let mut up = Vec::new();
+        let mut regroup_at = u64::MAX;
+        for instance in slots.clone().filter(|&instance| self.instances[instance].state == State::Up) {
+            match self.cut_off(instance as u32) {
+                Some((_, until)) => regroup_at = regroup_at.min(until),
+                None => up.push((instance - slots.start) as u32),
+            }
+        }
         let state = &mut self.consumers[consumer as usize];
+        state.regroup_at = regroup_at;
         for member in &mut state.members {
             member.waiting.clear();
         }
@@ -366,15 +387,17 @@ impl World<'_> {
         } else if self.delivery(at_hand).is_none_or(|delivery| delivery.progress != Progress::Ready) {
             return;
         }
+        let state = &self.consumers[consumer as usize];
+        let Some(member) = state.lanes[partition as usize].member else {
+            return self.wait_for_group(consumer, partition);
+        };
+        let instance = self.services[state.service as usize].first + member;
+        if self.now >= state.regroup_at || !self.takes_part(instance) {
+            // One is back, or this one is leaving: its partitions need not wait until it has gone.
+            return self.rebalance(consumer);
+        }
         let state = &mut self.consumers[consumer as usize];
         let lane = &mut state.lanes[partition as usize];
-        let Some(member) = lane.member else { return };
-        let instance = self.services[state.service as usize].first + member;
-        if self.instances[instance as usize].state != State::Up {
-            // It is leaving: its partitions need not wait until it has gone.
-            self.rebalance(consumer);
-            return;
-        }
         let limit = state.limit;
         let on = &mut state.members[member as usize];
         if on.in_flight >= limit {
@@ -390,6 +413,30 @@ impl World<'_> {
             return self.settle(message);
         }
         self.hand_over(message, member, instance);
+    }
+
+    /// Whether an instance is in its consumer's group.
+    fn takes_part(&self, instance: u32) -> bool {
+        self.instances[instance as usize].state == State::Up && self.cut_off(instance).is_none()
+    }
+
+    /// Nobody has a lane's partition: it waits until somebody is back. One that starts tells of
+    /// itself; one that was cut off does not.
+    fn wait_for_group(&mut self, consumer: u32, partition: u32) {
+        let regroup_at = self.consumers[consumer as usize].regroup_at;
+        if self.now >= regroup_at {
+            self.rebalance(consumer);
+        } else if regroup_at < u64::MAX {
+            self.postpone(consumer, partition, regroup_at);
+        }
+    }
+
+    /// Looks at a lane's next message again at a later time.
+    fn postpone(&mut self, consumer: u32, partition: u32, until: u64) {
+        let at_hand = self.consumers[consumer as usize].lanes[partition as usize].message;
+        let message = if at_hand.is_none() { self.fetch(consumer, partition) } else { at_hand };
+        self.progress(message, Progress::Backoff);
+        self.wake_at(until, Wake::Redeliver { message });
     }
 
     /// Takes the next message from a lane's partition.
@@ -523,7 +570,7 @@ impl World<'_> {
     fn delivery(&mut self, message: Ref) -> Option<&mut Delivery> {
         match &mut self.messages.get_mut(message)?.stage {
             Stage::Delivery(delivery) => Some(delivery),
-            Stage::Outbox { .. } => None,
+            Stage::Outbox { .. } | Stage::Late { .. } => None,
         }
     }
 
@@ -642,6 +689,27 @@ experiments:
             assert_eq!([0, 1, 2, 3].map(of), [2, 2, 2, 2], "also after one was away");
             assert!(waiting(world, 0) < 50);
         });
+    }
+
+    #[test]
+    fn an_instance_that_is_cut_off_is_left_out_until_it_is_back() {
+        let consumer = |more: &str| one(&format!("handler: 30ms, instances: 2, concurrency: 8, cores: 8{more}"));
+        for target in ["index/1", "index"] {
+            let cut_off = format!("{{ at: 10s, partition: {target}, for: 10s }}");
+            let text = |more: &str| system("dead_letter: true", &consumer(more), &cut_off);
+            simulated(&text(""), |world| {
+                let index = total(&world.consumers[0].counter);
+                assert_eq!((index.lost, index.failed), (0, 0), "{target}");
+                assert_eq!(index.ok + waiting(world, 0), index.offered, "{target}");
+                assert!(waiting(world, 0) < 20, "{target}");
+                // What was in hand was done, but the broker did not hear of it.
+                assert_eq!(index.duplicates, index.retries, "{target}");
+                assert!(index.duplicates > 0, "{target}");
+                let members: Vec<Option<u32>> = world.consumers[0].lanes.iter().map(|lane| lane.member).collect();
+                assert!(members.contains(&Some(0)) && members.contains(&Some(1)), "{target}: {members:?}");
+            });
+            assert_eq!(counted(&text(", dedup: 1h")).duplicates, 0);
+        }
     }
 
     #[test]

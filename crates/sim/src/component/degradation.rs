@@ -116,7 +116,7 @@ experiments:
     fn sums(load: &str, shadow: &str) -> (u64, u64, usize, usize) {
         simulated(&system(load, shadow), |world| {
             let sum = |f: fn(&plimsoll_model::run::Totals) -> u64| -> u64 {
-                world.audiences[0].cells.iter().map(|cell| f(&cell.totals)).sum()
+                world.audiences[1].cells.iter().map(|cell| f(&cell.totals)).sum()
             };
             let events = [EventKind::Degraded, EventKind::Restored].map(|kind| happened(world, kind));
             (sum(|t| t.degraded), sum(|t| t.failed), events[0], events[1])

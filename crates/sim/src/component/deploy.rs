@@ -321,7 +321,7 @@ experiments:
     }
 
     fn failed(world: &World<'_>) -> u64 {
-        world.audiences[0].cells.iter().map(|cell| cell.totals.failed).sum()
+        world.audiences[1].cells.iter().map(|cell| cell.totals.failed).sum()
     }
 
     /// Versions of the instances that are up.

@@ -3,7 +3,6 @@ mod lock;
 use std::time::Duration;
 
 use plimsoll_model::run::EventKind;
-use plimsoll_model::system::{Component, FaultKind, Target};
 use plimsoll_policy::lease::{Config, Fence, Grant, Lease, Token};
 use plimsoll_policy::{Mode, Time};
 
@@ -88,7 +87,7 @@ impl World<'_> {
         let draining = self.instances[instance as usize].state == State::Draining;
         let time = self.time();
         let of = &self.plan.system.leases[lease as usize];
-        if let Some((_, until)) = self.cut_off(lease, instance) {
+        if let Some((_, until)) = self.cut_off(instance) {
             if party.grant.is_some_and(|grant| self.is_over(instance, &grant)) {
                 self.no_longer_holds(lease, instance, "it cannot renew it, and its time is over by its own clock");
             }
@@ -123,7 +122,7 @@ impl World<'_> {
         if !self.lives(instance, epoch) || self.hold_wake(instance, wake) {
             return;
         }
-        if let Some((_, until)) = self.cut_off(lease, instance) {
+        if let Some((_, until)) = self.cut_off(instance) {
             // It is sent again and again, and arrives when something gets through.
             return self.wake_at(until, wake);
         }
@@ -178,34 +177,6 @@ impl World<'_> {
     fn is_over(&self, instance: u32, grant: &Grant) -> bool {
         let local = self.now.saturating_add_signed(self.instances[instance as usize].skew);
         local >= grant.until.as_nanos()
-    }
-
-    /// From when until when a partition lies between an instance and the rest, if one does now.
-    fn cut_off(&self, lease: u32, instance: u32) -> Option<(u64, u64)> {
-        let plan = self.plan;
-        let state = &self.instances[instance as usize];
-        let of = |component: &Component| match component {
-            Component::Service(service) => service.0 == state.service,
-            Component::Lease(of) => of.0 == lease,
-            _ => false,
-        };
-        let strikes = |target: &Target| match target {
-            Target::All(component) => of(component),
-            Target::Instance(component, number) => of(component) && *number == state.number,
-            Target::Share(component, share) => {
-                let slots = self.slots(state.service);
-                let present = slots.filter(|&i| self.instances[i].state != State::Absent).count();
-                of(component) && (state.number as f64) < (present as f64 * share).ceil()
-            }
-            Target::Zone(zone) => state.zone == Some(zone.0),
-            Target::Primary(_) | Target::Replicas(_) | Target::Edge(_) => false,
-        };
-        let since = self.now.checked_sub(plan.warmup)?;
-        let now = plan.faults.iter().filter(|fault| (fault.at..fault.until).contains(&since));
-        let partitions = now.filter(|fault| matches!(&fault.kind, FaultKind::Partition(target) if strikes(target)));
-        partitions
-            .map(|fault| (fault.at + plan.warmup, fault.until + plan.warmup))
-            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     fn lives(&self, instance: u32, epoch: u32) -> bool {

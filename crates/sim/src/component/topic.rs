@@ -1,3 +1,4 @@
+mod cut_off;
 pub(crate) mod dual_write;
 
 use std::collections::VecDeque;
@@ -109,11 +110,23 @@ impl World<'_> {
             });
         }
         self.topics[topic as usize].counter.now.offered += 1;
+        self.tasks[task].waiting = Waiting::Publish;
+        if let Some((_, until)) = self.cut_off(self.tasks[task].instance) {
+            let partition = self.partition_of(topic, &context);
+            let stage = Stage::Late { task, pc };
+            let message = self.messages.insert(Message { topic, partition, published: self.now, context, stage });
+            self.wake_at(until, Wake::Relayed { message });
+            return None;
+        }
+        self.send_message(task, pc, topic, context)
+    }
+
+    /// A message of a task reaches its broker.
+    fn send_message(&mut self, task: Ref, pc: Pc, topic: u32, context: Context) -> Option<Answer> {
         if self.topics[topic as usize].down > 0 {
             self.publish_failed(topic, pc, Answer::Refused);
             return Some(Answer::Refused);
         }
-        self.tasks[task].waiting = Waiting::Publish;
         let of = &self.plan.system.topics[topic as usize];
         let takes = duration(&of.publish, context.draw.bits(PUBLISH));
         if self.is_full(topic) {
@@ -159,8 +172,10 @@ impl World<'_> {
         let now = self.now;
         let m = &mut self.messages[message];
         let (topic, partition) = (m.topic, m.partition);
-        let Stage::Outbox { number, sent } = &mut m.stage else {
-            unreachable!("only messages of an outbox are relayed");
+        let (number, sent) = match &mut m.stage {
+            Stage::Outbox { number, sent } => (number, sent),
+            Stage::Late { .. } => return self.late(message),
+            Stage::Delivery(_) => unreachable!("what its consumer has is not relayed"),
         };
         let number = *number;
         let state = &mut self.topics[topic as usize];
@@ -179,6 +194,24 @@ impl World<'_> {
         let at = queue.partition_point(|&other| outbox_number(&messages[other]) < number);
         queue.insert(at, message);
         self.take_waiting(topic);
+    }
+
+    /// The partition that held a publish back is over.
+    fn late(&mut self, message: Ref) {
+        let Message { topic, context, stage, .. } = self.messages[message];
+        self.messages.remove(message);
+        let Stage::Late { task, pc } = stage else { return };
+        let answer = match self.tasks.get(task) {
+            None => return self.publish_failed(topic, pc, Answer::Reset),
+            Some(t) if t.cancelled => {
+                self.publish_failed(topic, pc, Answer::Cancelled);
+                Some(Answer::Cancelled)
+            }
+            Some(_) => self.send_message(task, pc, topic, context),
+        };
+        if let Some(answer) = answer {
+            self.soon(Event::Resume { task, answer });
+        }
     }
 
     /// The broker stops or comes back. Faults may overlap.
@@ -415,7 +448,7 @@ impl World<'_> {
 fn outbox_number(message: &Message) -> u64 {
     match message.stage {
         Stage::Outbox { number, .. } => number,
-        Stage::Delivery(_) => unreachable!("a relay carries messages of its outbox"),
+        Stage::Late { .. } | Stage::Delivery(_) => unreachable!("a relay carries messages of its outbox"),
     }
 }
 
@@ -496,7 +529,7 @@ experiments:
             let topic = &world.topics[0];
             let (published, handled) = (total(&topic.counter), total(&world.consumers[0].counter));
             assert_eq!((published.failed, published.lost, handled.lost), (0, 0, 0));
-            assert_eq!(world.audiences[0].cells.iter().map(|cell| cell.totals.failed).sum::<u64>(), 0);
+            assert_eq!(world.audiences[1].cells.iter().map(|cell| cell.totals.failed).sum::<u64>(), 0);
             // Whatever is not handled yet still waits: nothing has gone missing.
             assert!(handled.duplicates < 5, "only what was not confirmed when it went down is sent twice");
             assert_eq!(handled.ok - handled.duplicates + waiting(world, 0), published.offered);
@@ -518,7 +551,7 @@ experiments:
         simulated(&slow("block"), |world| {
             let totals = total(&world.topics[0].counter);
             assert_eq!(totals.rejected, 0);
-            let failed: u64 = world.audiences[0].cells.iter().map(|cell| cell.totals.failed).sum();
+            let failed: u64 = world.audiences[1].cells.iter().map(|cell| cell.totals.failed).sum();
             assert!(failed > 100, "publishers hold their workers until callers give up: {failed}");
         });
         simulated(&slow("drop_oldest"), |world| {
@@ -526,6 +559,18 @@ experiments:
             assert_eq!(totals.failed, 0);
             assert!(totals.lost > 1000, "{}", totals.lost);
             assert!(waiting(world, 0) <= 300);
+        });
+    }
+
+    #[test]
+    fn what_a_partition_holds_back_comes_late() {
+        let cut_off = "{ at: 20s, partition: api, for: 2s }";
+        simulated(&writer(DUAL, "partitions: 4", cut_off), |world| {
+            let (topic, index) = (total(&world.topics[0].counter), total(&world.consumers[0].counter));
+            assert_eq!((topic.failed, topic.lost), (0, 0));
+            assert_eq!(index.ok + waiting(world, 0), topic.offered);
+            let worst = world.audiences[1].cells.iter().map(|cell| cell.all.percentile(100.0)).fold(0.0, f64::max);
+            assert!(worst > 1.9e9, "{worst}");
         });
     }
 
