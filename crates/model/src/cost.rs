@@ -112,10 +112,10 @@ impl Publishes<'_> {
         self.known.insert(endpoint, 0.0);
         let service = &self.system.services[endpoint.service.index()];
         let mut sum = self.of_program(&service.endpoints[endpoint.index as usize].program);
-        if let ServiceKind::Gateway(routes) = &service.kind {
-            for route in routes.iter().filter(|route| route.endpoint == endpoint.index) {
-                sum += self.of_endpoint(route.to);
-            }
+        if let ServiceKind::Gateway(routes) = &service.kind
+            && let Some(route) = routes.get(endpoint.index as usize)
+        {
+            sum += self.of_endpoint(route.to);
         }
         self.known.insert(endpoint, sum);
         self.depth -= 1;

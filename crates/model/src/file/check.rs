@@ -134,10 +134,15 @@ impl Checker<'_> {
     fn object(&mut self, at: Span, entries: &[(Key, Node)], of: &'static Object) -> Filled {
         let mut fields = Fields { of, entries: Vec::with_capacity(of.fields().count()), unknown: false };
         let mut slips = Vec::new();
+        let free: Vec<&'static str> = of
+            .fields()
+            .map(|field| field.key)
+            .filter(|known| !entries.iter().any(|(key, _)| key.text == *known))
+            .collect();
         for (key, _) in entries {
             if of.field(&key.text).is_none() {
                 fields.unknown = true;
-                slips.extend(self.unknown_key(key, of, entries));
+                slips.extend(self.unknown_key(key, of, &free));
             }
         }
         // Derived defaults look at what stands before them, so the filled mapping grows in place.
@@ -272,8 +277,12 @@ impl Checker<'_> {
     }
 
     /// Reports it, and returns the key that was probably meant.
-    fn unknown_key(&mut self, key: &Key, of: &'static Object, entries: &[(Key, Node)]) -> Option<&'static str> {
-        let free = of.fields().map(|field| field.key).filter(|known| !entries.iter().any(|(key, _)| key.text == *known));
+    fn unknown_key(&mut self, key: &Key, of: &'static Object, free: &[&'static str]) -> Option<&'static str> {
+        if self.report.is_long() {
+            self.report.at(key.at, format!("{} has no key `{}`", of.name, shorten(&key.text)));
+            return None;
+        }
+        let free = free.iter().copied();
         let help = match key.text.as_str() {
             "<<" => "merge keys belong to YAML 1.1; write the keys out".to_owned(),
             word => suggest::help(word, free.clone(), "there are no further keys here"),

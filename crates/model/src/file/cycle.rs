@@ -76,7 +76,7 @@ impl Search<'_> {
         let mut calls = Vec::new();
         let Some(service) = self.services.get(endpoint.service.index()) else { return calls };
         if let ServiceKind::Gateway(routes) = &service.kind {
-            calls.extend(routes.iter().filter(|r| r.endpoint == endpoint.index).map(|r| (r.to, service.line)));
+            calls.extend(routes.get(endpoint.index as usize).map(|route| (route.to, service.line)));
         }
         if let Some(endpoint) = service.endpoints.get(endpoint.index as usize) {
             collect(&endpoint.program, &mut calls);

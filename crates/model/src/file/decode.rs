@@ -131,7 +131,7 @@ impl<'a> Decoder<'a> {
                 if self.names.services[id.index()].is_gateway() && matches!(to, Component::Service(_)) {
                     return (self.policies(caller, to), caller.at.line);
                 }
-                match caller.map_of("calls").iter().find(|(key, _)| key.text == target) {
+                match self.names.services[id.index()].calls.get(target.as_str()).copied() {
                     Some((key, filled)) => {
                         self.called.insert((id, target));
                         (self.policies(filled, to), key.at.line)
@@ -148,22 +148,21 @@ impl<'a> Decoder<'a> {
 
     /// Policies for a target that its caller never calls would be read and never act.
     fn unused_calls(&mut self) {
+        let mut called: BTreeMap<Component, Vec<String>> = BTreeMap::new();
+        for (from, to) in self.edge_of.keys() {
+            called.entry(*from).or_default().push(self.name_of(*to).to_owned());
+        }
         for index in 0..self.names.services.len() {
             let service = &self.names.services[index];
             let (name, filled) = (service.name, service.filled);
             let id = ServiceId::from(index);
-            let targets: Vec<String> = self
-                .edge_of
-                .keys()
-                .filter(|(from, _)| *from == Component::Service(id))
-                .map(|(_, to)| self.name_of(*to).to_owned())
-                .collect();
+            let targets = called.remove(&Component::Service(id)).unwrap_or_default();
             for (key, _) in filled.map_of("calls") {
                 // A step that was refused may have made the call.
                 let refused = !self.report.is_empty() && self.names.find(&key.text).is_some();
                 if !refused && !self.called.contains(&(id, key.text.clone())) {
-                    let targets: Vec<&str> = targets.iter().map(String::as_str).collect();
-                    let help = super::suggest::help(&key.text, targets.iter().copied(), "it calls nothing");
+                    let targets = targets.iter().map(String::as_str);
+                    let help = super::suggest::help(&key.text, targets, "it calls nothing");
                     self.report.at(key.at, format!("`{name}` never calls `{}`", super::tree::shorten(&key.text))).help(help);
                 }
             }
@@ -262,10 +261,10 @@ impl<'a> Decoder<'a> {
         let index = match (endpoint, known.as_slice()) {
             ("", [_]) => Some(0),
             ("", _) => None,
-            (endpoint, _) => known.iter().position(|known| known == endpoint),
+            (endpoint, _) => self.names.services[service.index()].position(endpoint),
         };
         if let Some(index) = index {
-            return Some(EndpointId::new(service, index as u32));
+            return Some(EndpointId::new(service, index));
         }
         if known.is_empty() {
             // A gateway whose upstream was refused: that is reported where it stands.

@@ -1,5 +1,7 @@
 //! The resolved file as text: every value, each with its origin as a comment.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::check::defaults;
 use super::edge::{self, SERVICES_ONLY};
 use super::filled::{Entry, Fields, Filled, Origin, Value};
@@ -8,15 +10,19 @@ use super::tree::{Key, Span};
 /// Writes a checked file in block style. Reading it again gives the same system.
 pub(crate) fn explain(root: &Filled, implied: &[(String, String)]) -> String {
     let mut root = root.clone();
-    let stores: Vec<String> = root.get("stores").map().iter().map(|(key, _)| key.text.clone()).collect();
+    let stores: BTreeSet<String> = root.get("stores").map().iter().map(|(key, _)| key.text.clone()).collect();
+    let mut targets: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (caller, target) in implied {
+        targets.entry(caller).or_default().push(target);
+    }
     for section in ["services", "consumers"] {
         for (caller, filled) in entries(&mut root, section) {
             for (key, calls) in entries(filled, "calls") {
                 settle(calls, stores.contains(&key.text));
             }
-            for (_, target) in implied.iter().filter(|(from, _)| *from == caller.text) {
+            for target in targets.get(caller.text.as_str()).into_iter().flatten() {
                 let mut calls = defaults(&edge::CALL);
-                settle(&mut calls, stores.contains(target));
+                settle(&mut calls, stores.contains(*target));
                 let source = "it calls this, and the file gives no policies";
                 calls.origin = Origin::Default { rule: None, source };
                 add(filled, "calls", target, calls);

@@ -255,13 +255,13 @@ impl Decoder<'_> {
         let known = self.names.stores[store.index()].tables.clone();
         let position = match (table, known.as_slice()) {
             ("", [_]) => Some(0),
-            _ => known.iter().position(|known| *known == table),
+            _ => self.names.stores[store.index()].table(table),
         };
         if position.is_none() {
             let at = if table.is_empty() { what.at } else { what.at.part(length(name) + 1, length(table)) };
             super::names::unknown(at, &format!("table of `{name}` called"), table, &known, self.report);
         }
-        position.map(|table| FaultKind::LockTable { store, table: table as u32 })
+        position.map(|table| FaultKind::LockTable { store, table })
     }
 
     fn crash_between(&mut self, steps: &Filled, of: &Filled, services: &[crate::system::Service]) -> Option<FaultKind> {

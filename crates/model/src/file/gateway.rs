@@ -1,5 +1,7 @@
 //! Gateways: `kind: gateway` with `upstream:`, or with `routes:`.
 
+use std::collections::BTreeMap;
+
 use plimsoll_policy::cache::WriteMode;
 
 use super::decode::Decoder;
@@ -54,10 +56,16 @@ static ROUTE: Object = Object {
 /// Finds each gateway's endpoints, which are those of the services behind it.
 pub(crate) fn routes(names: &mut Names, report: &mut Report) {
     let mut state = vec![State::New; names.services.len()];
+    let mut total = 0;
     for index in 0..names.services.len() {
-        resolve(index, 0, names, &mut state, report);
+        resolve(index, 0, names, &mut state, &mut total, report);
     }
 }
+
+/// Most endpoints of all gateways: a short file can make many of one service's.
+const FORWARDED_MAX: usize = 50_000;
+/// Most routes of one gateway.
+const ROUTES_MAX: usize = 1_000;
 
 /// Most gateways one behind the other.
 const GATEWAYS_MAX: usize = 50;
@@ -69,8 +77,15 @@ enum State {
     Done,
 }
 
-fn resolve(index: usize, depth: usize, names: &mut Names, state: &mut [State], report: &mut Report) {
-    if state[index] != State::New || !names.services[index].is_gateway() {
+fn resolve(
+    index: usize,
+    depth: usize,
+    names: &mut Names,
+    state: &mut [State],
+    total: &mut usize,
+    report: &mut Report,
+) {
+    if *total > FORWARDED_MAX || state[index] != State::New || !names.services[index].is_gateway() {
         return;
     }
     state[index] = State::Open;
@@ -78,6 +93,10 @@ fn resolve(index: usize, depth: usize, names: &mut Names, state: &mut [State], r
     let (routes, upstream) = (gateway.get("routes"), gateway.get("upstream"));
     if !upstream.is_set() && routes.list().is_empty() && !routes.is_bad() {
         report.at(gateway.at, "the gateway leads nowhere: it has no `upstream` and no `routes`".to_owned());
+    }
+    if routes.list().len() > ROUTES_MAX {
+        report.at(routes.at, format!("a gateway has at most {ROUTES_MAX} routes"));
+        return;
     }
     let wanted = routes.list().iter().filter(|route| !route.is_bad()).map(|route| (route.get("to"), Some(route)));
     for (to, route) in wanted.chain(upstream.set().map(|upstream| (upstream, None))) {
@@ -98,7 +117,7 @@ fn resolve(index: usize, depth: usize, names: &mut Names, state: &mut [State], r
             report.at(to.at, format!("more than {GATEWAYS_MAX} gateways stand one behind the other"));
             continue;
         }
-        resolve(target, depth + 1, names, state, report);
+        resolve(target, depth + 1, names, state, total, report);
         let pattern = route.map_or("*", |route| route.get("match").text());
         let behind = names.services[target].endpoints.clone();
         let mut matched = false;
@@ -106,8 +125,12 @@ fn resolve(index: usize, depth: usize, names: &mut Names, state: &mut [State], r
             matched = true;
             let service = &mut names.services[index];
             // The first route that matches an endpoint has it.
-            if !service.endpoints.contains(name) {
-                service.endpoints.push(name.clone());
+            if service.add(name) {
+                *total += 1;
+                if *total > FORWARDED_MAX {
+                    report.at(to.at, format!("the gateways have more than {FORWARDED_MAX} endpoints"));
+                    return;
+                }
                 service.routes.push((EndpointId::new(ServiceId::from(target), position as u32), route));
             }
         }
@@ -142,7 +165,7 @@ impl Decoder<'_> {
         service.asynchronous = true;
         let found = self.names.services[id.index()].routes.clone();
         // Endpoints of one route share its edge.
-        let mut own: Vec<(*const Filled, EdgeId)> = Vec::new();
+        let mut own: BTreeMap<*const Filled, EdgeId> = BTreeMap::new();
         let mut routes = Vec::with_capacity(found.len());
         for (position, (to, route)) in found.into_iter().enumerate() {
             let target = Component::Service(to.service);
@@ -150,11 +173,11 @@ impl Decoder<'_> {
             let overrides = route.filter(|route| overrides(route));
             let edge = match overrides {
                 None => shared,
-                Some(route) => match own.iter().find(|(known, _)| std::ptr::eq(*known, route)) {
-                    Some((_, edge)) => *edge,
+                Some(route) => match own.get(&std::ptr::from_ref(route)) {
+                    Some(edge) => *edge,
                     None => {
                         let edge = self.route_edge(id, target, route);
-                        own.push((route, edge));
+                        own.insert(route, edge);
                         edge
                     }
                 },

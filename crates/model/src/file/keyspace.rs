@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use super::decode::Decoder;
 use super::filled::Filled;
-use crate::system::{Action, Client, Consumer, EndpointId, Keyspace, KeyspaceId, Program, Service, ServiceKind, Step};
+use crate::system::{
+    Action, Client, ClientCall, Consumer, EndpointId, KeyDist, Keyspace, KeyspaceId, Program, Service, ServiceId,
+    ServiceKind, Step, TopicId,
+};
 
 #[derive(Debug, Default)]
 pub(crate) struct Keyspaces {
@@ -49,16 +52,20 @@ impl Decoder<'_> {
     /// All kinds, each with the number of its keys: stated, or the most of any client's requests
     /// that lead to it.
     pub(super) fn keyspaces(&self, clients: &[Client], services: &[Service], consumers: &[Consumer]) -> Vec<Keyspace> {
+        // A request with a key of its own meets a number of things that nothing bounds.
+        let most = |call: &ClientCall| call.key.as_ref().map_or(u32::MAX, KeyDist::keys);
+        let mut calls: Vec<&ClientCall> = clients.iter().flat_map(|client| &client.calls).collect();
+        // The most first, so that each endpoint needs to be walked through only once.
+        calls.sort_by_key(|call| std::cmp::Reverse(most(call)));
         let mut keys = vec![0; self.keyspaces.list.len()];
-        for client in clients {
-            for call in &client.calls {
-                // A request with a key of its own meets a number of things that nothing bounds.
-                let most = call.key.as_ref().map_or(u32::MAX, |key| key.keys());
-                let mut walk = Walk { services, consumers, seen: Default::default(), found: Vec::new() };
-                walk.endpoint(call.endpoint);
-                for id in walk.found {
-                    keys[id.index()] = keys[id.index()].max(most);
-                }
+        let mut walk = Walk { services, consumers: Default::default(), seen: Default::default(), found: Vec::new() };
+        for consumer in consumers {
+            walk.consumers.entry(consumer.topic).or_default().push(consumer.service);
+        }
+        for call in calls {
+            walk.endpoint(call.endpoint);
+            for id in walk.found.drain(..) {
+                keys[id.index()] = keys[id.index()].max(most(call));
             }
         }
         let named = self.keyspaces.list.iter().zip(keys);
@@ -71,10 +78,10 @@ impl Decoder<'_> {
     }
 }
 
-/// Everything that one call leads to.
+/// Everything that calls lead to.
 struct Walk<'s> {
     services: &'s [Service],
-    consumers: &'s [Consumer],
+    consumers: BTreeMap<TopicId, Vec<ServiceId>>,
     seen: std::collections::BTreeSet<EndpointId>,
     found: Vec<KeyspaceId>,
 }
@@ -88,11 +95,11 @@ impl Walk<'_> {
                 continue;
             }
             let Some(service) = self.services.get(endpoint.service.index()) else { continue };
-            if let ServiceKind::Gateway(routes) = &service.kind {
-                for route in routes.iter().filter(|route| route.endpoint == endpoint.index) {
-                    pending.push(route.to);
-                    self.found.extend(route.cache.as_ref().map(|cache| cache.keyspace));
-                }
+            if let ServiceKind::Gateway(routes) = &service.kind
+                && let Some(route) = routes.get(endpoint.index as usize)
+            {
+                pending.push(route.to);
+                self.found.extend(route.cache.as_ref().map(|cache| cache.keyspace));
             }
             if let Some(endpoint) = service.endpoints.get(endpoint.index as usize) {
                 self.program(&endpoint.program, &mut pending);
@@ -106,8 +113,8 @@ impl Walk<'_> {
                 Action::Call { endpoint, .. } => pending.push(*endpoint),
                 Action::Cache { keyspace, .. } | Action::CacheWrite { keyspace, .. } => self.found.push(*keyspace),
                 Action::Publish { topic, .. } => {
-                    let consumers = self.consumers.iter().filter(|consumer| consumer.topic == *topic);
-                    pending.extend(consumers.map(|consumer| EndpointId::new(consumer.service, 0)));
+                    let consumers = self.consumers.get(topic).into_iter().flatten();
+                    pending.extend(consumers.map(|service| EndpointId::new(*service, 0)));
                 }
                 _ => {}
             }

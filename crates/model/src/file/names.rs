@@ -17,11 +17,15 @@ pub(crate) const HANDLE: &str = "handle";
 
 #[derive(Debug, Default)]
 pub(crate) struct Names<'a> {
+    /// By name, with the line.
     components: BTreeMap<&'a str, (Component, u32)>,
+    by_component: BTreeMap<Component, &'a str>,
     pub(crate) clients: Vec<&'a Filled>,
     pub(crate) services: Vec<ServiceNames<'a>>,
+    visible_services: usize,
     pub(crate) stores: Vec<StoreNames<'a>>,
     pub(crate) zones: Vec<String>,
+    zone_ids: BTreeMap<String, ZoneId>,
 }
 
 /// A service, a gateway or, last, the hidden service of a consumer.
@@ -31,6 +35,9 @@ pub(crate) struct ServiceNames<'a> {
     pub(crate) filled: &'a Filled,
     pub(crate) hidden: bool,
     pub(crate) endpoints: Vec<String>,
+    positions: BTreeMap<String, u32>,
+    /// The policies that it states under `calls:`, by target.
+    pub(crate) calls: BTreeMap<&'a str, (&'a Key, &'a Filled)>,
     /// A gateway's: where each endpoint goes, and the route that says so.
     pub(crate) routes: Vec<(EndpointId, Option<&'a Filled>)>,
 }
@@ -42,7 +49,9 @@ pub(crate) struct StoreNames<'a> {
     pub(crate) kind: &'static str,
     pub(crate) filled: &'a Filled,
     pub(crate) operations: Vec<&'a str>,
+    operation_positions: BTreeMap<&'a str, u32>,
     pub(crate) tables: Vec<&'a str>,
+    table_positions: BTreeMap<&'a str, u32>,
 }
 
 impl<'a> Names<'a> {
@@ -54,9 +63,13 @@ impl<'a> Names<'a> {
         }
         for (index, (key, filled)) in root.get("services").map().iter().enumerate() {
             names.component(key, Component::Service(ServiceId::from(index)), report);
-            let endpoints = filled.map_of("endpoints").iter().map(|(key, _)| key.text.clone()).collect();
-            names.services.push(ServiceNames::new(key, filled, false, endpoints));
+            let mut service = ServiceNames::new(key, filled, false);
+            for (key, _) in filled.map_of("endpoints") {
+                service.add(&key.text);
+            }
+            names.services.push(service);
         }
+        names.visible_services = names.services.len();
         for (index, (key, filled)) in root.get("stores").map().iter().enumerate() {
             names.component(key, Component::Store(StoreId::from(index)), report);
             names.stores.push(StoreNames::collect(key, filled));
@@ -66,7 +79,9 @@ impl<'a> Names<'a> {
         }
         for (index, (key, filled)) in root.get("consumers").map().iter().enumerate() {
             names.component(key, Component::Consumer(ConsumerId::from(index)), report);
-            names.services.push(ServiceNames::new(key, filled, true, vec![HANDLE.to_owned()]));
+            let mut service = ServiceNames::new(key, filled, true);
+            service.add(HANDLE);
+            names.services.push(service);
         }
         for (index, (key, _)) in root.get("leases").map().iter().enumerate() {
             names.component(key, Component::Lease(LeaseId::from(index)), report);
@@ -74,7 +89,8 @@ impl<'a> Names<'a> {
         for section in ["clients", "services", "stores", "consumers"] {
             for (_, filled) in root.get(section).map() {
                 for zone in filled.list_of("zones").iter().chain(filled.maybe("zone")) {
-                    if !zone.is_bad() && !names.zones.iter().any(|known| known == zone.text()) {
+                    if !zone.is_bad() && !names.zone_ids.contains_key(zone.text()) {
+                        names.zone_ids.insert(zone.text().to_owned(), ZoneId::from(names.zones.len()));
                         names.zones.push(zone.text().to_owned());
                     }
                 }
@@ -85,6 +101,7 @@ impl<'a> Names<'a> {
     }
 
     fn component(&mut self, key: &'a Key, component: Component, report: &mut Report) {
+        self.by_component.insert(component, &key.text);
         match self.components.get(key.text.as_str()) {
             Some((_, line)) => {
                 let help = format!("line {line} has it too; every component has a name of its own");
@@ -107,17 +124,16 @@ impl<'a> Names<'a> {
 
     /// The name of a component that the file names.
     pub(crate) fn name_of(&self, component: Component) -> &'a str {
-        self.all().find(|(_, other)| *other == component).map_or("", |(name, _)| name)
+        self.by_component.get(&component).copied().unwrap_or_default()
     }
 
     pub(crate) fn zone(&self, name: &str) -> Option<ZoneId> {
-        self.zones.iter().position(|zone| zone == name).map(ZoneId::from)
+        self.zone_ids.get(name).copied()
     }
 
     /// The place of a consumer's hidden service.
     pub(crate) fn hidden(&self, consumer: ConsumerId) -> ServiceId {
-        let visible = self.services.iter().filter(|service| !service.hidden).count();
-        ServiceId::from(visible + consumer.index())
+        ServiceId::from(self.visible_services + consumer.index())
     }
 
     /// The one that calls and is called in a component's place: a consumer's hidden service.
@@ -135,8 +151,32 @@ impl<'a> Names<'a> {
 }
 
 impl<'a> ServiceNames<'a> {
-    fn new(key: &'a Key, filled: &'a Filled, hidden: bool, endpoints: Vec<String>) -> Self {
-        ServiceNames { name: &key.text, filled, hidden, endpoints, routes: Vec::new() }
+    fn new(key: &'a Key, filled: &'a Filled, hidden: bool) -> Self {
+        let calls = filled.map_of("calls").iter().map(|(key, filled)| (key.text.as_str(), (key, filled)));
+        ServiceNames {
+            name: &key.text,
+            filled,
+            hidden,
+            endpoints: Vec::new(),
+            positions: BTreeMap::new(),
+            calls: calls.collect(),
+            routes: Vec::new(),
+        }
+    }
+
+    /// Adds an endpoint, unless there is one of that name.
+    pub(crate) fn add(&mut self, endpoint: &str) -> bool {
+        if self.positions.contains_key(endpoint) {
+            return false;
+        }
+        self.positions.insert(endpoint.to_owned(), self.endpoints.len() as u32);
+        self.endpoints.push(endpoint.to_owned());
+        true
+    }
+
+    /// The position of an endpoint.
+    pub(crate) fn position(&self, endpoint: &str) -> Option<u32> {
+        self.positions.get(endpoint).copied()
     }
 
     pub(crate) fn is_gateway(&self) -> bool {
@@ -146,20 +186,39 @@ impl<'a> ServiceNames<'a> {
 
 impl<'a> StoreNames<'a> {
     fn collect(key: &'a Key, filled: &'a Filled) -> Self {
-        let operations = filled.map_of("operations");
-        let mut tables: Vec<&str> = Vec::new();
-        for (_, operation) in operations {
-            let table = operation.maybe("table").map_or(MAIN_TABLE, Filled::text);
-            if !tables.contains(&table) {
-                tables.push(table);
-            }
+        let mut names = StoreNames {
+            name: &key.text,
+            kind: filled.object().map_or("", |object| object.name),
+            filled,
+            operations: Vec::new(),
+            operation_positions: BTreeMap::new(),
+            tables: Vec::new(),
+            table_positions: BTreeMap::new(),
+        };
+        for (key, operation) in filled.map_of("operations") {
+            names.operation_positions.insert(&key.text, names.operations.len() as u32);
+            names.operations.push(&key.text);
+            names.add_table(operation.maybe("table").map_or(MAIN_TABLE, Filled::text));
         }
-        if tables.is_empty() {
-            tables.push(MAIN_TABLE);
+        if names.tables.is_empty() {
+            names.add_table(MAIN_TABLE);
         }
-        let kind = filled.object().map_or("", |object| object.name);
-        let name = &key.text;
-        StoreNames { name, kind, filled, operations: operations.iter().map(|(key, _)| key.text.as_str()).collect(), tables }
+        names
+    }
+
+    fn add_table(&mut self, table: &'a str) {
+        if !self.table_positions.contains_key(table) {
+            self.table_positions.insert(table, self.tables.len() as u32);
+            self.tables.push(table);
+        }
+    }
+
+    pub(crate) fn operation(&self, name: &str) -> Option<u32> {
+        self.operation_positions.get(name).copied()
+    }
+
+    pub(crate) fn table(&self, name: &str) -> Option<u32> {
+        self.table_positions.get(name).copied()
     }
 }
 
@@ -188,6 +247,11 @@ impl Filled {
 
 /// Reports a name that nothing has.
 pub(crate) fn unknown(at: super::tree::Span, what: &str, name: &str, known: &[&str], report: &mut Report) {
+    let message = format!("there is no {what} `{}`", super::tree::shorten(name));
+    if report.is_long() {
+        report.at(at, message);
+        return;
+    }
     let help = suggest::help(name, known.iter().copied(), "the file has none");
-    report.at(at, format!("there is no {what} `{}`", super::tree::shorten(name))).help(help);
+    report.at(at, message).help(help);
 }

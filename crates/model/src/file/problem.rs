@@ -109,6 +109,11 @@ impl Report {
         problem
     }
 
+    /// Whether there are so many problems that suggestions for further ones would not be seen.
+    pub(crate) fn is_long(&self) -> bool {
+        self.list.len() > 20 * PROBLEMS_MAX
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

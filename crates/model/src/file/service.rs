@@ -273,12 +273,11 @@ impl Decoder<'_> {
     fn own_endpoints(&mut self, id: ServiceId, list: &Filled) -> Vec<u32> {
         let mut found = Vec::new();
         for name in list.list() {
-            let known = &self.names.services[id.index()].endpoints;
-            match known.iter().position(|known| known == name.text()) {
-                Some(position) => found.push(position as u32),
+            match self.names.services[id.index()].position(name.text()) {
+                Some(position) => found.push(position),
                 None if name.is_bad() => {}
                 None => {
-                    let known = known.clone();
+                    let known = self.names.services[id.index()].endpoints.clone();
                     let known: Vec<&str> = known.iter().map(String::as_str).collect();
                     unknown(name.at, "endpoint", name.text(), &known, self.report);
                 }

@@ -345,7 +345,7 @@ impl Programmer<'_, '_> {
         let index = match (operation, known.len()) {
             ("", 1) => Some(0),
             ("", _) => None,
-            _ => known.iter().position(|known| *known == operation),
+            _ => self.decoder.names.stores[store.index()].operation(operation),
         };
         let Some(index) = index else {
             let known = known.clone();
@@ -359,7 +359,7 @@ impl Programmer<'_, '_> {
             }
             return None;
         };
-        Some(Action::Query { edge: self.edge(Component::Store(store)), store, operation: index as u32 })
+        Some(Action::Query { edge: self.edge(Component::Store(store)), store, operation: index })
     }
 
     /// The store and kind of key that a cache step names.

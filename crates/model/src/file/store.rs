@@ -285,13 +285,12 @@ impl Decoder<'_> {
         let mut decoded = Vec::with_capacity(operations.map().len());
         for (key, operation) in operations.map() {
             let table = operation.maybe("table").map_or(MAIN_TABLE, Filled::text);
-            let tables = &self.names.stores[store].tables;
             // Only a Redis has a time for all its commands.
             let time = operation.get("time").set().or_else(|| filled.maybe("time"));
             decoded.push(Operation {
                 name: key.text.clone(),
                 write: operation.get("kind").text() == "write",
-                table: tables.iter().position(|known| *known == table).unwrap_or(0) as u32,
+                table: self.names.stores[store].table(table).unwrap_or(0),
                 lock: match operation.maybe("lock").map(Filled::text) {
                     Some("row") => Lock::Row,
                     Some("table") => Lock::Table,

@@ -3,7 +3,7 @@
 //! The limits keep a hostile file from costing more than its own size: on its bytes, on the depth
 //! of nesting, and on the number of nodes once every alias is written out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -14,7 +14,7 @@ pub(crate) const BYTES_MAX: usize = 16 << 20;
 /// Deepest nesting of lists and mappings.
 const DEPTH_MAX: usize = 100;
 /// Most nodes of a document, aliases written out.
-const NODES_MAX: usize = 1_000_000;
+const NODES_MAX: usize = 250_000;
 
 /// A place in a file: a line and a column from 1, and a length in characters on that line.
 ///
@@ -206,7 +206,8 @@ struct Open {
 
 enum Items {
     List(Vec<Node>),
-    Map { entries: Vec<(Key, Node)>, seen: BTreeSet<String>, key: Option<Key> },
+    /// `seen` has the line of each key.
+    Map { entries: Vec<(Key, Node)>, seen: BTreeMap<String, u32>, key: Option<Key> },
 }
 
 struct Builder<'r> {
@@ -251,7 +252,7 @@ impl Builder<'_> {
                     self.untagged(tag.is_some(), at).and_then(|()| self.open(at, anchor, Items::List(Vec::new())))
                 }
                 Event::MappingStart(anchor, tag) => {
-                    let items = Items::Map { entries: Vec::new(), seen: BTreeSet::new(), key: None };
+                    let items = Items::Map { entries: Vec::new(), seen: BTreeMap::new(), key: None };
                     self.untagged(tag.is_some(), at).and_then(|()| self.open(at, anchor, items))
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close(),
@@ -320,17 +321,17 @@ impl Builder<'_> {
             None => self.root = Some(node),
             Some(Items::List(items)) => items.push(node),
             Some(Items::Map { entries, seen, key }) => match key.take() {
-                Some(key) => {
-                    if seen.insert(key.text.clone()) {
+                Some(key) => match seen.get(&key.text) {
+                    None => {
+                        seen.insert(key.text.clone(), key.at.line);
                         entries.push((key, node));
-                    } else {
-                        let first = entries.iter().find(|(other, _)| other.text == key.text);
-                        let line = first.map_or(0, |(other, _)| other.at.line);
+                    }
+                    Some(line) => {
                         self.report
                             .at(key.at, format!("the key `{}` is here twice", shorten(&key.text)))
                             .help(format!("it first stands on line {line}"));
                     }
-                }
+                },
                 None => match node.content {
                     Content::Scalar { text, .. } => *key = Some(Key { at: node.at, text }),
                     _ => {

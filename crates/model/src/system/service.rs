@@ -66,7 +66,7 @@ pub struct Service {
 pub enum ServiceKind {
     /// Runs the steps of its endpoints.
     Service,
-    /// Forwards each request to an upstream service.
+    /// Forwards each request to an upstream service: one route for each endpoint, in their order.
     Gateway(Vec<Route>),
 }
 
