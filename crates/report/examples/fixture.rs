@@ -8,18 +8,13 @@ use plimsoll_report::{compare, terminal};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let style = terminal::Style {
-        color: arguments.iter().any(|a| a == "--color"),
-        ..Default::default()
-    };
+    let style = terminal::Style { color: arguments.iter().any(|a| a == "--color"), ..Default::default() };
     let text = match arguments.first().map(String::as_str) {
         Some("run") => terminal::run(&fixture::missed(), style),
         Some("svg") => plimsoll_report::svg::ladder(&fixture::line(false)),
         Some("html") => plimsoll_report::html::line_on(&fixture::line(true), &fixture::topology()),
         Some("html-run") => plimsoll_report::html::run_on(&fixture::missed(), &fixture::topology()),
-        Some("compare") => {
-            terminal::compare(&compare::runs(&fixture::met(), &fixture::missed()), style)
-        }
+        Some("compare") => terminal::compare(&compare::runs(&fixture::met(), &fixture::missed()), style),
         Some("compare-lines") => {
             let mut other = fixture::line(false);
             other.marks[3].load_per_s *= 1.5;

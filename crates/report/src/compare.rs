@@ -31,13 +31,8 @@ pub struct Comparison {
 impl Comparison {
     /// Whether anything got worse beyond noise.
     pub fn worse(&self) -> bool {
-        self.differences
-            .iter()
-            .any(|difference| difference.verdict == Verdict::Worse)
-            || self
-                .changes
-                .iter()
-                .any(|change| change.verdict == Verdict::Worse)
+        self.differences.iter().any(|difference| difference.verdict == Verdict::Worse)
+            || self.changes.iter().any(|change| change.verdict == Verdict::Worse)
     }
 
     /// The comparison as JSON.
@@ -141,10 +136,7 @@ pub fn runs(a: &Run, b: &Run) -> Comparison {
     }
     let mut warnings = Vec::new();
     if a.experiment != b.experiment {
-        warnings.push(format!(
-            "these are different experiments: {} and {}",
-            a.experiment, b.experiment
-        ));
+        warnings.push(format!("these are different experiments: {} and {}", a.experiment, b.experiment));
     }
     if a.world != b.world {
         warnings.push("one was simulated and the other ran on real processes".into());
@@ -153,34 +145,21 @@ pub fn runs(a: &Run, b: &Run) -> Comparison {
         warnings.push("they differ in length: maxima and counts are not alike".into());
     }
     partial(a.partial, b.partial, &mut warnings);
-    let tested = differences
-        .iter()
-        .filter(|difference| difference.basis != Basis::Unknown)
-        .count();
+    let tested = differences.iter().filter(|difference| difference.basis != Basis::Unknown).count();
     if tested >= 20 {
         warnings.push(format!(
             "of {tested} figures compared at 95%, about {} differ by chance alone",
             (tested as f64 * 0.05).round()
         ));
     }
-    Comparison {
-        a: of_run(a),
-        b: of_run(b),
-        differences,
-        changes: expectations(a, b),
-        warnings,
-    }
+    Comparison { a: of_run(a), b: of_run(b), differences, changes: expectations(a, b), warnings }
 }
 
 /// Compares two load lines mark by mark.
 pub fn lines(a: &Line, b: &Line) -> Comparison {
     let mut differences = Vec::new();
     let mut changes = Vec::new();
-    let pair = |mark: &Mark| {
-        b.marks
-            .iter()
-            .find(|other| other.weather.name == mark.weather.name)
-    };
+    let pair = |mark: &Mark| b.marks.iter().find(|other| other.weather.name == mark.weather.name);
     for mark in &a.marks {
         match pair(mark) {
             Some(other) => {
@@ -194,11 +173,7 @@ pub fn lines(a: &Line, b: &Line) -> Comparison {
         }
     }
     for mark in &b.marks {
-        if !a
-            .marks
-            .iter()
-            .any(|other| other.weather.name == mark.weather.name)
-        {
+        if !a.marks.iter().any(|other| other.weather.name == mark.weather.name) {
             changes.push(Change {
                 text: format!("{}: only the second has this weather", mark.weather.name),
                 verdict: Verdict::Unknown,
@@ -208,16 +183,8 @@ pub fn lines(a: &Line, b: &Line) -> Comparison {
     let (before, after) = (a.cost.month_usd, b.cost.month_usd);
     if before != after && before.is_finite() && after.is_finite() {
         changes.push(Change {
-            text: format!(
-                "cost: {} to {} a month",
-                crate::number::usd(before),
-                crate::number::usd(after)
-            ),
-            verdict: if after < before {
-                Verdict::Better
-            } else {
-                Verdict::Worse
-            },
+            text: format!("cost: {} to {} a month", crate::number::usd(before), crate::number::usd(after)),
+            verdict: if after < before { Verdict::Better } else { Verdict::Worse },
         });
     }
     let mut warnings = Vec::new();
@@ -225,13 +192,7 @@ pub fn lines(a: &Line, b: &Line) -> Comparison {
         warnings.push("their objectives differ, so their marks answer different questions".into());
     }
     partial(a.partial, b.partial, &mut warnings);
-    Comparison {
-        a: of_line(a),
-        b: of_line(b),
-        differences,
-        changes,
-        warnings,
-    }
+    Comparison { a: of_line(a), b: of_line(b), differences, changes, warnings }
 }
 
 /// A change by less than this share of the first value counts as none, even where pairing can
@@ -240,30 +201,18 @@ const NEGLIGIBLE: f64 = 0.005;
 
 fn subjects(a: &SubjectRun, b: &SubjectRun, paired: bool, differences: &mut Vec<Difference>) {
     for figure in &a.figures {
-        let other = b
-            .figures
-            .iter()
-            .find(|other| other.name == figure.name && other.detail == figure.detail);
+        let other = b.figures.iter().find(|other| other.name == figure.name && other.detail == figure.detail);
         if let Some(other) = other {
-            let subject = if a.kind == SubjectKind::All {
-                "all"
-            } else {
-                &a.name
-            };
+            let subject = if a.kind == SubjectKind::All { "all" } else { &a.name };
             let difference = figures(subject, figure, other, paired);
-            differences.push(Difference {
-                kind: Some(a.kind),
-                ..difference
-            });
+            differences.push(Difference { kind: Some(a.kind), ..difference });
         }
     }
 }
 
 fn figures(subject: &str, a: &Figure, b: &Figure, paired: bool) -> Difference {
     let (estimate, basis) = estimate(a, b, paired);
-    let (low, high) = estimate.map_or((f64::NAN, f64::NAN), |estimate| {
-        (estimate.low, estimate.high)
-    });
+    let (low, high) = estimate.map_or((f64::NAN, f64::NAN), |estimate| (estimate.low, estimate.high));
     let difference = b.mean - a.mean;
     let better = meaning(&a.name).map_or(Better::Neither, |meaning| meaning.better);
     Difference {
@@ -277,10 +226,7 @@ fn figures(subject: &str, a: &Figure, b: &Figure, paired: bool) -> Difference {
         low,
         high,
         basis,
-        verdict: if difference.abs() <= NEGLIGIBLE * a.mean.abs()
-            && low.is_finite()
-            && high.is_finite()
-        {
+        verdict: if difference.abs() <= NEGLIGIBLE * a.mean.abs() && low.is_finite() && high.is_finite() {
             Verdict::Same
         } else {
             verdict(low, high, better)
@@ -290,12 +236,7 @@ fn figures(subject: &str, a: &Figure, b: &Figure, paired: bool) -> Difference {
 
 fn estimate(a: &Figure, b: &Figure, paired: bool) -> (Option<Estimate>, Basis) {
     if paired && a.samples.len() == b.samples.len() {
-        let differences: Vec<f64> = a
-            .samples
-            .iter()
-            .zip(&b.samples)
-            .map(|(a, b)| b - a)
-            .collect();
+        let differences: Vec<f64> = a.samples.iter().zip(&b.samples).map(|(a, b)| b - a).collect();
         if let Some(estimate) = Estimate::of(&differences) {
             return (Some(estimate), Basis::Paired);
         }
@@ -309,14 +250,7 @@ fn estimate(a: &Figure, b: &Figure, paired: bool) -> (Option<Estimate>, Basis) {
         (Some(one), Some(two)) if one > 0.0 || two > 0.0 || a.mean == b.mean => {
             let mean = b.mean - a.mean;
             let half = (one * one + two * two).sqrt();
-            (
-                Some(Estimate {
-                    mean,
-                    low: mean - half,
-                    high: mean + half,
-                }),
-                Basis::Independent,
-            )
+            (Some(Estimate { mean, low: mean - half, high: mean + half }), Basis::Independent)
         }
         _ => (None, Basis::Unknown),
     }
@@ -377,17 +311,8 @@ fn recovery(a: &Mark, b: &Mark) -> Option<Change> {
     };
     let (before, after) = (rank(&a.recovery), rank(&b.recovery));
     (before != after).then(|| Change {
-        text: format!(
-            "{}: recovers {} before, {} now",
-            a.weather.name,
-            recovers(&a.recovery),
-            recovers(&b.recovery)
-        ),
-        verdict: if after < before {
-            Verdict::Better
-        } else {
-            Verdict::Worse
-        },
+        text: format!("{}: recovers {} before, {} now", a.weather.name, recovers(a), recovers(b)),
+        verdict: if after < before { Verdict::Better } else { Verdict::Worse },
     })
 }
 
@@ -397,22 +322,13 @@ fn expectations(a: &Run, b: &Run) -> Vec<Change> {
         let Some(other) = b.verdicts.iter().find(|other| other.text == verdict.text) else {
             continue;
         };
-        let what = format!(
-            "{}: {} before, {} now",
-            verdict.text, verdict.measured, other.measured
-        );
+        let what = format!("{}: {} before, {} now", verdict.text, verdict.measured, other.measured);
         match (verdict.passed, other.passed) {
             (true, false) => {
-                changes.push(Change {
-                    text: format!("{what}; met before, missed now"),
-                    verdict: Verdict::Worse,
-                });
+                changes.push(Change { text: format!("{what}; met before, missed now"), verdict: Verdict::Worse });
             }
             (false, true) => {
-                changes.push(Change {
-                    text: format!("{what}; missed before, met now"),
-                    verdict: Verdict::Better,
-                });
+                changes.push(Change { text: format!("{what}; missed before, met now"), verdict: Verdict::Better });
             }
             _ => {}
         }
@@ -430,25 +346,16 @@ fn partial(a: bool, b: bool, warnings: &mut Vec<String>) {
 }
 
 fn of_run(run: &Run) -> String {
-    format!(
-        "{}, {}, seed {}, file {}",
-        run.system, run.experiment, run.seed, run.system_hash
-    )
+    format!("{}, {}, seed {}, file {}", run.system, run.experiment, run.seed, run.system_hash)
 }
 
 fn of_line(line: &Line) -> String {
-    format!(
-        "{}, seed {}, file {}",
-        line.system, line.seed, line.system_hash
-    )
+    format!("{}, seed {}, file {}", line.system, line.seed, line.system_hash)
 }
 
 /// Position of a figure in the order in which figures are shown.
 pub(crate) fn order(figure: &str) -> usize {
-    MEANINGS
-        .iter()
-        .position(|meaning| meaning.name == figure)
-        .unwrap_or(MEANINGS.len())
+    MEANINGS.iter().position(|meaning| meaning.name == figure).unwrap_or(MEANINGS.len())
 }
 
 #[cfg(test)]
@@ -456,14 +363,7 @@ mod tests {
     use super::*;
 
     fn figure(name: &str, mean: f64, half: f64, samples: &[f64]) -> Figure {
-        Figure {
-            name: name.into(),
-            detail: None,
-            mean,
-            low: mean - half,
-            high: mean + half,
-            samples: samples.to_vec(),
-        }
+        Figure { name: name.into(), detail: None, mean, low: mean - half, high: mean + half, samples: samples.to_vec() }
     }
 
     #[test]
@@ -472,23 +372,13 @@ mod tests {
         let b = figure("latency_ms_p99", 105.0, 20.0, &[85.0, 105.1, 124.9]);
         assert_eq!(figures("all", &a, &b, false).verdict, Verdict::Same);
         let paired = figures("all", &a, &b, true);
-        assert_eq!(
-            (paired.basis, paired.verdict),
-            (Basis::Paired, Verdict::Worse)
-        );
+        assert_eq!((paired.basis, paired.verdict), (Basis::Paired, Verdict::Worse));
     }
 
     #[test]
     fn direction_depends_on_the_figure() {
-        let pair = |name: &str| {
-            figures(
-                "all",
-                &figure(name, 1.0, 0.1, &[]),
-                &figure(name, 2.0, 0.1, &[]),
-                true,
-            )
-            .verdict
-        };
+        let pair =
+            |name: &str| figures("all", &figure(name, 1.0, 0.1, &[]), &figure(name, 2.0, 0.1, &[]), true).verdict;
         assert_eq!(pair("goodput_per_s"), Verdict::Better);
         assert_eq!(pair("errors"), Verdict::Worse);
         assert_eq!(pair("utilization"), Verdict::Changed);

@@ -5,11 +5,7 @@
 /// it is. Values that are not numbers are left out.
 pub(crate) fn extremes(values: &[f32], buckets: usize) -> Vec<(usize, f32)> {
     let buckets = buckets.max(1);
-    let numbers = |range: std::ops::Range<usize>| {
-        range
-            .filter(|at| values[*at].is_finite())
-            .map(|at| (at, values[at]))
-    };
+    let numbers = |range: std::ops::Range<usize>| range.filter(|at| values[*at].is_finite()).map(|at| (at, values[at]));
     if values.len() <= buckets * 2 {
         return numbers(0..values.len()).collect();
     }
@@ -19,17 +15,9 @@ pub(crate) fn extremes(values: &[f32], buckets: usize) -> Vec<(usize, f32)> {
         let least = numbers(range.clone()).min_by(|a, b| a.1.total_cmp(&b.1));
         let greatest = numbers(range).max_by(|a, b| a.1.total_cmp(&b.1));
         if let (Some(least), Some(greatest)) = (least, greatest) {
-            kept.push(if least.0 <= greatest.0 {
-                least
-            } else {
-                greatest
-            });
+            kept.push(if least.0 <= greatest.0 { least } else { greatest });
             if least.0 != greatest.0 {
-                kept.push(if least.0 <= greatest.0 {
-                    greatest
-                } else {
-                    least
-                });
+                kept.push(if least.0 <= greatest.0 { greatest } else { least });
             }
         }
     }
@@ -41,14 +29,11 @@ pub(crate) fn means(values: &[f32], buckets: usize) -> Vec<f64> {
     let buckets = buckets.clamp(1, values.len().max(1));
     (0..buckets)
         .map(|bucket| {
-            let part =
-                &values[bucket * values.len() / buckets..(bucket + 1) * values.len() / buckets];
+            let part = &values[bucket * values.len() / buckets..(bucket + 1) * values.len() / buckets];
             let (sum, n) = part
                 .iter()
                 .filter(|value| value.is_finite())
-                .fold((0.0, 0u32), |(sum, n), value| {
-                    (sum + f64::from(*value), n + 1)
-                });
+                .fold((0.0, 0u32), |(sum, n), value| (sum + f64::from(*value), n + 1));
             if n == 0 { 0.0 } else { sum / f64::from(n) }
         })
         .collect()

@@ -150,9 +150,7 @@ pub(crate) fn spread(figure: &Figure) -> Option<String> {
 }
 
 fn split_unit(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|c: char| !matches!(c, '0'..='9' | '.' | ',' | '-'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !matches!(c, '0'..='9' | '.' | ',' | '-')).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -161,18 +159,10 @@ pub(crate) fn callers(run: &Run) -> Vec<&SubjectRun> {
     let mut subjects: Vec<&SubjectRun> = run
         .subjects
         .iter()
-        .filter(|s| {
-            matches!(
-                s.kind,
-                SubjectKind::All | SubjectKind::Client | SubjectKind::Endpoint
-            )
-        })
+        .filter(|s| matches!(s.kind, SubjectKind::All | SubjectKind::Client | SubjectKind::Endpoint))
         .collect();
     subjects.sort_by_key(|subject| subject.kind);
-    let clients = subjects
-        .iter()
-        .filter(|s| s.kind == SubjectKind::Client)
-        .count();
+    let clients = subjects.iter().filter(|s| s.kind == SubjectKind::Client).count();
     if clients == 1 && subjects.iter().any(|s| s.kind == SubjectKind::All) {
         // The only client says what all of them say.
         subjects.retain(|subject| subject.kind != SubjectKind::Client);
@@ -186,11 +176,7 @@ pub(crate) fn utilizations(run: &Run) -> Vec<(&SubjectRun, &Figure)> {
         .iter()
         .filter(|subject| !matches!(subject.kind, SubjectKind::Instance))
         .flat_map(|subject| {
-            subject
-                .figures
-                .iter()
-                .filter(|figure| figure.name == "utilization")
-                .map(move |figure| (subject, figure))
+            subject.figures.iter().filter(|figure| figure.name == "utilization").map(move |figure| (subject, figure))
         })
         .collect()
 }
@@ -209,14 +195,8 @@ mod tests {
             high,
             samples: Vec::new(),
         };
-        assert_eq!(
-            spread(&figure("goodput_per_s", 298.2, 300.4)).as_deref(),
-            Some("298 to 300/s")
-        );
-        assert_eq!(
-            spread(&figure("latency_ms_p99", 980.0, 1010.0)).as_deref(),
-            Some("980 ms to 1.01 s")
-        );
+        assert_eq!(spread(&figure("goodput_per_s", 298.2, 300.4)).as_deref(), Some("298 to 300/s"));
+        assert_eq!(spread(&figure("latency_ms_p99", 980.0, 1010.0)).as_deref(), Some("980 ms to 1.01 s"));
         assert_eq!(spread(&figure("errors", 0.0, 0.0)), None);
         assert_eq!(spread(&figure("errors", f64::NAN, 0.1)), None);
     }

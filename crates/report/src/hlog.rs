@@ -21,21 +21,12 @@ pub fn run(run: &Run) -> String {
     let mut serializer = V2DeflateSerializer::new();
     let mut builder = IntervalLogWriterBuilder::new();
     builder
-        .add_comment(&format!(
-            "[plimsoll {}: {}, {}, seed {}]",
-            run.plimsoll, run.system, run.experiment, run.seed
-        ))
+        .add_comment(&format!("[plimsoll {}: {}, {}, seed {}]", run.plimsoll, run.system, run.experiment, run.seed))
         .add_comment("[Histogram log format version 1.3]")
         .add_comment("[values in microseconds; times from the start of the measured part]")
         .with_max_value_divisor(US_PER_MS);
-    let mut writer = builder
-        .begin_log_with(&mut bytes, &mut serializer)
-        .expect("a vector takes every byte");
-    for subject in run
-        .subjects
-        .iter()
-        .filter(|subject| subject.latency.count() > 0)
-    {
+    let mut writer = builder.begin_log_with(&mut bytes, &mut serializer).expect("a vector takes every byte");
+    for subject in run.subjects.iter().filter(|subject| subject.latency.count() > 0) {
         let name = tag(subject);
         writer
             .write_histogram(

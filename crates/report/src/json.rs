@@ -55,9 +55,7 @@ pub enum ReadError {
 }
 
 fn by(program: &Option<String>) -> String {
-    program.as_ref().map_or(String::new(), |version| {
-        format!(" (plimsoll {version} wrote it)")
-    })
+    program.as_ref().map_or(String::new(), |version| format!(" (plimsoll {version} wrote it)"))
 }
 
 fn advice(found: u64, known: u32) -> &'static str {
@@ -89,10 +87,7 @@ pub enum Either {
 
 /// Reads a run or a load line, whichever it is.
 pub fn read_either(text: &str) -> Result<Either, ReadError> {
-    let head: Head = serde_json::from_str(text).map_err(|source| ReadError::Malformed {
-        what: "result",
-        source,
-    })?;
+    let head: Head = serde_json::from_str(text).map_err(|source| ReadError::Malformed { what: "result", source })?;
     if head.marks.is_some() {
         read_line(text).map(|line| Either::Line(Box::new(line)))
     } else {
@@ -115,29 +110,15 @@ struct Head {
 fn read<T: DeserializeOwned>(text: &str, what: &'static str) -> Result<T, ReadError> {
     let malformed = |source| ReadError::Malformed { what, source };
     let head: Head = serde_json::from_str(text).map_err(malformed)?;
-    if let Some(found) = head
-        .format
-        .filter(|format| *format != u64::from(Run::FORMAT))
-    {
-        return Err(ReadError::Format {
-            what,
-            found,
-            known: Run::FORMAT,
-            program: head.plimsoll,
-        });
+    if let Some(found) = head.format.filter(|format| *format != u64::from(Run::FORMAT)) {
+        return Err(ReadError::Format { what, found, known: Run::FORMAT, program: head.plimsoll });
     }
     match (head.marks.is_some(), head.experiment.is_some()) {
         (true, false) if what == RUN => {
-            return Err(ReadError::Other {
-                found: LINE,
-                wanted: RUN,
-            });
+            return Err(ReadError::Other { found: LINE, wanted: RUN });
         }
         (false, true) if what == LINE => {
-            return Err(ReadError::Other {
-                found: RUN,
-                wanted: LINE,
-            });
+            return Err(ReadError::Other { found: RUN, wanted: LINE });
         }
         _ => {}
     }
@@ -234,11 +215,7 @@ impl Formatter for Rows {
         writer.write_all(b"]")
     }
 
-    fn begin_array_value<W: ?Sized + io::Write>(
-        &mut self,
-        _: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + io::Write>(&mut self, _: &mut W, first: bool) -> io::Result<()> {
         self.pending = Some(first);
         Ok(())
     }
@@ -255,11 +232,7 @@ impl Formatter for Rows {
         writer.write_all(b"}")
     }
 
-    fn begin_object_key<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
         if !first {
             writer.write_all(b",")?;
         }
@@ -300,16 +273,12 @@ mod tests {
 }
 "#
         );
-        assert_eq!(
-            serde_json::from_str::<serde_json::Value>(&text).unwrap(),
-            value
-        );
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
     }
 
     #[test]
     fn another_format_is_refused_by_name() {
-        let error =
-            read_run(r#"{"format": 7, "plimsoll": "9.0.0", "shape": "unknown"}"#).unwrap_err();
+        let error = read_run(r#"{"format": 7, "plimsoll": "9.0.0", "shape": "unknown"}"#).unwrap_err();
         assert_eq!(
             error.to_string(),
             "this run has format 7 (plimsoll 9.0.0 wrote it), and this program reads format 1: \
@@ -320,9 +289,6 @@ mod tests {
     #[test]
     fn a_line_is_not_taken_for_a_run() {
         let error = read_run(r#"{"format": 1, "marks": []}"#).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "this is a load line, and a run was expected"
-        );
+        assert_eq!(error.to_string(), "this is a load line, and a run was expected");
     }
 }

@@ -4,10 +4,7 @@ use plimsoll_model::run::{Limit, Line, Mark, Run};
 
 use crate::markup::{escape, put};
 use crate::number::{rate, times};
-use crate::words::{
-    against_today, gives_way_why, headline, interval, load, provenance, recovery_sentence,
-    submerged,
-};
+use crate::words::{against_today, gives_way_why, headline, interval, load, provenance, recovery_sentence, submerged};
 
 /// A run: one case for each expectation.
 pub fn run(run: &Run) -> String {
@@ -16,24 +13,15 @@ pub fn run(run: &Run) -> String {
         .verdicts
         .iter()
         .map(|verdict| {
-            let place = if verdict.line == 0 {
-                String::new()
-            } else {
-                format!("line {} of the system file\n", verdict.line)
-            };
-            let why = verdict
-                .why
-                .as_ref()
-                .map_or(String::new(), |why| format!("{why}\n"));
+            let place =
+                if verdict.line == 0 { String::new() } else { format!("line {} of the system file\n", verdict.line) };
+            let why = verdict.why.as_ref().map_or(String::new(), |why| format!("{why}\n"));
             Case {
                 name: verdict.text.clone(),
                 outcome: if verdict.passed {
                     Outcome::Passed
                 } else {
-                    Outcome::Failed {
-                        message: format!("measured {}", verdict.measured),
-                        text: format!("{why}{place}"),
-                    }
+                    Outcome::Failed { message: format!("measured {}", verdict.measured), text: format!("{why}{place}") }
                 },
                 output: format!("measured {}", verdict.measured),
             }
@@ -47,19 +35,11 @@ pub fn run(run: &Run) -> String {
 
 /// A load line: one case for each mark. It fails where the mark lies below today's load.
 pub fn line(line: &Line) -> String {
-    let mut cases: Vec<Case> = line
-        .marks
-        .iter()
-        .map(|mark| of_mark(mark, line.today_per_s))
-        .collect();
+    let mut cases: Vec<Case> = line.marks.iter().map(|mark| of_mark(mark, line.today_per_s)).collect();
     if line.partial {
         cases.push(interrupted("the search is complete"));
     }
-    suite(
-        &format!("{}.load-line", line.system),
-        &cases,
-        &headline(line),
-    )
+    suite(&format!("{}.load-line", line.system), &cases, &headline(line))
 }
 
 struct Case {
@@ -80,99 +60,48 @@ enum Outcome {
 
 fn of_mark(mark: &Mark, today_per_s: f64) -> Case {
     let text = [
-        Some(format!(
-            "{}: {} ({})",
-            mark.weather.name,
-            load(mark),
-            interval(mark)
-        )),
+        Some(format!("{}: {} ({})", mark.weather.name, load(mark), interval(mark))),
         Some(mark.weather.text.clone()),
-        mark.first
-            .as_ref()
-            .map(|first| format!("gives way first: {}", gives_way_why(first))),
-        mark.fails
-            .as_ref()
-            .map(|fails| format!("fails first: {fails}")),
+        mark.first.as_ref().map(|first| format!("gives way first: {}", gives_way_why(first))),
+        mark.fails.as_ref().map(|fails| format!("fails first: {fails}")),
         recovery_sentence(mark),
     ];
     let output = text.into_iter().flatten().collect::<Vec<_>>().join("\n");
     let outcome = if !submerged(mark, today_per_s) {
         Outcome::Passed
     } else if mark.limit == Limit::Interrupted {
-        Outcome::Error(format!(
-            "the search was interrupted at {}",
-            rate(mark.load_per_s)
-        ))
+        Outcome::Error(format!("the search was interrupted at {}", rate(mark.load_per_s)))
     } else {
         let factor = times(against_today(mark, today_per_s));
-        let message = format!(
-            "carries {}, {factor} today's {}",
-            load(mark),
-            rate(today_per_s)
-        );
-        Outcome::Failed {
-            message,
-            text: output.clone(),
-        }
+        let message = format!("carries {}, {factor} today's {}", load(mark), rate(today_per_s));
+        Outcome::Failed { message, text: output.clone() }
     };
-    Case {
-        name: format!("{} carries today's load", mark.weather.name),
-        outcome,
-        output,
-    }
+    Case { name: format!("{} carries today's load", mark.weather.name), outcome, output }
 }
 
 fn interrupted(name: &str) -> Case {
-    Case {
-        name: name.into(),
-        outcome: Outcome::Error("it was interrupted".into()),
-        output: String::new(),
-    }
+    Case { name: name.into(), outcome: Outcome::Error("it was interrupted".into()), output: String::new() }
 }
 
 fn suite(class: &str, cases: &[Case], output: &str) -> String {
-    let failures = cases
-        .iter()
-        .filter(|case| matches!(case.outcome, Outcome::Failed { .. }))
-        .count();
-    let errors = cases
-        .iter()
-        .filter(|case| matches!(case.outcome, Outcome::Error(_)))
-        .count();
-    let counts = format!(
-        "tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\"",
-        cases.len()
-    );
+    let failures = cases.iter().filter(|case| matches!(case.outcome, Outcome::Failed { .. })).count();
+    let errors = cases.iter().filter(|case| matches!(case.outcome, Outcome::Error(_))).count();
+    let counts = format!("tests=\"{}\" failures=\"{failures}\" errors=\"{errors}\"", cases.len());
     let class = escape(class);
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     put!(&mut out, "<testsuites name=\"plimsoll\" {counts}>\n");
-    put!(
-        &mut out,
-        "  <testsuite name=\"{class}\" {counts} skipped=\"0\">\n"
-    );
+    put!(&mut out, "  <testsuite name=\"{class}\" {counts} skipped=\"0\">\n");
     for case in cases {
-        put!(
-            &mut out,
-            "    <testcase classname=\"{class}\" name=\"{}\">\n",
-            escape(&case.name)
-        );
+        put!(&mut out, "    <testcase classname=\"{class}\" name=\"{}\">\n", escape(&case.name));
         match &case.outcome {
             Outcome::Passed => {}
             Outcome::Failed { message, text } => {
-                put!(
-                    &mut out,
-                    "      <failure type=\"deviated\" message=\"{}\">",
-                    escape(message)
-                );
+                put!(&mut out, "      <failure type=\"deviated\" message=\"{}\">", escape(message));
                 lines(text, &mut out);
                 out.push_str("</failure>\n");
             }
             Outcome::Error(message) => {
-                put!(
-                    &mut out,
-                    "      <error type=\"undecided\" message=\"{}\"/>\n",
-                    escape(message)
-                );
+                put!(&mut out, "      <error type=\"undecided\" message=\"{}\"/>\n", escape(message));
             }
         }
         if !case.output.is_empty() {

@@ -27,17 +27,12 @@ pub(crate) fn coordinate(value: f64) -> String {
     }
     let text = format!("{:.1}", value.clamp(-1e6, 1e6));
     let text = text.strip_suffix(".0").unwrap_or(&text);
-    if text == "-0" {
-        "0".into()
-    } else {
-        text.into()
-    }
+    if text == "-0" { "0".into() } else { text.into() }
 }
 
 /// Appends formatted text; a `String` takes whatever is written to it.
 pub(crate) fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
-    out.write_fmt(text)
-        .expect("a string takes all that is written to it");
+    out.write_fmt(text).expect("a string takes all that is written to it");
 }
 
 /// `put!(out, "...", ...)` appends formatted text to a string.

@@ -12,9 +12,7 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
         return "0".into();
     }
     let scientific = format!("{:.*e}", digits.saturating_sub(1), value);
-    let (_, exponent) = scientific
-        .split_once('e')
-        .expect("the format has an exponent");
+    let (_, exponent) = scientific.split_once('e').expect("the format has an exponent");
     let exponent: i32 = exponent.parse().expect("an exponent is a small integer");
     if exponent >= 15 {
         return scientific;
@@ -26,11 +24,7 @@ pub(crate) fn significant(value: f64, digits: usize) -> String {
 
 /// A rate: `2,910/s`.
 pub(crate) fn rate(per_s: f64) -> String {
-    if per_s.is_nan() {
-        NONE.into()
-    } else {
-        format!("{}/s", significant(per_s, 3))
-    }
+    if per_s.is_nan() { NONE.into() } else { format!("{}/s", significant(per_s, 3)) }
 }
 
 /// A share of 0 to 1 as a percentage. Close to all, it keeps two digits of what is missing, so
@@ -41,17 +35,11 @@ pub(crate) fn percent(share: f64) -> String {
     }
     if share > 0.99 && share < 1.0 {
         let missing = format!("{:.1e}", (1.0 - share) * 100.0);
-        let exponent: i32 = missing
-            .split_once('e')
-            .and_then(|(_, e)| e.parse().ok())
-            .unwrap_or(0);
+        let exponent: i32 = missing.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(0);
         let decimals = (1 - exponent).clamp(0, 6) as usize;
         return format!("{}%", trimmed(format!("{:.decimals$}", share * 100.0)));
     }
-    format!(
-        "{}%",
-        significant(share * 100.0, if share < 0.1 { 2 } else { 3 })
-    )
+    format!("{}%", significant(share * 100.0, if share < 0.1 { 2 } else { 3 }))
 }
 
 /// A duration given in ms: `0.42 ms`, `132 ms`, `1.32 s`, `3 min`.
@@ -78,11 +66,7 @@ pub(crate) fn nanos(ns: u64) -> String {
 
 /// How many times something: `9.7x`.
 pub(crate) fn times(factor: f64) -> String {
-    if factor.is_nan() {
-        NONE.into()
-    } else {
-        format!("{}x", significant(factor, 2))
-    }
+    if factor.is_nan() { NONE.into() } else { format!("{}x", significant(factor, 2)) }
 }
 
 /// An amount in US$: `$1,240`, `$0.42`.
@@ -101,11 +85,7 @@ pub(crate) fn count(value: u64) -> String {
 
 /// `numerator / denominator`; not a number where that means nothing.
 pub(crate) fn ratio(numerator: f64, denominator: f64) -> f64 {
-    if denominator > 0.0 {
-        numerator / denominator
-    } else {
-        f64::NAN
-    }
+    if denominator > 0.0 { numerator / denominator } else { f64::NAN }
 }
 
 fn not_finite(value: f64) -> Option<String> {
@@ -119,20 +99,12 @@ fn not_finite(value: f64) -> Option<String> {
 }
 
 fn trimmed(text: String) -> String {
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').into()
-    } else {
-        text
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').into() } else { text }
 }
 
 fn grouped(text: &str) -> String {
-    let (sign, rest) = text
-        .strip_prefix('-')
-        .map_or(("", text), |rest| ("-", rest));
-    let (whole, fraction) = rest
-        .split_once('.')
-        .map_or((rest, None), |(w, f)| (w, Some(f)));
+    let (sign, rest) = text.strip_prefix('-').map_or(("", text), |rest| ("-", rest));
+    let (whole, fraction) = rest.split_once('.').map_or((rest, None), |(w, f)| (w, Some(f)));
     let mut out = String::from(sign);
     for (position, digit) in whole.chars().enumerate() {
         if position > 0 && (whole.len() - position) % 3 == 0 {

@@ -16,17 +16,9 @@ impl Estimate {
         }
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;
-        let variance = values
-            .iter()
-            .map(|value| (value - mean) * (value - mean))
-            .sum::<f64>()
-            / (n - 1.0);
+        let variance = values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / (n - 1.0);
         let half = t95(values.len() - 1) * (variance / n).sqrt();
-        Some(Estimate {
-            mean,
-            low: mean - half,
-            high: mean + half,
-        })
+        Some(Estimate { mean, low: mean - half, high: mean + half })
     }
 }
 
@@ -37,9 +29,8 @@ impl Estimate {
 /// 26.7.5), within 0.0001 from there on.
 pub(crate) fn t95(degrees: usize) -> f64 {
     const TABLE: [f64; 30] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-        2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-        2.052, 2.048, 2.045, 2.042,
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
+        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
     ];
     const Z: f64 = 1.959_963_984_540_054;
     if let Some(value) = degrees.checked_sub(1).and_then(|at| TABLE.get(at)) {

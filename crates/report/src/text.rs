@@ -92,10 +92,7 @@ mod tests {
 
     #[test]
     fn escape_sequences_and_reordering_are_disarmed() {
-        assert_eq!(
-            clean("a\u{1b}[31mb\u{202e}c\nd"),
-            "a\u{fffd}[31mb\u{fffd}c d"
-        );
+        assert_eq!(clean("a\u{1b}[31mb\u{202e}c\nd"), "a\u{fffd}[31mb\u{fffd}c d");
     }
 
     #[test]

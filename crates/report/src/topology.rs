@@ -41,40 +41,24 @@ impl Topology {
     /// The topology of a system.
     pub fn of(system: &System) -> Self {
         let mut topology = Topology::default();
-        let hidden: BTreeSet<u32> = system
-            .consumers
-            .iter()
-            .map(|consumer| consumer.service.0)
-            .collect();
+        let hidden: BTreeSet<u32> = system.consumers.iter().map(|consumer| consumer.service.0).collect();
         for client in &system.clients {
             topology.push(&client.name, SubjectKind::Client, "client".into());
         }
-        for service in system
-            .services
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| !hidden.contains(&(*at as u32)))
-        {
+        for service in system.services.iter().enumerate().filter(|(at, _)| !hidden.contains(&(*at as u32))) {
             topology.push(&service.1.name, SubjectKind::Service, of_service(service.1));
         }
         for store in &system.stores {
             topology.push(&store.name, SubjectKind::Store, of_store(&store.kind));
         }
         for topic in &system.topics {
-            topology.push(
-                &topic.name,
-                SubjectKind::Topic,
-                counted("topic", topic.partitions, "partition"),
-            );
+            topology.push(&topic.name, SubjectKind::Topic, counted("topic", topic.partitions, "partition"));
         }
         for consumer in &system.consumers {
             let text = counted("consumer", consumer.instances, "instance");
             topology.push(&consumer.name, SubjectKind::Consumer, text);
             let topic = &system.topics[consumer.topic.index()].name;
-            topology.link(
-                (SubjectKind::Topic, topic),
-                (SubjectKind::Consumer, &consumer.name),
-            );
+            topology.link((SubjectKind::Topic, topic), (SubjectKind::Consumer, &consumer.name));
         }
         for edge in &system.edges {
             if let (Some(from), Some(to)) = (place(system, edge.from), place(system, edge.to)) {
@@ -86,25 +70,16 @@ impl Topology {
                 continue;
             };
             let mut topics = BTreeSet::new();
-            service
-                .endpoints
-                .iter()
-                .for_each(|endpoint| publishes(&endpoint.program, &mut topics));
+            service.endpoints.iter().for_each(|endpoint| publishes(&endpoint.program, &mut topics));
             for topic in topics {
-                topology.link(
-                    from,
-                    (SubjectKind::Topic, &system.topics[topic as usize].name),
-                );
+                topology.link(from, (SubjectKind::Topic, &system.topics[topic as usize].name));
             }
         }
         for consumer in &system.consumers {
             let mut topics = BTreeSet::new();
             publishes(&consumer.handler, &mut topics);
             for topic in topics {
-                let to = (
-                    SubjectKind::Topic,
-                    system.topics[topic as usize].name.as_str(),
-                );
+                let to = (SubjectKind::Topic, system.topics[topic as usize].name.as_str());
                 topology.link((SubjectKind::Consumer, &consumer.name), to);
             }
         }
@@ -112,30 +87,15 @@ impl Topology {
     }
 
     fn push(&mut self, name: &str, kind: SubjectKind, text: String) {
-        self.nodes.push(Node {
-            name: name.into(),
-            kind,
-            text,
-        });
+        self.nodes.push(Node { name: name.into(), kind, text });
     }
 
     fn link(&mut self, from: (SubjectKind, &str), to: (SubjectKind, &str)) {
-        let at = |(kind, name)| {
-            self.nodes
-                .iter()
-                .position(|node| node.kind == kind && node.name == name)
-        };
+        let at = |(kind, name)| self.nodes.iter().position(|node| node.kind == kind && node.name == name);
         if let (Some(from_at), Some(to_at)) = (at(from), at(to))
-            && !self
-                .links
-                .iter()
-                .any(|link| (link.from, link.to) == (from_at, to_at))
+            && !self.links.iter().any(|link| (link.from, link.to) == (from_at, to_at))
         {
-            self.links.push(Link {
-                from: from_at,
-                to: to_at,
-                name: format!("{} -> {}", from.1, to.1),
-            });
+            self.links.push(Link { from: from_at, to: to_at, name: format!("{} -> {}", from.1, to.1) });
         }
     }
 
@@ -143,26 +103,14 @@ impl Topology {
     /// earlier component do not move it.
     pub(crate) fn layers(&self) -> Vec<usize> {
         let mut layers = vec![0; self.nodes.len()];
-        let callers: Vec<usize> = (0..self.nodes.len())
-            .filter(|at| !self.links.iter().any(|l| l.to == *at))
-            .collect();
+        let callers: Vec<usize> = (0..self.nodes.len()).filter(|at| !self.links.iter().any(|l| l.to == *at)).collect();
         // A system in which everything is called by something has no callers: start with the first.
-        let starts = if callers.is_empty() && !self.nodes.is_empty() {
-            vec![0]
-        } else {
-            callers
-        };
+        let starts = if callers.is_empty() && !self.nodes.is_empty() { vec![0] } else { callers };
         let forward = self.forward(&starts);
         // The longest path: as many rounds as there are nodes reach all of a graph without cycles.
         for _ in 0..self.nodes.len() {
             let mut moved = false;
-            for link in self
-                .links
-                .iter()
-                .zip(&forward)
-                .filter(|(_, forward)| **forward)
-                .map(|(link, _)| link)
-            {
+            for link in self.links.iter().zip(&forward).filter(|(_, forward)| **forward).map(|(link, _)| link) {
                 if layers[link.to] <= layers[link.from] {
                     layers[link.to] = layers[link.from] + 1;
                     moved = true;
@@ -199,13 +147,7 @@ impl Topology {
         let mut path = vec![(start, 0)];
         state[start] = State::Open;
         while let Some((node, next)) = path.pop() {
-            match self
-                .links
-                .iter()
-                .enumerate()
-                .skip(next)
-                .find(|(_, link)| link.from == node)
-            {
+            match self.links.iter().enumerate().skip(next).find(|(_, link)| link.from == node) {
                 None => state[node] = State::Done,
                 Some((at, link)) => {
                     path.push((node, at + 1));
@@ -235,16 +177,10 @@ fn place(system: &System, component: Component) -> Option<(SubjectKind, &str)> {
     let name = system.component_name(component);
     match component {
         Component::Client(_) => Some((SubjectKind::Client, name)),
-        Component::Service(id) => Some(
-            match system
-                .consumers
-                .iter()
-                .find(|consumer| consumer.service == id)
-            {
-                Some(consumer) => (SubjectKind::Consumer, &consumer.name),
-                None => (SubjectKind::Service, name),
-            },
-        ),
+        Component::Service(id) => Some(match system.consumers.iter().find(|consumer| consumer.service == id) {
+            Some(consumer) => (SubjectKind::Consumer, &consumer.name),
+            None => (SubjectKind::Service, name),
+        }),
         Component::Store(_) => Some((SubjectKind::Store, name)),
         Component::Topic(_) => Some((SubjectKind::Topic, name)),
         Component::Consumer(_) => Some((SubjectKind::Consumer, name)),
@@ -261,26 +197,16 @@ fn publishes(program: &[Step], topics: &mut BTreeSet<u32>) {
             }
             Action::Cache { on_miss, .. } => publishes(on_miss, topics),
             Action::CacheWrite { write, .. } => publishes(write, topics),
-            Action::Transaction { steps, .. }
-            | Action::ForEach { steps, .. }
-            | Action::Lease { steps, .. } => {
+            Action::Transaction { steps, .. } | Action::ForEach { steps, .. } | Action::Lease { steps, .. } => {
                 publishes(steps, topics);
             }
-            Action::Parallel { branches, .. } => {
-                branches.iter().for_each(|branch| publishes(branch, topics))
-            }
-            Action::Choice(choices) => choices
-                .iter()
-                .for_each(|(_, program)| publishes(program, topics)),
+            Action::Parallel { branches, .. } => branches.iter().for_each(|branch| publishes(branch, topics)),
+            Action::Choice(choices) => choices.iter().for_each(|(_, program)| publishes(program, topics)),
             Action::Fallback { attempt, otherwise } => {
                 publishes(attempt, topics);
                 publishes(otherwise, topics);
             }
-            Action::Work(_)
-            | Action::Wait(_)
-            | Action::Fail(_)
-            | Action::Call { .. }
-            | Action::Query { .. } => {}
+            Action::Work(_) | Action::Wait(_) | Action::Fail(_) | Action::Call { .. } | Action::Query { .. } => {}
         }
     }
 }
@@ -296,15 +222,8 @@ fn of_service(service: &Service) -> String {
 fn of_store(kind: &StoreKind) -> String {
     match kind {
         StoreKind::Postgres(postgres) => {
-            let shards = if postgres.shards > 1 {
-                format!(", {} shards", postgres.shards)
-            } else {
-                String::new()
-            };
-            format!(
-                "{}{shards}",
-                counted("postgres", postgres.replicas, "replica")
-            )
+            let shards = if postgres.shards > 1 { format!(", {} shards", postgres.shards) } else { String::new() };
+            format!("{}{shards}", counted("postgres", postgres.replicas, "replica"))
         }
         StoreKind::Redis(_) => "redis".into(),
         StoreKind::Quorum(quorum) => counted("quorum", quorum.nodes, "node"),
@@ -327,20 +246,9 @@ mod tests {
         Topology {
             nodes: nodes
                 .iter()
-                .map(|(name, kind)| Node {
-                    name: (*name).into(),
-                    kind: *kind,
-                    text: String::new(),
-                })
+                .map(|(name, kind)| Node { name: (*name).into(), kind: *kind, text: String::new() })
                 .collect(),
-            links: links
-                .iter()
-                .map(|(from, to)| Link {
-                    from: *from,
-                    to: *to,
-                    name: String::new(),
-                })
-                .collect(),
+            links: links.iter().map(|(from, to)| Link { from: *from, to: *to, name: String::new() }).collect(),
         }
     }
 
@@ -364,9 +272,6 @@ mod tests {
     fn cycles_end() {
         use SubjectKind::Service;
         let nodes = [("a", Service), ("b", Service), ("c", Service)];
-        assert_eq!(
-            topology(&nodes, &[(0, 1), (1, 2), (2, 0), (1, 1)]).layers(),
-            [0, 1, 2]
-        );
+        assert_eq!(topology(&nodes, &[(0, 1), (1, 2), (2, 0), (1, 1)]).layers(), [0, 1, 2]);
     }
 }

@@ -1,8 +1,7 @@
 //! What a result says, in sentences: the terminal and the page use the same ones.
 
 use plimsoll_model::run::{
-    Analytic, EventKind, GivesWay, Limit, Line, Mark, Quiet, Recovery, Run, SubjectKind, Waived,
-    World,
+    Analytic, EventKind, GivesWay, Limit, Line, Mark, Quiet, Recovery, Run, SubjectKind, Waived, World,
 };
 
 use crate::number::{count, millis, nanos, percent, rate, ratio, significant, times};
@@ -19,11 +18,10 @@ pub(crate) fn load(mark: &Mark) -> String {
 /// Between which loads a mark lies.
 pub(crate) fn interval(mark: &Mark) -> String {
     match mark.limit {
-        Limit::Found => format!(
-            "{} to {}",
-            significant(mark.low_per_s, 3),
-            significant(mark.high_per_s, 3)
-        ),
+        Limit::Found | Limit::Interrupted if mark.low_per_s < mark.high_per_s && mark.high_per_s.is_finite() => {
+            format!("{} to {}", significant(mark.low_per_s, 3), significant(mark.high_per_s, 3))
+        }
+        Limit::Found => significant(mark.load_per_s, 3),
         Limit::AboveSearch => "largest tried".into(),
         Limit::BelowSearch => "smallest tried".into(),
         Limit::Interrupted => "interrupted".into(),
@@ -41,27 +39,23 @@ pub(crate) fn against_today(mark: &Mark, today_per_s: f64) -> f64 {
 /// Whether a mark lies below today's load: the system would not get through this weather today.
 pub(crate) fn submerged(mark: &Mark, today_per_s: f64) -> bool {
     today_per_s > 0.0
-        && (mark.load_per_s < today_per_s
-            || (mark.limit == Limit::BelowSearch && mark.high_per_s <= today_per_s))
+        && (mark.load_per_s < today_per_s || (mark.limit == Limit::BelowSearch && mark.high_per_s <= today_per_s))
 }
 
 /// Whether a system stays down after the weather has cleared.
 pub(crate) fn metastable(mark: &Mark) -> bool {
-    matches!(
-        mark.recovery,
-        Recovery::AtLoad { .. } | Recovery::Never { .. }
-    )
+    matches!(mark.recovery, Recovery::AtLoad { .. } | Recovery::Never { .. })
 }
 
-/// How it recovers, in a few words.
-pub(crate) fn recovers(recovery: &Recovery) -> String {
-    match recovery {
+/// How a system recovers from past a mark, in a few words.
+pub(crate) fn recovers(mark: &Mark) -> String {
+    match &mark.recovery {
+        // Recovery is looked at after the mark is found.
+        Recovery::Steady if mark.limit == Limit::Interrupted => "not tried".into(),
         Recovery::Steady => "needs none".into(),
         Recovery::ByItself { after_ns: None } => "by itself".into(),
         Recovery::ByItself { after_ns: Some(0) } => "at once".into(),
-        Recovery::ByItself {
-            after_ns: Some(after),
-        } => format!("in {}", nanos(*after)),
+        Recovery::ByItself { after_ns: Some(after) } => format!("in {}", nanos(*after)),
         Recovery::AtLoad { load_per_s, .. } => format!("at {}: metastable", rate(*load_per_s)),
         Recovery::Never { .. } => "never: metastable".into(),
     }
@@ -72,25 +66,15 @@ pub(crate) fn recovery_sentence(mark: &Mark) -> Option<String> {
     let weather = &mark.weather.text;
     match mark.recovery {
         Recovery::Steady => None,
-        Recovery::ByItself { after_ns: None } => Some(
-            "Past the mark too, the objectives hold again as soon as the weather clears.".into(),
-        ),
-        Recovery::ByItself {
-            after_ns: Some(after),
-        } => Some(format!(
-            "Past the mark too, it comes back by itself {} after the weather clears.",
-            nanos(after)
-        )),
-        Recovery::AtLoad {
-            load_per_s,
-            low_per_s,
-            high_per_s,
-            from_per_s,
-            drain_ns,
-        } => {
-            let drain = drain_ns.map_or(String::new(), |drain| {
-                format!(" From there it takes {} to drain.", nanos(drain))
-            });
+        Recovery::ByItself { after_ns: None } => {
+            Some("Past the mark too, the objectives hold again as soon as the weather clears.".into())
+        }
+        Recovery::ByItself { after_ns: Some(after) } => {
+            Some(format!("Past the mark too, it comes back by itself {} after the weather clears.", nanos(after)))
+        }
+        Recovery::AtLoad { load_per_s, low_per_s, high_per_s, from_per_s, drain_ns } => {
+            let drain =
+                drain_ns.map_or(String::new(), |drain| format!(" From there it takes {} to drain.", nanos(drain)));
             Some(format!(
                 "At {}, {weather} leaves the system down after it has ended; it comes back only when the load \
                  falls to {} (between {} and {}): metastable.{drain}",
@@ -121,14 +105,8 @@ pub(crate) fn gives_way_why(first: &GivesWay) -> String {
 /// Why it gives way: how far it is used up, or how much it rejects, where nothing better is known.
 pub(crate) fn why(first: &GivesWay) -> String {
     if first.why.is_empty() {
-        let rejects = ["polic", "limit", "breaker", "queue"]
-            .iter()
-            .any(|word| first.resource.contains(word));
-        format!(
-            "{} {}",
-            percent(first.value),
-            if rejects { "rejected" } else { "busy" }
-        )
+        let rejects = ["polic", "limit", "breaker", "queue"].iter().any(|word| first.resource.contains(word));
+        format!("{} {}", percent(first.value), if rejects { "rejected" } else { "busy" })
     } else {
         first.why.trim_end_matches('.').into()
     }
@@ -141,12 +119,7 @@ pub(crate) fn resource(name: &str) -> String {
 
 /// Why an objective does not set the mark.
 pub(crate) fn waived(waived: &Waived) -> String {
-    format!(
-        "{} ({} while the fault lasts, at any load): {}",
-        waived.objective,
-        percent(waived.value),
-        waived.why
-    )
+    format!("{} ({} while the fault lasts, at any load): {}", waived.objective, percent(waived.value), waived.why)
 }
 
 /// The closed forms against the simulation.
@@ -160,10 +133,8 @@ pub(crate) fn analytic(analytic: &Analytic) -> String {
     if analytic.agrees {
         format!("{expected}, and the simulation names it too")
     } else {
-        let why = analytic
-            .explanation
-            .as_deref()
-            .unwrap_or("no explanation was found: look into it before trusting either");
+        let why =
+            analytic.explanation.as_deref().unwrap_or("no explanation was found: look into it before trusting either");
         format!("{expected}, and the simulation names another: {why}")
     }
 }
@@ -180,10 +151,7 @@ pub(crate) fn quiet(quiet: &Quiet) -> String {
 
 /// The lowest mark.
 pub(crate) fn lowest(line: &Line) -> Option<&Mark> {
-    line.marks
-        .iter()
-        .filter(|mark| !mark.load_per_s.is_nan())
-        .min_by(|a, b| a.load_per_s.total_cmp(&b.load_per_s))
+    line.marks.iter().filter(|mark| !mark.load_per_s.is_nan()).min_by(|a, b| a.load_per_s.total_cmp(&b.load_per_s))
 }
 
 /// The marks from the highest to the lowest load.
@@ -199,23 +167,12 @@ pub(crate) fn headline(line: &Line) -> String {
         return "No mark was found before the search was interrupted.".into();
     };
     let today = line.today_per_s;
-    let submerged = line
-        .marks
-        .iter()
-        .filter(|mark| submerged(mark, today))
-        .count();
+    let submerged = line.marks.iter().filter(|mark| submerged(mark, today)).count();
     let one = |mark: &Mark| {
         let factor = against_today(mark, today);
-        if factor.is_nan() {
-            load(mark)
-        } else {
-            format!("{} ({} today's load)", load(mark), times(factor))
-        }
+        if factor.is_nan() { load(mark) } else { format!("{} ({} today's load)", load(mark), times(factor)) }
     };
-    let calm = line
-        .marks
-        .iter()
-        .find(|mark| mark.weather.kind == plimsoll_model::run::WeatherKind::Calm);
+    let calm = line.marks.iter().find(|mark| mark.weather.kind == plimsoll_model::run::WeatherKind::Calm);
     let mut text = match calm {
         Some(calm) => format!("Carries {} in calm weather", one(calm)),
         None => format!("Carries {} in every weather that was tried", one(lowest)),
@@ -229,17 +186,9 @@ pub(crate) fn headline(line: &Line) -> String {
     match submerged {
         0 => {}
         1 if line.marks.len() == 1 => text.push_str(" The mark lies below today's load."),
-        n if n == line.marks.len() => {
-            text.push_str(&format!(" All {n} marks lie below today's load."))
-        }
-        1 => text.push_str(&format!(
-            " 1 of {} marks lies below today's load.",
-            line.marks.len()
-        )),
-        n => text.push_str(&format!(
-            " {n} of {} marks lie below today's load.",
-            line.marks.len()
-        )),
+        n if n == line.marks.len() => text.push_str(&format!(" All {n} marks lie below today's load.")),
+        1 => text.push_str(&format!(" 1 of {} marks lies below today's load.", line.marks.len())),
+        n => text.push_str(&format!(" {n} of {} marks lie below today's load.", line.marks.len())),
     }
     text
 }
@@ -250,11 +199,7 @@ pub(crate) fn provenance(run: &Run) -> String {
         World::Virtual => "simulated",
         World::Real => "run on real processes",
     };
-    let warmup = if run.warmup_ns > 0 {
-        format!(" after {} of warm-up", nanos(run.warmup_ns))
-    } else {
-        String::new()
-    };
+    let warmup = if run.warmup_ns > 0 { format!(" after {} of warm-up", nanos(run.warmup_ns)) } else { String::new() };
     format!(
         "{world}, {} of {}{warmup}, seed {}",
         plural(u64::from(run.replications), "replication", "replications"),
@@ -275,11 +220,7 @@ pub(crate) fn plural(n: u64, one: &str, many: &str) -> String {
 /// A time on a run's axis: `20.4 s`.
 pub(crate) fn clock(at_ns: u64) -> String {
     let seconds = at_ns as f64 / 1e9;
-    if seconds < 600.0 {
-        format!("{seconds:.1} s")
-    } else {
-        millis(seconds * 1e3)
-    }
+    if seconds < 600.0 { format!("{seconds:.1} s") } else { millis(seconds * 1e3) }
 }
 
 /// What an event is called.

@@ -24,19 +24,13 @@ fn hostile(line: &mut Line) {
         mark.weather.text = HOSTILE.into();
         mark.fails = Some(HOSTILE.into());
         let first = mark.first.as_mut().unwrap();
-        (first.component, first.resource, first.why) =
-            (HOSTILE.into(), HOSTILE.into(), HOSTILE.into());
+        (first.component, first.resource, first.why) = (HOSTILE.into(), HOSTILE.into(), HOSTILE.into());
         first.owner = Some(HOSTILE.into());
-        mark.waived
-            .iter_mut()
-            .for_each(|one| (one.objective, one.why) = (HOSTILE.into(), HOSTILE.into()));
+        mark.waived.iter_mut().for_each(|one| (one.objective, one.why) = (HOSTILE.into(), HOSTILE.into()));
         let analytic = mark.analytic.as_mut().unwrap();
         (analytic.component, analytic.resource) = (HOSTILE.into(), HOSTILE.into());
         analytic.explanation = Some(HOSTILE.into());
-        for run in [&mut mark.at_mark, &mut mark.past_mark]
-            .into_iter()
-            .flatten()
-        {
+        for run in [&mut mark.at_mark, &mut mark.past_mark].into_iter().flatten() {
             hostile_run(run);
         }
     }
@@ -46,24 +40,14 @@ fn hostile_run(run: &mut Run) {
     (run.system, run.experiment, run.plimsoll) = (HOSTILE.into(), HOSTILE.into(), HOSTILE.into());
     run.subjects.iter_mut().for_each(|subject| {
         subject.name = HOSTILE.into();
-        subject
-            .figures
-            .iter_mut()
-            .for_each(|figure| figure.detail = Some(HOSTILE.into()));
+        subject.figures.iter_mut().for_each(|figure| figure.detail = Some(HOSTILE.into()));
     });
-    run.faults
-        .iter_mut()
-        .for_each(|fault| fault.text = HOSTILE.into());
-    run.events
-        .iter_mut()
-        .for_each(|event| (event.subject, event.text) = (HOSTILE.into(), HOSTILE.into()));
+    run.faults.iter_mut().for_each(|fault| fault.text = HOSTILE.into());
+    run.events.iter_mut().for_each(|event| (event.subject, event.text) = (HOSTILE.into(), HOSTILE.into()));
     run.verdicts.iter_mut().for_each(|verdict| {
-        (verdict.text, verdict.measured, verdict.why) =
-            (HOSTILE.into(), HOSTILE.into(), Some(HOSTILE.into()));
+        (verdict.text, verdict.measured, verdict.why) = (HOSTILE.into(), HOSTILE.into(), Some(HOSTILE.into()));
     });
-    run.bottlenecks
-        .iter_mut()
-        .for_each(|one| (one.component, one.why) = (HOSTILE.into(), HOSTILE.into()));
+    run.bottlenecks.iter_mut().for_each(|one| (one.component, one.why) = (HOSTILE.into(), HOSTILE.into()));
     run.warnings = vec![HOSTILE.into()];
 }
 
@@ -72,10 +56,7 @@ fn hostile_topology() -> Topology {
     for Node { name, text, .. } in &mut topology.nodes {
         (*name, *text) = (HOSTILE.into(), HOSTILE.into());
     }
-    topology
-        .links
-        .iter_mut()
-        .for_each(|link| link.name = HOSTILE.into());
+    topology.links.iter_mut().for_each(|link| link.name = HOSTILE.into());
     topology
 }
 
@@ -84,11 +65,7 @@ fn assert_inert(page: &str) {
     assert_eq!(page.matches("<script").count(), 1);
     assert_eq!(page.matches("</script").count(), 1);
     for tag in tags(page) {
-        let name = tag
-            .trim_start_matches('/')
-            .split([' ', '\n'])
-            .next()
-            .unwrap();
+        let name = tag.trim_start_matches('/').split([' ', '\n']).next().unwrap();
         assert_ne!(name, "img", "{tag}");
         // Attributes end where their quotes do: an odd number would run on into the text.
         assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
@@ -104,20 +81,13 @@ fn tags(page: &str) -> Vec<&str> {
     let (head, rest) = page.split_once("<style>").unwrap();
     let (_, rest) = rest.split_once("</style>").unwrap();
     let (body, _) = rest.split_once("<script>").unwrap();
-    [head, body]
-        .into_iter()
-        .flat_map(|part| part.split('<').skip(1))
-        .map(|t| t.split_once('>').unwrap().0)
-        .collect()
+    [head, body].into_iter().flat_map(|part| part.split('<').skip(1)).map(|t| t.split_once('>').unwrap().0).collect()
 }
 
 /// The names of a tag's attributes.
 fn attributes(tag: &str) -> Vec<&str> {
     let outside = tag.split('"').step_by(2);
-    outside
-        .flat_map(|part| part.split_whitespace())
-        .filter(|word| word.ends_with('='))
-        .collect()
+    outside.flat_map(|part| part.split_whitespace()).filter(|word| word.ends_with('=')).collect()
 }
 
 #[test]
@@ -139,9 +109,7 @@ fn a_page_loads_nothing() {
         html::run_on(&fixture::missed(), &fixture::topology()),
     ] {
         assert_inert(&page);
-        for reference in [
-            "http:", "https:", "//cdn", "url(", "@import", "<link", "src=", "<iframe",
-        ] {
+        for reference in ["http:", "https:", "//cdn", "url(", "@import", "<link", "src=", "<iframe"] {
             assert!(!page.contains(reference), "{reference}");
         }
         assert!(page.contains("default-src 'none'"));
@@ -152,13 +120,7 @@ fn a_page_loads_nothing() {
 fn a_page_with_ten_marks_stays_small() {
     let page = html::line_on(&fixture::line(true), &fixture::topology());
     assert!(page.len() < 2_000_000, "{} bytes", page.len());
-    for wanted in [
-        "metastable",
-        "clients retrying",
-        "2,910/s",
-        "gives way first",
-        "<title>notes: load line</title>",
-    ] {
+    for wanted in ["metastable", "clients retrying", "2,910/s", "gives way first", "<title>notes: load line</title>"] {
         assert!(page.contains(wanted), "{wanted}");
     }
 }
@@ -185,10 +147,7 @@ fn an_hour_is_drawn_in_as_many_points_as_a_minute() {
         };
     }
     let long = html::run_on(&run, &fixture::topology()).len();
-    assert!(
-        long < short * 2,
-        "{short} bytes for two minutes, {long} for an hour"
-    );
+    assert!(long < short * 2, "{short} bytes for two minutes, {long} for an hour");
 }
 
 #[test]

@@ -18,10 +18,7 @@ fn check(text: &str, expected: ExpectFile) {
 fn assert_narrow(text: &str, columns: usize) {
     for line in text.lines() {
         let width = plain(line).width();
-        assert!(
-            width <= columns,
-            "{width} columns, and {columns} are allowed: {line:?}"
-        );
+        assert!(width <= columns, "{width} columns, and {columns} are allowed: {line:?}");
     }
 }
 
@@ -37,27 +34,18 @@ fn plain(text: &str) -> String {
 
 #[test]
 fn a_load_line() {
-    check(
-        &line(&fixture::line(false), Style::default()),
-        expect_file!["./snapshots/line.txt"],
-    );
+    check(&line(&fixture::line(false), Style::default()), expect_file!["./snapshots/line.txt"]);
 }
 
 #[test]
 fn a_run_that_missed_an_expectation() {
-    check(
-        &run(&fixture::missed(), Style::default()),
-        expect_file!["./snapshots/run.txt"],
-    );
+    check(&run(&fixture::missed(), Style::default()), expect_file!["./snapshots/run.txt"]);
 }
 
 #[test]
 fn two_runs_compared() {
     let comparison = compare::runs(&fixture::met(), &fixture::missed());
-    check(
-        &compare(&comparison, Style::default()),
-        expect_file!["./snapshots/compare.txt"],
-    );
+    check(&compare(&comparison, Style::default()), expect_file!["./snapshots/compare.txt"]);
 }
 
 #[test]
@@ -65,27 +53,16 @@ fn two_lines_compared() {
     let mut better = fixture::line(false);
     let mark = &mut better.marks[8];
     (mark.load_per_s, mark.low_per_s, mark.high_per_s) = (280.0, 275.0, 287.0);
-    mark.recovery = plimsoll_model::run::Recovery::ByItself {
-        after_ns: Some(4_000_000_000),
-    };
+    mark.recovery = plimsoll_model::run::Recovery::ByItself { after_ns: Some(4_000_000_000) };
     let comparison = compare::lines(&fixture::line(false), &better);
     assert!(!comparison.worse());
-    check(
-        &compare(&comparison, Style::default()),
-        expect_file!["./snapshots/compare-lines.txt"],
-    );
+    check(&compare(&comparison, Style::default()), expect_file!["./snapshots/compare-lines.txt"]);
 }
 
 #[test]
 fn colour_adds_nothing_but_colour() {
-    let colored = Style {
-        color: true,
-        ..Style::default()
-    };
-    let (shown, bare) = (
-        line(&fixture::line(false), colored),
-        line(&fixture::line(false), Style::default()),
-    );
+    let colored = Style { color: true, ..Style::default() };
+    let (shown, bare) = (line(&fixture::line(false), colored), line(&fixture::line(false), Style::default()));
     assert!(shown.contains("\u{1b}[31m"));
     assert!(!bare.contains('\u{1b}'));
     assert_eq!(plain(&shown), bare);
@@ -93,10 +70,7 @@ fn colour_adds_nothing_but_colour() {
 
 #[test]
 fn without_symbols_all_is_ascii() {
-    let ascii = Style {
-        unicode: false,
-        ..Style::default()
-    };
+    let ascii = Style { unicode: false, ..Style::default() };
     let text = line(&fixture::line(false), ascii) + &run(&fixture::missed(), ascii);
     assert!(text.is_ascii(), "{text}");
     assert!(text.contains("MISSED") && text.contains("metastable"));
@@ -106,12 +80,7 @@ fn without_symbols_all_is_ascii() {
 fn a_run_compared_with_itself_shows_no_difference() {
     let run = fixture::missed();
     let comparison = compare::runs(&run, &run);
-    assert!(
-        comparison
-            .differences
-            .iter()
-            .all(|d| d.verdict == compare::Verdict::Same)
-    );
+    assert!(comparison.differences.iter().all(|d| d.verdict == compare::Verdict::Same));
     assert!(comparison.changes.is_empty());
 }
 

@@ -207,28 +207,78 @@ pub struct Figure {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Series {
-    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "float::write_column",
+        deserialize_with = "float::column"
+    )]
     pub offered: Vec<f32>,
-    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "float::write_column",
+        deserialize_with = "float::column"
+    )]
     pub ok: Vec<f32>,
-    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "float::write_column",
+        deserialize_with = "float::column"
+    )]
     pub failed: Vec<f32>,
-    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "float::write_column",
+        deserialize_with = "float::column"
+    )]
     pub rejected: Vec<f32>,
-    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "float::write_column",
+        deserialize_with = "float::column"
+    )]
     pub p50_ms: Vec<f32>,
-    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "float::write_column",
+        deserialize_with = "float::column"
+    )]
     pub p95_ms: Vec<f32>,
-    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "float::write_column",
+        deserialize_with = "float::column"
+    )]
     pub p99_ms: Vec<f32>,
     /// Mean number in the system.
-    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "float::write_column",
+        deserialize_with = "float::column"
+    )]
     pub in_flight: Vec<f32>,
     /// Mean number waiting.
-    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "float::write_column",
+        deserialize_with = "float::column"
+    )]
     pub queue: Vec<f32>,
     /// Busy share of what limits it, 0 to 1.
-    #[serde(default, deserialize_with = "float::column", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        serialize_with = "float::write_column",
+        deserialize_with = "float::column"
+    )]
     pub utilization: Vec<f32>,
 }
 

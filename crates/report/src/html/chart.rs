@@ -38,24 +38,15 @@ pub(super) struct Chart<'a> {
 impl Chart<'_> {
     /// Writes the chart, unless there is nothing to draw.
     pub(super) fn write(&self, run: &Run, out: &mut String) {
-        let values = || {
-            self.curves
-                .iter()
-                .flat_map(|curve| curve.values)
-                .filter(|v| v.is_finite())
-                .map(|v| f64::from(*v))
-        };
+        let values =
+            || self.curves.iter().flat_map(|curve| curve.values).filter(|v| v.is_finite()).map(|v| f64::from(*v));
         if values().next().is_none() {
             return;
         }
         let high = values().fold(0.0, f64::max);
         let low = values().filter(|v| *v > 0.0).fold(f64::INFINITY, f64::min);
         let scale = match self.top {
-            Some(top) => Scale {
-                low: 0.0,
-                high: top,
-                log: false,
-            },
+            Some(top) => Scale { low: 0.0, high: top, log: false },
             // From milliseconds to seconds only a logarithmic axis shows both.
             None if self.unit == Unit::Millis && high / low > 40.0 => Scale::decades(low, high),
             None => Scale::from_zero(high),
@@ -64,88 +55,35 @@ impl Chart<'_> {
             .curves
             .iter()
             .filter(|curve| curve.values.iter().any(|value| value.is_finite()))
-            .map(|curve| {
-                (
-                    curve.label.clone(),
-                    curve.class.clone(),
-                    path(curve.values, &scale),
-                )
-            })
+            .map(|curve| (curve.label.clone(), curve.class.clone(), path(curve.values, &scale)))
             .collect();
-        let frame = Frame {
-            title: &self.title,
-            meaning: self.meaning,
-            unit: self.unit,
-            scale,
-            filled: false,
-        };
+        let frame = Frame { title: &self.title, meaning: self.meaning, unit: self.unit, scale, filled: false };
         frame.write(run, &curves, out);
     }
 }
 
 /// The shares of several series in their sum, one on the other, up to all of it.
-pub(super) fn shares(
-    title: &str,
-    meaning: &str,
-    curves: &[Curve<'_>],
-    run: &Run,
-    out: &mut String,
-) {
-    let columns: Vec<Vec<f64>> = curves
-        .iter()
-        .map(|curve| means(curve.values, BUCKETS))
-        .collect();
+pub(super) fn shares(title: &str, meaning: &str, curves: &[Curve<'_>], run: &Run, out: &mut String) {
+    let columns: Vec<Vec<f64>> = curves.iter().map(|curve| means(curve.values, BUCKETS)).collect();
     let n = columns.iter().map(Vec::len).max().unwrap_or(0);
     if n < 2 || columns.iter().any(|column| column.len() != n) {
         return;
     }
-    let sums: Vec<f64> = (0..n)
-        .map(|at| columns.iter().map(|column| column[at].max(0.0)).sum())
-        .collect();
+    let sums: Vec<f64> = (0..n).map(|at| columns.iter().map(|column| column[at].max(0.0)).sum()).collect();
     let mut below = vec![0.0; n];
     let mut areas = Vec::new();
     for (curve, column) in curves.iter().zip(&columns) {
-        let above: Vec<f64> = (0..n)
-            .map(|at| {
-                below[at]
-                    + if sums[at] > 0.0 {
-                        column[at].max(0.0) / sums[at]
-                    } else {
-                        0.0
-                    }
-            })
-            .collect();
+        let above: Vec<f64> =
+            (0..n).map(|at| below[at] + if sums[at] > 0.0 { column[at].max(0.0) / sums[at] } else { 0.0 }).collect();
         let x = |at: usize| coordinate((at as f64 + 0.5) / n as f64 * WIDTH);
         let y = |share: f64| coordinate((1.0 - share) * HEIGHT);
-        let up = (0..n)
-            .map(|at| format!("{} {}", x(at), y(above[at])))
-            .collect::<Vec<_>>()
-            .join(" ");
-        let back = (0..n)
-            .rev()
-            .map(|at| format!("{} {}", x(at), y(below[at])))
-            .collect::<Vec<_>>()
-            .join(" ");
-        areas.push((
-            curve.label.clone(),
-            curve.class.clone(),
-            format!("M{up} {back}Z"),
-        ));
+        let up = (0..n).map(|at| format!("{} {}", x(at), y(above[at]))).collect::<Vec<_>>().join(" ");
+        let back = (0..n).rev().map(|at| format!("{} {}", x(at), y(below[at]))).collect::<Vec<_>>().join(" ");
+        areas.push((curve.label.clone(), curve.class.clone(), format!("M{up} {back}Z")));
         below = above;
     }
-    let scale = Scale {
-        low: 0.0,
-        high: 1.0,
-        log: false,
-    };
-    Frame {
-        title,
-        meaning,
-        unit: Unit::Share,
-        scale,
-        filled: true,
-    }
-    .write(run, &areas, out);
+    let scale = Scale { low: 0.0, high: 1.0, log: false };
+    Frame { title, meaning, unit: Unit::Share, scale, filled: true }.write(run, &areas, out);
 }
 
 /// The axes, legend and shading around a drawing.
@@ -161,11 +99,7 @@ impl Frame<'_> {
     fn write(&self, run: &Run, curves: &[(String, String, String)], out: &mut String) {
         let seconds = seconds(run);
         let (unit, factor) = self.axis();
-        let names = curves
-            .iter()
-            .map(|(label, _, _)| label.as_str())
-            .collect::<Vec<_>>()
-            .join(", ");
+        let names = curves.iter().map(|(label, _, _)| label.as_str()).collect::<Vec<_>>().join(", ");
         put!(
             out,
             "<figure class=\"chart\"><figcaption><span class=\"what\" title=\"{}\">{}</span> <span class=\"unit\">{unit}\
@@ -194,19 +128,10 @@ impl Frame<'_> {
             escape(&names),
         );
         for tick in self.scale.ticks() {
-            let (at, label) = (
-                coordinate(self.scale.share(tick) * 100.0),
-                significant(tick * factor, 2),
-            );
-            put!(
-                out,
-                "<span class=\"y\" style=\"bottom:{at}%\">{label}</span>"
-            );
+            let (at, label) = (coordinate(self.scale.share(tick) * 100.0), significant(tick * factor, 2));
+            put!(out, "<span class=\"y\" style=\"bottom:{at}%\">{label}</span>");
         }
-        put!(
-            out,
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">"
-        );
+        put!(out, "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" aria-hidden=\"true\">");
         shade(&run.faults, seconds, out);
         let step = time_step(seconds);
         let upright: String = (1..)
@@ -223,11 +148,7 @@ impl Frame<'_> {
             );
         }
         for (_, class, path) in curves {
-            put!(
-                out,
-                "<path class=\"{} {class}\" d=\"{path}\"/>",
-                if self.filled { "area" } else { "curve" }
-            );
+            put!(out, "<path class=\"{} {class}\" d=\"{path}\"/>", if self.filled { "area" } else { "curve" });
         }
         out.push_str("</svg></div></figure>\n");
     }
@@ -247,10 +168,7 @@ impl Frame<'_> {
 /// The shaded spans of the faults.
 fn shade(faults: &[FaultSpan], seconds: f64, out: &mut String) {
     for fault in faults {
-        let (from, to) = (
-            share_of(fault.at_ns, seconds),
-            share_of(fault.until_ns, seconds),
-        );
+        let (from, to) = (share_of(fault.at_ns, seconds), share_of(fault.until_ns, seconds));
         put!(
             out,
             "<rect class=\"shade\" x=\"{}\" width=\"{}\" height=\"{HEIGHT}\"/>",
@@ -290,11 +208,7 @@ pub(super) fn time_axis(run: &Run, out: &mut String) {
         } else {
             format!("{} s", significant(tick, 3))
         };
-        put!(
-            out,
-            "<span style=\"left:{}%\">{label}</span>",
-            coordinate(tick / seconds * 100.0)
-        );
+        put!(out, "<span style=\"left:{}%\">{label}</span>", coordinate(tick / seconds * 100.0));
         tick += step;
     }
     out.push_str("</div>\n");
@@ -308,16 +222,8 @@ pub(super) fn fault_axis(run: &Run, out: &mut String) {
     let seconds = seconds(run);
     out.push_str("<div class=\"faults\">");
     for fault in &run.faults {
-        let (from, to) = (
-            share_of(fault.at_ns, seconds),
-            share_of(fault.until_ns, seconds),
-        );
-        let text = format!(
-            "{}, {} to {}",
-            fault.text,
-            clock(fault.at_ns),
-            clock(fault.until_ns)
-        );
+        let (from, to) = (share_of(fault.at_ns, seconds), share_of(fault.until_ns, seconds));
+        let text = format!("{}, {} to {}", fault.text, clock(fault.at_ns), clock(fault.until_ns));
         // What starts late has its text to the left, where there is room.
         let side = if from > 0.6 { " left" } else { "" };
         put!(

@@ -9,8 +9,8 @@ use crate::number::{rate, ratio, times, usd};
 use crate::svg::{NARROW, WIDE, draw};
 use crate::topology::Topology;
 use crate::words::{
-    against_today, analytic, gives_way, gives_way_why, headline, interval, load, metastable,
-    plural, quiet, recovers, recovery_sentence, submerged, waived, why,
+    against_today, analytic, gives_way, gives_way_why, headline, interval, load, metastable, plural, quiet, recovers,
+    recovery_sentence, submerged, waived, why,
 };
 
 pub(super) fn write(line: &Line, topology: &Topology) -> String {
@@ -18,8 +18,7 @@ pub(super) fn write(line: &Line, topology: &Topology) -> String {
     head(line, &mut body);
     ladder(line, &mut body);
     page::notices(
-        line.partial
-            .then_some("The search was interrupted: later marks are missing."),
+        line.partial.then_some("The search was interrupted: later marks are missing."),
         &line.warnings,
         &mut body,
     );
@@ -51,11 +50,7 @@ fn ladder(line: &Line, out: &mut String) {
             "<svg class=\"{class}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">{}</svg>\n",
             across.width,
             picture.height,
-            escape(&format!(
-                "Marks of {}: {} The table below has the values.",
-                line.system,
-                headline(line)
-            )),
+            escape(&format!("Marks of {}: {} The table below has the values.", line.system, headline(line))),
             picture.body
         );
     }
@@ -89,7 +84,7 @@ fn marks(line: &Line, out: &mut String) {
             escape(&first),
             escape(&why),
             if metastable(mark) { "bad" } else { "" },
-            escape(&recovers(&mark.recovery)),
+            escape(&recovers(mark)),
         );
     }
     out.push_str("</tbody></table></div></section>\n");
@@ -107,11 +102,7 @@ fn tone(mark: &Mark, today_per_s: f64) -> &'static str {
 
 /// Where the load goes, at the first mark that kept its runs: calm, as a rule.
 fn overview(line: &Line, topology: &Topology, out: &mut String) {
-    let Some(mark) = line
-        .marks
-        .iter()
-        .find(|mark| mark.at_mark.is_some() || mark.past_mark.is_some())
-    else {
+    let Some(mark) = line.marks.iter().find(|mark| mark.at_mark.is_some() || mark.past_mark.is_some()) else {
         return;
     };
     put!(
@@ -140,13 +131,10 @@ pub(super) fn legend(out: &mut String) {
 }
 
 fn both(mark: &Mark) -> Vec<Shown<'_>> {
-    [
-        ("At the mark", &mark.at_mark),
-        ("Past the mark", &mark.past_mark),
-    ]
-    .into_iter()
-    .filter_map(|(label, run)| run.as_deref().map(|run| Shown { label, run }))
-    .collect()
+    [("At the mark", &mark.at_mark), ("Past the mark", &mark.past_mark)]
+        .into_iter()
+        .filter_map(|(label, run)| run.as_deref().map(|run| Shown { label, run }))
+        .collect()
 }
 
 /// What stays down, objectives that set no mark, and where closed forms and simulation differ.
@@ -157,39 +145,22 @@ fn remarks(line: &Line, out: &mut String) {
         }
         put!(out, "<section><h2>{title}</h2><ul>");
         for (weather, text) in items {
-            put!(
-                out,
-                "<li><b>{}:</b> {}</li>",
-                escape(weather),
-                escape(&text)
-            );
+            put!(out, "<li><b>{}:</b> {}</li>", escape(weather), escape(&text));
         }
         out.push_str("</ul></section>\n");
     };
     let metastable = line.marks.iter().filter(|mark| metastable(mark));
-    let metastable = metastable
-        .filter_map(|mark| Some((mark.weather.name.as_str(), recovery_sentence(mark)?)))
-        .collect();
-    list(
-        "Metastable: stays down after the fault has ended",
-        metastable,
-        out,
-    );
-    let waivers = line.marks.iter().flat_map(|mark| {
-        mark.waived
-            .iter()
-            .map(|one| (mark.weather.name.as_str(), waived(one)))
-    });
+    let metastable =
+        metastable.filter_map(|mark| Some((mark.weather.name.as_str(), recovery_sentence(mark)?))).collect();
+    list("Metastable: stays down after the fault has ended", metastable, out);
+    let waivers =
+        line.marks.iter().flat_map(|mark| mark.waived.iter().map(|one| (mark.weather.name.as_str(), waived(one))));
     list("Objectives that do not set a mark", waivers.collect(), out);
     let disputed = line.marks.iter().filter_map(|mark| {
         let one = mark.analytic.as_ref().filter(|analytic| !analytic.agrees)?;
         Some((mark.weather.name.as_str(), analytic(one)))
     });
-    list(
-        "Where the closed forms and the simulation differ",
-        disputed.collect(),
-        out,
-    );
+    list("Where the closed forms and the simulation differ", disputed.collect(), out);
 }
 
 fn growth(line: &Line, out: &mut String) {
@@ -203,55 +174,31 @@ fn growth(line: &Line, out: &mut String) {
     );
     for grown in &line.growth {
         let wanted = rate(grown.factor * line.today_per_s);
-        put!(
-            out,
-            "<th class=\"n\">for {} the load, {wanted}</th>",
-            times(grown.factor)
-        );
+        put!(out, "<th class=\"n\">for {} the load, {wanted}</th>", times(grown.factor));
     }
     out.push_str("</tr></thead><tbody>\n");
     for mark in &line.marks {
-        put!(
-            out,
-            "<tr><th scope=\"row\">{}</th>",
-            escape(&mark.weather.name)
-        );
+        put!(out, "<tr><th scope=\"row\">{}</th>", escape(&mark.weather.name));
         growth_cell(Some(mark), 1.0, line.today_per_s, out);
         for grown in &line.growth {
-            let same = grown
-                .marks
-                .iter()
-                .find(|other| other.weather.name == mark.weather.name);
+            let same = grown.marks.iter().find(|other| other.weather.name == mark.weather.name);
             growth_cell(same, grown.factor, line.today_per_s, out);
         }
         out.push_str("</tr>\n");
     }
-    put!(
-        out,
-        "<tr><th scope=\"row\">cost a month</th><td class=\"n\">{}</td>",
-        usd(line.cost.month_usd)
-    );
+    put!(out, "<tr><th scope=\"row\">cost a month</th><td class=\"n\">{}</td>", usd(line.cost.month_usd));
     for grown in &line.growth {
         put!(out, "<td class=\"n\">{}</td>", usd(grown.cost.month_usd));
     }
     out.push_str("</tr></tbody></table></div><ul>");
     for grown in &line.growth {
-        put!(
-            out,
-            "<li><b>{}:</b> {}</li>",
-            times(grown.factor),
-            escape(&changes(grown))
-        );
+        put!(out, "<li><b>{}:</b> {}</li>", times(grown.factor), escape(&changes(grown)));
     }
     out.push_str("</ul></section>\n");
 }
 
 fn changes(grown: &GrownLine) -> String {
-    if grown.changes.is_empty() {
-        "nothing was changed".into()
-    } else {
-        grown.changes.join(", ")
-    }
+    if grown.changes.is_empty() { "nothing was changed".into() } else { grown.changes.join(", ") }
 }
 
 fn growth_cell(mark: Option<&Mark>, wanted: f64, today_per_s: f64, out: &mut String) {
@@ -265,9 +212,7 @@ fn growth_cell(mark: Option<&Mark>, wanted: f64, today_per_s: f64, out: &mut Str
         reached if reached >= 1.0 => ("good", "✓ "),
         _ => ("bad", "✗ "),
     };
-    let title = mark.first.as_ref().map_or(String::new(), |first| {
-        format!("gives way first: {}", gives_way_why(first))
-    });
+    let title = mark.first.as_ref().map_or(String::new(), |first| format!("gives way first: {}", gives_way_why(first)));
     put!(
         out,
         "<td class=\"n {class}\" title=\"{}\">{sign}{} <span class=\"dim\">{}</span></td>",
@@ -278,25 +223,12 @@ fn growth_cell(mark: Option<&Mark>, wanted: f64, today_per_s: f64, out: &mut Str
 }
 
 fn cost(cost: &Cost, out: &mut String) {
-    put!(
-        out,
-        "<section><h2>Cost</h2><p><b>{} a month</b>",
-        usd(cost.month_usd)
-    );
+    put!(out, "<section><h2>Cost</h2><p><b>{} a month</b>", usd(cost.month_usd));
     if let Some(per_million) = cost.per_million_usd {
-        put!(
-            out,
-            ", {} a million requests at the calm mark",
-            usd(per_million)
-        );
+        put!(out, ", {} a million requests at the calm mark", usd(per_million));
     }
     out.push_str(".</p>");
-    let total: f64 = cost
-        .parts
-        .iter()
-        .map(|(_, usd)| usd)
-        .filter(|usd| usd.is_finite())
-        .sum();
+    let total: f64 = cost.parts.iter().map(|(_, usd)| usd).filter(|usd| usd.is_finite()).sum();
     if !cost.parts.is_empty() {
         let mut parts: Vec<&(String, f64)> = cost.parts.iter().collect();
         parts.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -354,14 +286,8 @@ fn sentences(mark: &Mark, out: &mut String) {
         items.push(("Fails first", fails.clone()));
     }
     if let Some(first) = &mark.first {
-        let owner = first
-            .owner
-            .as_ref()
-            .map_or(String::new(), |owner| format!(" Owner: {owner}."));
-        items.push((
-            "Gives way first",
-            format!("{}.{owner}", gives_way_why(first)),
-        ));
+        let owner = first.owner.as_ref().map_or(String::new(), |owner| format!(" Owner: {owner}."));
+        items.push(("Gives way first", format!("{}.{owner}", gives_way_why(first))));
     }
     if let Some(sentence) = recovery_sentence(mark) {
         items.push(("Recovery", sentence));
@@ -386,9 +312,7 @@ fn side(label: &str, run_: &Run, out: &mut String) {
         .iter()
         .find(|subject| subject.kind == plimsoll_model::run::SubjectKind::All)
         .and_then(|all| all.figure("offered_per_s"))
-        .map_or(String::new(), |figure| {
-            format!(", {} offered", crate::number::rate(figure.mean))
-        });
+        .map_or(String::new(), |figure| format!(", {} offered", crate::number::rate(figure.mean)));
     put!(out, "<div class=\"side run\"><h3>{label}{offered}</h3>\n");
     run::charts(run_, out);
     run::verdicts(run_, out);
@@ -398,23 +322,11 @@ fn side(label: &str, run_: &Run, out: &mut String) {
 }
 
 fn notes(line: &Line, out: &mut String) {
-    let objectives = if line.objectives.is_empty() {
-        "none".to_owned()
-    } else {
-        line.objectives.join("; ")
-    };
-    let stated = if line.objectives_stated {
-        ""
-    } else {
-        " (the default: the file states none)"
-    };
+    let objectives = if line.objectives.is_empty() { "none".to_owned() } else { line.objectives.join("; ") };
+    let stated = if line.objectives_stated { "" } else { " (the default: the file states none)" };
     let probes: u64 = line.marks.iter().map(|mark| mark.probes.len() as u64).sum();
-    let replications: u64 = line
-        .marks
-        .iter()
-        .flat_map(|mark| &mark.probes)
-        .map(|probe| u64::from(probe.replications))
-        .sum();
+    let replications: u64 =
+        line.marks.iter().flat_map(|mark| &mark.probes).map(|probe| u64::from(probe.replications)).sum();
     put!(
         out,
         "<section><h2>How to read this</h2><dl class=\"facts\"><dt>Objectives</dt><dd>{}{stated}</dd><dt>A mark</dt><dd>The \

@@ -34,24 +34,11 @@ pub fn run(run: &Run, system: &System) -> String {
 /// The page of a run over a topology.
 pub fn run_on(run: &Run, topology: &Topology) -> String {
     let mut body = String::new();
-    let failed = run
-        .verdicts
-        .iter()
-        .filter(|verdict| !verdict.passed)
-        .count() as u64;
+    let failed = run.verdicts.iter().filter(|verdict| !verdict.passed).count() as u64;
     let (class, outcome) = match (run.verdicts.len() as u64, failed) {
         (0, _) => ("", "Nothing was expected of it.".to_owned()),
-        (all, 0) => (
-            "good",
-            format!("{} met.", plural(all, "expectation", "expectations")),
-        ),
-        (all, failed) => (
-            "bad",
-            format!(
-                "{failed} of {} missed.",
-                plural(all, "expectation", "expectations")
-            ),
-        ),
+        (all, 0) => ("good", format!("{} met.", plural(all, "expectation", "expectations"))),
+        (all, failed) => ("bad", format!("{failed} of {} missed.", plural(all, "expectation", "expectations"))),
     };
     put!(
         &mut body,
@@ -61,15 +48,10 @@ pub fn run_on(run: &Run, topology: &Topology) -> String {
         escape(&run.experiment),
         run.bottlenecks
             .first()
-            .map_or(String::new(), |first| format!(
-                " Gives way first: {}.",
-                escape(&gives_way_why(first))
-            )),
+            .map_or(String::new(), |first| format!(" Gives way first: {}.", escape(&gives_way_why(first)))),
         escape(&provenance(run)),
     );
-    let partial = run
-        .partial
-        .then_some("It was interrupted: its figures cover what was done.");
+    let partial = run.partial.then_some("It was interrupted: its figures cover what was done.");
     page::notices(partial, &run.warnings, &mut body);
     run::verdicts(run, &mut body);
     if !topology.nodes.is_empty() {

@@ -14,11 +14,7 @@ pub(super) fn document(title: &str, body: &str) -> String {
          form-action 'none'\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>{}</title>\n<style>\n",
         escape(title)
     );
-    for style in [
-        include_str!("../svg/colors.css"),
-        include_str!("../svg/ladder.css"),
-        include_str!("page.css"),
-    ] {
+    for style in [include_str!("../svg/colors.css"), include_str!("../svg/ladder.css"), include_str!("page.css")] {
         out.push_str(style);
     }
     out.push_str(
@@ -35,18 +31,10 @@ pub(super) fn document(title: &str, body: &str) -> String {
 /// What the reader should know before trusting a figure.
 pub(super) fn notices(partial: Option<&str>, warnings: &[String], out: &mut String) {
     if let Some(text) = partial {
-        put!(
-            out,
-            "<p class=\"notice bad\"><b>Partial.</b> {}</p>\n",
-            escape(text)
-        );
+        put!(out, "<p class=\"notice bad\"><b>Partial.</b> {}</p>\n", escape(text));
     }
     for warning in warnings {
-        put!(
-            out,
-            "<p class=\"notice\"><b>Warning.</b> {}</p>\n",
-            escape(warning)
-        );
+        put!(out, "<p class=\"notice\"><b>Warning.</b> {}</p>\n", escape(warning));
     }
 }
 
@@ -54,12 +42,7 @@ pub(super) fn notices(partial: Option<&str>, warnings: &[String], out: &mut Stri
 pub(super) fn glossary(out: &mut String) {
     out.push_str("<details class=\"minor\"><summary>What the figures mean</summary><dl class=\"facts glossary\">");
     for meaning in MEANINGS {
-        put!(
-            out,
-            "<dt>{}</dt><dd>{}</dd>",
-            escape(meaning.label),
-            escape(meaning.text)
-        );
+        put!(out, "<dt>{}</dt><dd>{}</dd>", escape(meaning.label), escape(meaning.text));
     }
     out.push_str(
         "<dt>95% interval</dt><dd>Of figures over independent replications, by Student's t: of 20 such intervals, about 19 \

@@ -17,11 +17,8 @@ struct Quantity {
 
 /// The probes of a mark: the tail latency and the errors over the load, and the same as a table.
 pub(super) fn write(mark: &Mark, today_per_s: f64, out: &mut String) {
-    let mut probes: Vec<&Probe> = mark
-        .probes
-        .iter()
-        .filter(|probe| probe.load_per_s.is_finite() && probe.load_per_s > 0.0)
-        .collect();
+    let mut probes: Vec<&Probe> =
+        mark.probes.iter().filter(|probe| probe.load_per_s.is_finite() && probe.load_per_s > 0.0).collect();
     if probes.len() < 2 {
         return;
     }
@@ -29,43 +26,17 @@ pub(super) fn write(mark: &Mark, today_per_s: f64, out: &mut String) {
     let highest = probes.last().map_or(1.0, |probe| probe.load_per_s);
     let loads = Scale::from_zero(highest);
     let finite = |value: fn(&Probe) -> f64| {
-        probes
-            .iter()
-            .map(|p| value(p))
-            .filter(|v| v.is_finite() && *v > 0.0)
-            .collect::<Vec<_>>()
+        probes.iter().map(|p| value(p)).filter(|v| v.is_finite() && *v > 0.0).collect::<Vec<_>>()
     };
     let latencies = finite(|probe| probe.p99_ms);
-    let (low, high) = (
-        latencies.iter().copied().fold(f64::INFINITY, f64::min),
-        latencies.iter().copied().fold(0.0, f64::max),
-    );
-    let latency = if high / low > 40.0 {
-        Scale::decades(low, high)
-    } else {
-        Scale::from_zero(high)
-    };
-    let errors = Scale::from_zero(
-        finite(|probe| probe.errors)
-            .into_iter()
-            .fold(0.001, f64::max),
-    );
+    let (low, high) =
+        (latencies.iter().copied().fold(f64::INFINITY, f64::min), latencies.iter().copied().fold(0.0, f64::max));
+    let latency = if high / low > 40.0 { Scale::decades(low, high) } else { Scale::from_zero(high) };
+    let errors = Scale::from_zero(finite(|probe| probe.errors).into_iter().fold(0.001, f64::max));
     out.push_str("<div class=\"probes\">\n");
     for quantity in [
-        Quantity {
-            title: "p99 over load",
-            unit: "ms",
-            scale: latency,
-            factor: 1.0,
-            value: |probe| probe.p99_ms,
-        },
-        Quantity {
-            title: "Errors over load",
-            unit: "%",
-            scale: errors,
-            factor: 100.0,
-            value: |probe| probe.errors,
-        },
+        Quantity { title: "p99 over load", unit: "ms", scale: latency, factor: 1.0, value: |probe| probe.p99_ms },
+        Quantity { title: "Errors over load", unit: "%", scale: errors, factor: 100.0, value: |probe| probe.errors },
     ] {
         curve(&quantity, &probes, mark, &loads, today_per_s, out);
     }
@@ -73,14 +44,7 @@ pub(super) fn write(mark: &Mark, today_per_s: f64, out: &mut String) {
     table(&probes, out);
 }
 
-fn curve(
-    quantity: &Quantity,
-    probes: &[&Probe],
-    mark: &Mark,
-    loads: &Scale,
-    today_per_s: f64,
-    out: &mut String,
-) {
+fn curve(quantity: &Quantity, probes: &[&Probe], mark: &Mark, loads: &Scale, today_per_s: f64, out: &mut String) {
     let x = |load: f64| loads.share(load) * 1000.0;
     let y = |value: f64| (1.0 - quantity.scale.share(value)) * 100.0;
     put!(
@@ -93,29 +57,17 @@ fn curve(
     );
     for tick in quantity.scale.ticks() {
         let at = coordinate(quantity.scale.share(tick) * 100.0);
-        put!(
-            out,
-            "<span class=\"y\" style=\"bottom:{at}%\">{}</span>",
-            significant(tick * quantity.factor, 2)
-        );
+        put!(out, "<span class=\"y\" style=\"bottom:{at}%\">{}</span>", significant(tick * quantity.factor, 2));
     }
     put!(
         out,
         "<svg viewBox=\"0 0 1000 100\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">",
-        escape(&format!(
-            "{} of {}: the table below has the values",
-            quantity.title, mark.weather.name
-        ))
+        escape(&format!("{} of {}: the table below has the values", quantity.title, mark.weather.name))
     );
     for tick in quantity.scale.ticks() {
-        put!(
-            out,
-            "<path class=\"grid\" d=\"M0 {}H1000\"/>",
-            coordinate(y(tick))
-        );
+        put!(out, "<path class=\"grid\" d=\"M0 {}H1000\"/>", coordinate(y(tick)));
     }
-    if mark.low_per_s.is_finite() && mark.high_per_s.is_finite() && mark.high_per_s > mark.low_per_s
-    {
+    if mark.low_per_s.is_finite() && mark.high_per_s.is_finite() && mark.high_per_s > mark.low_per_s {
         let (low, high) = (x(mark.low_per_s), x(mark.high_per_s));
         put!(
             out,
@@ -125,21 +77,15 @@ fn curve(
         );
     }
     if today_per_s.is_finite() && today_per_s > 0.0 && today_per_s <= loads.high {
-        put!(
-            out,
-            "<path class=\"today\" d=\"M{} 0V100\"/>",
-            coordinate(x(today_per_s))
-        );
+        put!(out, "<path class=\"today\" d=\"M{} 0V100\"/>", coordinate(x(today_per_s)));
     }
     let points: Vec<(f64, f64, bool)> = probes
         .iter()
         .map(|probe| (probe.load_per_s, (quantity.value)(probe), probe.held))
         .filter(|(_, value, _)| value.is_finite())
         .collect();
-    let line: Vec<String> = points
-        .iter()
-        .map(|(load, value, _)| format!("{} {}", coordinate(x(*load)), coordinate(y(*value))))
-        .collect();
+    let line: Vec<String> =
+        points.iter().map(|(load, value, _)| format!("{} {}", coordinate(x(*load)), coordinate(y(*value)))).collect();
     if !line.is_empty() {
         put!(out, "<path class=\"curve c6\" d=\"M{}\"/>", line.join(" "));
     }
@@ -147,20 +93,13 @@ fn curve(
         let dots: String = points
             .iter()
             .filter(|(_, _, held)| *held == wanted)
-            .map(|(load, value, _)| {
-                format!("M{} {}h0", coordinate(x(*load)), coordinate(y(*value)))
-            })
+            .map(|(load, value, _)| format!("M{} {}h0", coordinate(x(*load)), coordinate(y(*value))))
             .collect();
         put!(out, "<path class=\"dots {class}\" d=\"{dots}\"/>");
     }
     out.push_str("</svg></div><div class=\"time\" aria-hidden=\"true\">");
     for tick in loads.ticks() {
-        put!(
-            out,
-            "<span style=\"left:{}%\">{}</span>",
-            coordinate(loads.share(tick) * 100.0),
-            rate(tick)
-        );
+        put!(out, "<span style=\"left:{}%\">{}</span>", coordinate(loads.share(tick) * 100.0), rate(tick));
     }
     out.push_str("</div></figure>\n");
 }
@@ -175,11 +114,7 @@ fn table(probes: &[&Probe], out: &mut String) {
     );
     for probe in probes {
         let say = |yes: bool| {
-            if yes {
-                "<td class=\"good\">yes</td>"
-            } else {
-                "<td class=\"bad\">no</td>"
-            }
+            if yes { "<td class=\"good\">yes</td>" } else { "<td class=\"bad\">no</td>" }
         };
         put!(
             out,

@@ -95,10 +95,7 @@ pub(super) fn write(run: &Run, out: &mut String) {
     let mut lanes: BTreeMap<(Family, &str), Vec<&Event>> = BTreeMap::new();
     for event in &run.events {
         if let Some((family, _)) = effect(event.kind) {
-            lanes
-                .entry((family, &event.subject))
-                .or_default()
-                .push(event);
+            lanes.entry((family, &event.subject)).or_default().push(event);
         }
     }
     if lanes.is_empty() {
@@ -111,23 +108,14 @@ pub(super) fn write(run: &Run, out: &mut String) {
         lane(run, *family, subject, events, out);
     }
     if lanes.len() > LANES {
-        put!(
-            out,
-            "<p class=\"more\">and {} more: see the table</p>",
-            lanes.len() - LANES
-        );
+        put!(out, "<p class=\"more\">and {} more: see the table</p>", lanes.len() - LANES);
     }
     out.push_str("</figure>\n");
 }
 
 fn lane(run: &Run, family: Family, subject: &str, events: &[&Event], out: &mut String) {
     let seconds = seconds(run);
-    put!(
-        out,
-        "<div class=\"lane\"><span class=\"of\">{} <em>{}</em></span>",
-        escape(subject),
-        family.label()
-    );
+    put!(out, "<div class=\"lane\"><span class=\"of\">{} <em>{}</em></span>", escape(subject), family.label());
     let mut since: Option<(&Event, &str)> = None;
     let mut depth = 0u32;
     let mut dots: Vec<(f64, &str, &Event, u32)> = Vec::new();
@@ -159,9 +147,7 @@ fn lane(run: &Run, family: Family, subject: &str, events: &[&Event], out: &mut S
             Some(Effect::Dot(class)) => {
                 let at = share_of(event.at_ns, seconds);
                 match dots.last_mut() {
-                    Some((last, kind, _, times)) if at - *last < NEAR && *kind == class => {
-                        *times += 1
-                    }
+                    Some((last, kind, _, times)) if at - *last < NEAR && *kind == class => *times += 1,
                     _ => dots.push((at, class, event, 1)),
                 }
             }
@@ -172,21 +158,12 @@ fn lane(run: &Run, family: Family, subject: &str, events: &[&Event], out: &mut S
         bar(start, class, run.duration_ns.max(start.at_ns), seconds, out);
     }
     for (at, class, event, times) in dots {
-        let times = if times > 1 {
-            format!(", {times} times")
-        } else {
-            String::new()
-        };
+        let times = if times > 1 { format!(", {times} times") } else { String::new() };
         put!(
             out,
             "<i class=\"dot {class}\" style=\"left:{}%\" title=\"{}\"></i>",
             coordinate(at * 100.0),
-            escape(&format!(
-                "{} {}: {}{times}",
-                clock(event.at_ns),
-                self::event(event.kind),
-                event.text
-            ))
+            escape(&format!("{} {}: {}{times}", clock(event.at_ns), self::event(event.kind), event.text))
         );
     }
     out.push_str("</div>\n");
@@ -194,13 +171,7 @@ fn lane(run: &Run, family: Family, subject: &str, events: &[&Event], out: &mut S
 
 fn bar(start: &Event, class: &str, until_ns: u64, seconds: f64, out: &mut String) {
     let (from, to) = (share_of(start.at_ns, seconds), share_of(until_ns, seconds));
-    let title = format!(
-        "{} to {}, {}: {}",
-        clock(start.at_ns),
-        clock(until_ns),
-        event(start.kind),
-        start.text
-    );
+    let title = format!("{} to {}, {}: {}", clock(start.at_ns), clock(until_ns), event(start.kind), start.text);
     put!(
         out,
         "<span class=\"bar {class}\" style=\"left:{}%;width:{}%\" title=\"{}\"></span>",
@@ -233,11 +204,7 @@ pub(super) fn table(run: &Run, out: &mut String) {
     }
     out.push_str("</tbody></table></div>");
     if run.events.len() > ROWS {
-        put!(
-            out,
-            "<p class=\"more\">and {} more: see the JSON</p>",
-            run.events.len() - ROWS
-        );
+        put!(out, "<p class=\"more\">and {} more: see the JSON</p>", run.events.len() - ROWS);
     }
     out.push_str("</details>\n");
 }

@@ -8,10 +8,7 @@ use super::Scale;
 use crate::markup::{coordinate, escape, put};
 use crate::number::{rate, significant, times};
 use crate::text::{clean, cut};
-use crate::words::{
-    against_today, descending, gives_way, gives_way_why, interval, load, recovery_sentence,
-    submerged,
-};
+use crate::words::{against_today, descending, gives_way, gives_way_why, interval, load, recovery_sentence, submerged};
 
 /// Where things stand across the picture, px.
 pub(crate) struct Across {
@@ -73,26 +70,15 @@ const BOTTOM: f64 = 34.0;
 const LABEL: f64 = 39.0;
 
 pub(crate) fn draw(line: &Line, across: &Across) -> Picture {
-    let marks: Vec<&Mark> = descending(&line.marks)
-        .into_iter()
-        .filter(|mark| positive(mark.load_per_s))
-        .collect();
+    let marks: Vec<&Mark> = descending(&line.marks).into_iter().filter(|mark| positive(mark.load_per_s)).collect();
     let height = (TOP + BOTTOM + LABEL * marks.len() as f64 + 20.0).clamp(330.0, 4000.0);
     let scale = scale(&marks, line.today_per_s);
     let at = |load: f64| TOP + (1.0 - scale.share(load)) * (height - TOP - BOTTOM);
     let mut out = String::from("<g class=\"ladder\">\n");
     let today = positive(line.today_per_s).then(|| at(line.today_per_s));
     side(&scale, &at, today, across, height, &mut out);
-    let calm = marks
-        .iter()
-        .find(|mark| mark.weather.kind == WeatherKind::Calm)
-        .or(marks.first());
-    disc(
-        calm.map_or(height / 2.0, |mark| at(mark.load_per_s)),
-        across,
-        height,
-        &mut out,
-    );
+    let calm = marks.iter().find(|mark| mark.weather.kind == WeatherKind::Calm).or(marks.first());
+    disc(calm.map_or(height / 2.0, |mark| at(mark.load_per_s)), across, height, &mut out);
     if let Some(y) = today {
         sea(y, line.today_per_s, across, height, &mut out);
     }
@@ -111,11 +97,7 @@ fn positive(load: f64) -> bool {
 
 /// All loads that are drawn, with a margin; at least a factor of four.
 fn scale(marks: &[&Mark], today_per_s: f64) -> Scale {
-    let mut loads: Vec<f64> = marks
-        .iter()
-        .map(|mark| mark.load_per_s)
-        .chain([today_per_s])
-        .collect();
+    let mut loads: Vec<f64> = marks.iter().map(|mark| mark.load_per_s).chain([today_per_s]).collect();
     loads.extend(marks.iter().filter_map(|mark| match mark.recovery {
         Recovery::AtLoad { load_per_s, .. } => Some(load_per_s),
         _ => None,
@@ -131,14 +113,7 @@ fn scale(marks: &[&Mark], today_per_s: f64) -> Scale {
     Scale::logarithmic(low / stretch, high * stretch)
 }
 
-fn side(
-    scale: &Scale,
-    at: &dyn Fn(f64) -> f64,
-    today: Option<f64>,
-    across: &Across,
-    height: f64,
-    out: &mut String,
-) {
+fn side(scale: &Scale, at: &dyn Fn(f64) -> f64, today: Option<f64>, across: &Across, height: f64, out: &mut String) {
     let (left, right) = across.plate;
     let (top, bottom) = (TOP - 34.0, height - 6.0);
     put!(
@@ -164,12 +139,7 @@ fn side(
             significant(tick, 2)
         );
     }
-    put!(
-        out,
-        "<text class=\"axis\" x=\"{}\" y=\"{}\">load/s</text>\n",
-        left - 8.0,
-        TOP - 24.0
-    );
+    put!(out, "<text class=\"axis\" x=\"{}\" y=\"{}\">load/s</text>\n", left - 8.0, TOP - 24.0);
 }
 
 fn disc(y: f64, across: &Across, height: f64, out: &mut String) {
@@ -186,10 +156,7 @@ fn disc(y: f64, across: &Across, height: f64, out: &mut String) {
     if r > 30.0 {
         for (letter, side) in [("P", -1.0), ("L", 1.0)] {
             let (x, y) = (coordinate(x + side * r * 1.34), coordinate(cy - 9.0));
-            put!(
-                out,
-                "<text class=\"letter\" x=\"{x}\" y=\"{y}\" aria-hidden=\"true\">{letter}</text>\n"
-            );
+            put!(out, "<text class=\"letter\" x=\"{x}\" y=\"{y}\" aria-hidden=\"true\">{letter}</text>\n");
         }
     }
 }
@@ -207,17 +174,9 @@ fn staff(marks: &[&Mark], at: &dyn Fn(f64) -> f64, across: &Across, out: &mut St
 }
 
 fn tick(mark: &Mark, today_per_s: f64, at: &dyn Fn(f64) -> f64, across: &Across, out: &mut String) {
-    let sunk = if submerged(mark, today_per_s) {
-        " sunk"
-    } else {
-        ""
-    };
+    let sunk = if submerged(mark, today_per_s) { " sunk" } else { "" };
     let (x, y) = (across.staff, at(mark.load_per_s));
-    put!(
-        out,
-        "<g><title>{}</title>",
-        escape(&title(mark, today_per_s))
-    );
+    put!(out, "<g><title>{}</title>", escape(&title(mark, today_per_s)));
     if positive(mark.low_per_s) && positive(mark.high_per_s) {
         let (top, bottom) = (at(mark.high_per_s), at(mark.low_per_s));
         put!(
@@ -229,13 +188,7 @@ fn tick(mark: &Mark, today_per_s: f64, at: &dyn Fn(f64) -> f64, across: &Across,
             coordinate((bottom - top).max(0.0))
         );
     }
-    put!(
-        out,
-        "<path class=\"tick{sunk}\" d=\"M{} {}h{}\"/>",
-        coordinate(x),
-        coordinate(y),
-        coordinate(across.tick)
-    );
+    put!(out, "<path class=\"tick{sunk}\" d=\"M{} {}h{}\"/>", coordinate(x), coordinate(y), coordinate(across.tick));
     if let Recovery::AtLoad { load_per_s, .. } = mark.recovery
         && positive(load_per_s)
     {
@@ -295,26 +248,14 @@ fn wave(from: f64, to: f64, y: f64) -> String {
     let mut up = true;
     while x < to {
         let step = half.min(to - x);
-        path.push_str(&format!(
-            "q{} {} {} 0",
-            coordinate(step / 2.0),
-            if up { -4 } else { 4 },
-            coordinate(step)
-        ));
+        path.push_str(&format!("q{} {} {} 0", coordinate(step / 2.0), if up { -4 } else { 4 }, coordinate(step)));
         x += step;
         up = !up;
     }
     path
 }
 
-fn labels(
-    marks: &[&Mark],
-    today_per_s: f64,
-    at: &dyn Fn(f64) -> f64,
-    across: &Across,
-    height: f64,
-    out: &mut String,
-) {
+fn labels(marks: &[&Mark], today_per_s: f64, at: &dyn Fn(f64) -> f64, across: &Across, height: f64, out: &mut String) {
     let wanted: Vec<f64> = marks.iter().map(|mark| at(mark.load_per_s)).collect();
     let places = spread_out(&wanted, LABEL, TOP - 8.0, height - BOTTOM + 6.0);
     // Today's load among the labels: a rule above the first that lies below it.
@@ -328,11 +269,7 @@ fn labels(
         );
     }
     for ((mark, y), tick) in marks.iter().zip(places).zip(wanted) {
-        let sunk = if submerged(mark, today_per_s) {
-            " sunk-text"
-        } else {
-            ""
-        };
+        let sunk = if submerged(mark, today_per_s) { " sunk-text" } else { "" };
         let from = across.staff + across.tick + 3.0;
         put!(
             out,
@@ -344,11 +281,7 @@ fn labels(
             coordinate(y - 4.0)
         );
         let factor = against_today(mark, today_per_s);
-        let factor = if factor.is_nan() {
-            String::new()
-        } else {
-            times(factor)
-        };
+        let factor = if factor.is_nan() { String::new() } else { times(factor) };
         let (load, x) = (escape(&load(mark)), coordinate(across.labels));
         let name = escape(&cut(&clean(&mark.weather.name), across.name));
         let note = match across.times {
@@ -365,19 +298,14 @@ fn labels(
             y = coordinate(y),
         );
         if let Some(x) = across.times {
-            put!(
-                out,
-                "<text class=\"times{sunk}\" x=\"{}\" y=\"{}\">{factor}</text>\n",
-                coordinate(x),
-                coordinate(y)
-            );
+            put!(out, "<text class=\"times{sunk}\" x=\"{}\" y=\"{}\">{factor}</text>\n", coordinate(x), coordinate(y));
         }
     }
 }
 
 /// The second line of a label: what gives way, or that it does not come back.
 fn note(mark: &Mark) -> String {
-    let first = mark.first.as_ref().map(|first| gives_way(first));
+    let first = mark.first.as_ref().map(gives_way);
     match (&mark.recovery, first) {
         (Recovery::AtLoad { load_per_s, .. }, _) => {
             format!("metastable: comes back only at {}", rate(*load_per_s))
@@ -440,10 +368,7 @@ mod tests {
     #[test]
     fn labels_keep_their_distance_and_their_order() {
         let places = spread_out(&[10.0, 12.0, 14.0, 200.0, 390.0, 395.0], 40.0, 0.0, 400.0);
-        assert!(
-            places.windows(2).all(|pair| pair[1] - pair[0] >= 39.999),
-            "{places:?}"
-        );
+        assert!(places.windows(2).all(|pair| pair[1] - pair[0] >= 39.999), "{places:?}");
         assert!(places[0] >= 0.0 && places[5] <= 400.0);
         assert_eq!(places[3], 200.0);
     }

@@ -9,55 +9,23 @@ pub(crate) struct Scale {
 impl Scale {
     /// From zero to a little above `high`, ending at a tick.
     pub(crate) fn from_zero(high: f64) -> Self {
-        let high = if high.is_finite() && high > 0.0 {
-            high.min(1e15)
-        } else {
-            1.0
-        };
+        let high = if high.is_finite() && high > 0.0 { high.min(1e15) } else { 1.0 };
         let step = round_step(high / 3.0);
-        Scale {
-            low: 0.0,
-            high: (high / step).ceil() * step,
-            log: false,
-        }
+        Scale { low: 0.0, high: (high / step).ceil() * step, log: false }
     }
 
     /// Logarithmic over whole decades, or halves of them, around the two.
     pub(crate) fn decades(low: f64, high: f64) -> Self {
-        let low = if low.is_finite() && low > 0.0 {
-            low.max(1e-9)
-        } else {
-            1.0
-        };
-        let high = if high.is_finite() && high > low {
-            high.min(1e15)
-        } else {
-            low * 10.0
-        };
-        Scale {
-            low: power10(libm::floor(libm::log10(low))),
-            high: power10(libm::ceil(libm::log10(high))),
-            log: true,
-        }
+        let low = if low.is_finite() && low > 0.0 { low.max(1e-9) } else { 1.0 };
+        let high = if high.is_finite() && high > low { high.min(1e15) } else { low * 10.0 };
+        Scale { low: power10(libm::floor(libm::log10(low))), high: power10(libm::ceil(libm::log10(high))), log: true }
     }
 
     /// Logarithmic from `low` to `high`, as far as they are positive and of this world.
     pub(crate) fn logarithmic(low: f64, high: f64) -> Self {
-        let low = if low.is_nan() {
-            1.0
-        } else {
-            low.clamp(1e-9, 1e15)
-        };
-        let high = if high.is_nan() {
-            low * 10.0
-        } else {
-            high.clamp(low * 1.001, 1e16)
-        };
-        Scale {
-            low,
-            high,
-            log: true,
-        }
+        let low = if low.is_nan() { 1.0 } else { low.clamp(1e-9, 1e15) };
+        let high = if high.is_nan() { low * 10.0 } else { high.clamp(low * 1.001, 1e16) };
+        Scale { low, high, log: true }
     }
 
     /// Where `value` lies between the ends, 0 to 1; values outside are moved to the ends.
@@ -67,20 +35,12 @@ impl Scale {
         } else {
             (value - self.low) / (self.high - self.low)
         };
-        if share.is_nan() {
-            0.0
-        } else {
-            share.clamp(0.0, 1.0)
-        }
+        if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) }
     }
 
     /// Round values between the ends.
     pub(crate) fn ticks(&self) -> Vec<f64> {
-        if self.log {
-            self.log_ticks()
-        } else {
-            self.linear_ticks()
-        }
+        if self.log { self.log_ticks() } else { self.linear_ticks() }
     }
 
     fn linear_ticks(&self) -> Vec<f64> {
@@ -108,11 +68,7 @@ impl Scale {
         let last = libm::ceil(libm::log10(self.high)) as i32;
         (first..=last)
             .step_by(skip)
-            .flat_map(|decade| {
-                within
-                    .iter()
-                    .map(move |digit| digit * power10(f64::from(decade)))
-            })
+            .flat_map(|decade| within.iter().map(move |digit| digit * power10(f64::from(decade))))
             .filter(|tick| *tick >= self.low * (1.0 - 1e-9) && *tick <= self.high * (1.0 + 1e-9))
             .collect()
     }
@@ -130,14 +86,9 @@ fn round_step(step: f64) -> f64 {
 
 /// Steps on a time axis of this many seconds: at most seven, at values that clocks have.
 pub(crate) fn time_step(seconds: f64) -> f64 {
-    const STEPS: [f64; 17] = [
-        0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0,
-        3600.0, 7200.0,
-    ];
-    STEPS
-        .into_iter()
-        .find(|step| seconds / step <= 7.0)
-        .unwrap_or_else(|| round_step(seconds / 7.0))
+    const STEPS: [f64; 17] =
+        [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0];
+    STEPS.into_iter().find(|step| seconds / step <= 7.0).unwrap_or_else(|| round_step(seconds / 7.0))
 }
 
 fn power10(exponent: f64) -> f64 {
@@ -151,10 +102,7 @@ mod tests {
     #[test]
     fn linear_scales_end_at_a_tick() {
         let scale = Scale::from_zero(2914.0);
-        assert_eq!(
-            (scale.high, scale.ticks()),
-            (3000.0, vec![0.0, 1000.0, 2000.0, 3000.0])
-        );
+        assert_eq!((scale.high, scale.ticks()), (3000.0, vec![0.0, 1000.0, 2000.0, 3000.0]));
         assert_eq!(scale.share(1500.0), 0.5);
         assert_eq!(Scale::from_zero(f64::NAN).high, 1.0);
     }
@@ -164,11 +112,7 @@ mod tests {
         let scale = Scale::decades(3.0, 800.0);
         assert_eq!((scale.low, scale.high), (1.0, 1000.0));
         assert!((scale.share(31.622_776_6) - 0.5).abs() < 1e-6);
-        let ticks: Vec<f64> = Scale::logarithmic(90.0, 600.0)
-            .ticks()
-            .iter()
-            .map(|t| t.round())
-            .collect();
+        let ticks: Vec<f64> = Scale::logarithmic(90.0, 600.0).ticks().iter().map(|t| t.round()).collect();
         assert_eq!(ticks, [100.0, 200.0, 300.0, 500.0]);
     }
 

@@ -14,13 +14,7 @@ pub fn compare(comparison: &Comparison, style: Style) -> String {
     sheet.paragraph(span("A: ", Tone::Strong), &comparison.a, Tone::Plain);
     sheet.paragraph(span("B: ", Tone::Strong), &comparison.b, Tone::Plain);
     sheet.blank();
-    let of = |verdict| {
-        comparison
-            .differences
-            .iter()
-            .filter(|d| d.verdict == verdict)
-            .count() as u64
-    };
+    let of = |verdict| comparison.differences.iter().filter(|d| d.verdict == verdict).count() as u64;
     let summary = format!(
         "B against A: {} better, {} worse, {} changed, {} without a difference beyond noise.",
         of(Verdict::Better),
@@ -41,21 +35,14 @@ fn changes(comparison: &Comparison, sheet: &mut Sheet) {
     }
     sheet.blank();
     for change in &comparison.changes {
-        sheet.paragraph(
-            span(format!("  {} ", sign(change.verdict)), tone(change.verdict)),
-            &change.text,
-            Tone::Plain,
-        );
+        sheet.paragraph(span(format!("  {} ", sign(change.verdict)), tone(change.verdict)), &change.text, Tone::Plain);
     }
 }
 
 fn differences(comparison: &Comparison, sheet: &mut Sheet) {
-    let (same, different): (Vec<&Difference>, Vec<&Difference>) = comparison
-        .differences
-        .iter()
-        .partition(|d| d.verdict == Verdict::Same && d.basis != Basis::Bracket);
-    let (mut shown, details): (Vec<&Difference>, Vec<&Difference>) =
-        different.into_iter().partition(|d| headline(d));
+    let (same, different): (Vec<&Difference>, Vec<&Difference>) =
+        comparison.differences.iter().partition(|d| d.verdict == Verdict::Same && d.basis != Basis::Bracket);
+    let (mut shown, details): (Vec<&Difference>, Vec<&Difference>) = different.into_iter().partition(|d| headline(d));
     shown.sort_by_key(|d| {
         let rank = match d.verdict {
             Verdict::Worse => 0,
@@ -96,38 +83,23 @@ fn differences(comparison: &Comparison, sheet: &mut Sheet) {
         sheet.paragraph(span("  ", Tone::Dim), &text, Tone::Dim);
     }
     if !same.is_empty() {
-        let text = format!(
-            "{} without a difference beyond noise.",
-            plural(same.len() as u64, "figure", "figures")
-        );
+        let text = format!("{} without a difference beyond noise.", plural(same.len() as u64, "figure", "figures"));
         sheet.paragraph(span("  ", Tone::Dim), &text, Tone::Dim);
     }
-    if comparison
-        .differences
-        .iter()
-        .any(|d| d.basis == Basis::Paired)
-    {
-        let text =
-            "Replications of one seed saw the same arrivals: differences are taken pair by pair.";
+    if comparison.differences.iter().any(|d| d.basis == Basis::Paired) {
+        let text = "Replications of one seed saw the same arrivals: differences are taken pair by pair.";
         sheet.paragraph(span("  ", Tone::Dim), text, Tone::Dim);
     }
 }
 
 /// Whether a figure is one that is asked for first: what callers see, and how busy components are.
 fn headline(one: &Difference) -> bool {
-    use SubjectKind::{
-        All, Client, Consumer, Edge, Endpoint, Instance, Lease, Node, Service, Store, Topic,
-    };
+    use SubjectKind::{All, Client, Consumer, Edge, Endpoint, Instance, Lease, Node, Service, Store, Topic};
     let figures: &[&str] = match one.kind {
         None => return true,
-        Some(All | Client | Endpoint) => &[
-            "goodput_per_s",
-            "errors",
-            "rejected",
-            "latency_ms_p50",
-            "latency_ms_p95",
-            "latency_ms_p99",
-        ],
+        Some(All | Client | Endpoint) => {
+            &["goodput_per_s", "errors", "rejected", "latency_ms_p50", "latency_ms_p95", "latency_ms_p99"]
+        }
         Some(Service | Store | Consumer) => &["utilization", "hits"],
         Some(Topic) => &["backlog_max"],
         Some(Edge) => &["amplification", "trips", "ejections"],
@@ -142,9 +114,7 @@ fn label(one: &Difference) -> String {
         "load_per_s" => "load",
         name => meaning(name).map_or(name, |meaning| meaning.label),
     };
-    one.detail
-        .as_ref()
-        .map_or(label.to_owned(), |detail| format!("{label} ({detail})"))
+    one.detail.as_ref().map_or(label.to_owned(), |detail| format!("{label} ({detail})"))
 }
 
 /// The change relative to A, or itself where A is zero.

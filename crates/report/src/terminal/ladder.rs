@@ -17,17 +17,9 @@ pub(super) fn ladder(line: &Line, sheet: &mut Sheet) {
         return;
     }
     let style = sheet.style;
-    let names = marks
-        .iter()
-        .map(|mark| width(&clean(&mark.weather.name)))
-        .max()
-        .unwrap_or(0)
-        .min(20);
+    let names = marks.iter().map(|mark| width(&clean(&mark.weather.name))).max().unwrap_or(0).min(20);
     // What stands to the right of a rung: ` 2,910/s  9.7x  metastable`.
-    let labels: Vec<String> = marks
-        .iter()
-        .map(|mark| label(mark, line.today_per_s))
-        .collect();
+    let labels: Vec<String> = marks.iter().map(|mark| label(mark, line.today_per_s)).collect();
     let tail = labels.iter().map(|label| width(label)).max().unwrap_or(0);
     let room = sheet.width().saturating_sub(names + tail + 6).max(8);
     let scale = Scale::new(&marks, line.today_per_s, room);
@@ -37,36 +29,19 @@ pub(super) fn ladder(line: &Line, sheet: &mut Sheet) {
         let text = format!("today {}", rate(line.today_per_s));
         // Centred over today's line where there is room for that.
         let before = (names + 4 + today).saturating_sub(width(&text) / 2);
-        sheet.row(&[
-            span(" ".repeat(before), Tone::Plain),
-            span(text, Tone::Strong),
-        ]);
+        sheet.row(&[span(" ".repeat(before), Tone::Plain), span(text, Tone::Strong)]);
     }
     for (mark, label) in marks.iter().zip(labels) {
         let name = cut(&clean(&mark.weather.name), names).into_owned();
         let tone = tone(mark, line.today_per_s);
-        let mut spans = vec![span(
-            format!(
-                "  {name}{}  ",
-                " ".repeat(names.saturating_sub(width(&name)))
-            ),
-            Tone::Plain,
-        )];
-        spans.extend(rung(
-            scale.map(mark.load_per_s).unwrap_or(0),
-            today,
-            tone,
-            style.unicode,
-            room,
-        ));
+        let mut spans =
+            vec![span(format!("  {name}{}  ", " ".repeat(names.saturating_sub(width(&name)))), Tone::Plain)];
+        spans.extend(rung(scale.map(mark.load_per_s).unwrap_or(0), today, tone, style.unicode, room));
         spans.push(span(label, tone));
         sheet.row(&spans);
     }
     if scale.log {
-        sheet.row(&[span(
-            format!("{}lengths are logarithmic", " ".repeat(names + 4)),
-            Tone::Dim,
-        )]);
+        sheet.row(&[span(format!("{}lengths are logarithmic", " ".repeat(names + 4)), Tone::Dim)]);
     }
 }
 
@@ -83,38 +58,25 @@ pub(super) fn tone(mark: &Mark, today_per_s: f64) -> Tone {
 
 fn label(mark: &Mark, today_per_s: f64) -> String {
     let factor = against_today(mark, today_per_s);
-    let factor = if factor.is_nan() {
-        String::new()
-    } else {
-        format!("  {}", times(factor))
-    };
+    let factor = if factor.is_nan() { String::new() } else { format!("  {}", times(factor)) };
     let note = if metastable(mark) { "  metastable" } else { "" };
     format!(" {}{factor}{note}", load(mark))
 }
 
 /// `──────┼────┤` with today's line through it, and today's line alone where the rung ends before.
 fn rung(length: usize, today: Option<usize>, tone: Tone, unicode: bool, room: usize) -> Vec<Span> {
-    let (bar, end, cross, post) = if unicode {
-        ("─", "┤", "┼", "╎")
-    } else {
-        ("-", "|", "+", ":")
-    };
+    let (bar, end, cross, post) = if unicode { ("─", "┤", "┼", "╎") } else { ("-", "|", "+", ":") };
     let mut spans = Vec::new();
     for at in 0..=room {
         let (text, tone) = match (at, today) {
             (at, _) if at == length => (end, tone),
-            (at, Some(today)) if at == today => {
-                (if at < length { cross } else { post }, Tone::Strong)
-            }
+            (at, Some(today)) if at == today => (if at < length { cross } else { post }, Tone::Strong),
             (at, _) if at < length => (bar, tone),
             (at, today) if today.is_some_and(|today| at < today) => (" ", Tone::Plain),
             _ => break,
         };
         match spans.last_mut() {
-            Some(Span {
-                text: run,
-                tone: last,
-            }) if *last == tone => run.push_str(text),
+            Some(Span { text: run, tone: last }) if *last == tone => run.push_str(text),
             _ => spans.push(span(text, tone)),
         }
     }
@@ -131,20 +93,9 @@ struct Scale {
 
 impl Scale {
     fn new(marks: &[&Mark], today_per_s: f64, room: usize) -> Self {
-        let loads = marks
-            .iter()
-            .map(|mark| mark.load_per_s)
-            .chain([today_per_s])
-            .filter(|load| usable(*load));
-        let (low, high) = loads.fold((f64::MAX, 0.0f64), |(low, high), load| {
-            (low.min(load), high.max(load))
-        });
-        Scale {
-            low,
-            high,
-            room,
-            log: high / low > LOG_FROM,
-        }
+        let loads = marks.iter().map(|mark| mark.load_per_s).chain([today_per_s]).filter(|load| usable(*load));
+        let (low, high) = loads.fold((f64::MAX, 0.0f64), |(low, high), load| (low.min(load), high.max(load)));
+        Scale { low, high, room, log: high / low > LOG_FROM }
     }
 
     /// The column of a load; none for one that has no place.

@@ -5,18 +5,14 @@ use super::sheet::{Sheet, Span, Style, Tone, span};
 use super::table::{Table, figure, words};
 use crate::number::{ratio, times, usd};
 use crate::words::{
-    against_today, analytic, gives_way, headline, interval, load, metastable, plural, quiet,
-    recovers, recovery_sentence, waived, why,
+    against_today, analytic, gives_way, headline, interval, load, metastable, plural, quiet, recovers,
+    recovery_sentence, waived, why,
 };
 
 /// A load line: the ladder, the marks, and what to know about them.
 pub fn line(line: &Line, style: Style) -> String {
     let mut sheet = Sheet::new(style);
-    sheet.paragraph(
-        span(format!("{}: ", line.system), Tone::Strong),
-        &headline(line),
-        Tone::Plain,
-    );
+    sheet.paragraph(span(format!("{}: ", line.system), Tone::Strong), &headline(line), Tone::Plain);
     sheet.blank();
     ladder(line, &mut sheet);
     marks(line, &mut sheet);
@@ -47,18 +43,8 @@ fn marks(line: &Line, sheet: &mut Sheet) {
             span(load(mark), tone),
             span(interval(mark), Tone::Dim),
             span(times(against_today(mark, line.today_per_s)), tone),
-            span(
-                mark.first.as_ref().map_or("nothing seen".into(), gives_way),
-                Tone::Plain,
-            ),
-            span(
-                recovers(&mark.recovery),
-                if metastable(mark) {
-                    Tone::Bad
-                } else {
-                    Tone::Plain
-                },
-            ),
+            span(mark.first.as_ref().map_or("nothing seen".into(), gives_way), Tone::Plain),
+            span(recovers(mark), if metastable(mark) { Tone::Bad } else { Tone::Plain }),
         ]);
         if let Some(note) = note(mark) {
             table.note(note, Tone::Dim);
@@ -88,11 +74,7 @@ fn note(mark: &Mark) -> Option<String> {
             parts.push(format!("Owner: {owner}."));
         }
     }
-    if parts.is_empty() {
-        None
-    } else {
-        Some(parts.join(" "))
-    }
+    if parts.is_empty() { None } else { Some(parts.join(" ")) }
 }
 
 fn metastability(line: &Line, sheet: &mut Sheet) {
@@ -103,11 +85,7 @@ fn metastability(line: &Line, sheet: &mut Sheet) {
     sheet.heading("Metastable");
     for mark in marks {
         if let Some(sentence) = recovery_sentence(mark) {
-            sheet.paragraph(
-                span(format!("  {}: ", mark.weather.name), Tone::Bad),
-                &sentence,
-                Tone::Plain,
-            );
+            sheet.paragraph(span(format!("  {}: ", mark.weather.name), Tone::Bad), &sentence, Tone::Plain);
         }
     }
 }
@@ -119,36 +97,21 @@ fn waivers(line: &Line, sheet: &mut Sheet) {
     sheet.heading("Objectives that do not set a mark");
     for mark in &line.marks {
         for one in &mark.waived {
-            sheet.paragraph(
-                span(format!("  {}: ", mark.weather.name), Tone::Warn),
-                &waived(one),
-                Tone::Plain,
-            );
+            sheet.paragraph(span(format!("  {}: ", mark.weather.name), Tone::Warn), &waived(one), Tone::Plain);
         }
     }
 }
 
 fn disagreements(line: &Line, sheet: &mut Sheet) {
-    let disputed: Vec<&Mark> = line
-        .marks
-        .iter()
-        .filter(|mark| {
-            mark.analytic
-                .as_ref()
-                .is_some_and(|analytic| !analytic.agrees)
-        })
-        .collect();
+    let disputed: Vec<&Mark> =
+        line.marks.iter().filter(|mark| mark.analytic.as_ref().is_some_and(|analytic| !analytic.agrees)).collect();
     if disputed.is_empty() {
         return;
     }
     sheet.heading("Where the closed forms and the simulation differ");
     for mark in disputed {
         if let Some(one) = &mark.analytic {
-            sheet.paragraph(
-                span(format!("  {}: ", mark.weather.name), Tone::Plain),
-                &analytic(one),
-                Tone::Plain,
-            );
+            sheet.paragraph(span(format!("  {}: ", mark.weather.name), Tone::Plain), &analytic(one), Tone::Plain);
         }
     }
 }
@@ -171,22 +134,12 @@ fn growth(line: &Line, sheet: &mut Sheet) {
             let factor = against_today(mark, line.today_per_s);
             let holds = holds(factor, grown.factor, sheet.style);
             table.row(vec![
-                span(
-                    if at == 0 {
-                        times(grown.factor)
-                    } else {
-                        String::new()
-                    },
-                    Tone::Strong,
-                ),
+                span(if at == 0 { times(grown.factor) } else { String::new() }, Tone::Strong),
                 span(&mark.weather.name, Tone::Plain),
                 span(load(mark), holds.tone),
                 span(times(factor), holds.tone),
                 holds,
-                span(
-                    mark.first.as_ref().map_or(String::new(), gives_way),
-                    Tone::Plain,
-                ),
+                span(mark.first.as_ref().map_or(String::new(), gives_way), Tone::Plain),
             ]);
         }
     }
@@ -194,11 +147,7 @@ fn growth(line: &Line, sheet: &mut Sheet) {
         table.write(sheet);
     }
     for grown in &line.growth {
-        sheet.paragraph(
-            span(format!("  {}: ", times(grown.factor)), Tone::Strong),
-            &changes(grown),
-            Tone::Dim,
-        );
+        sheet.paragraph(span(format!("  {}: ", times(grown.factor)), Tone::Strong), &changes(grown), Tone::Dim);
     }
 }
 
@@ -209,49 +158,26 @@ fn holds(factor: f64, wanted: f64, style: Style) -> Span {
     } else if factor >= wanted {
         span(format!("{} yes", style.pick("✓", "+")), Tone::Good)
     } else {
-        span(
-            format!(
-                "{} no, {}",
-                style.pick("✗", "x"),
-                times(ratio(factor, wanted))
-            ),
-            Tone::Bad,
-        )
+        span(format!("{} no, {}", style.pick("✗", "x"), times(ratio(factor, wanted))), Tone::Bad)
     }
 }
 
 fn changes(grown: &GrownLine) -> String {
-    let changes = if grown.changes.is_empty() {
-        "nothing was changed".to_owned()
-    } else {
-        grown.changes.join(", ")
-    };
+    let changes = if grown.changes.is_empty() { "nothing was changed".to_owned() } else { grown.changes.join(", ") };
     format!("{changes}; {} a month", usd(grown.cost.month_usd))
 }
 
 fn cost(cost: &Cost, sheet: &mut Sheet) {
     sheet.blank();
-    let per_million = cost.per_million_usd.map_or(String::new(), |usd_| {
-        format!(", {} a million requests at the calm mark", usd(usd_))
-    });
+    let per_million = cost
+        .per_million_usd
+        .map_or(String::new(), |usd_| format!(", {} a million requests at the calm mark", usd(usd_)));
     let mut parts: Vec<&(String, f64)> = cost.parts.iter().collect();
     parts.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let listed: Vec<String> = parts
-        .iter()
-        .take(5)
-        .map(|(name, amount)| format!("{name} {}", usd(*amount)))
-        .collect();
+    let listed: Vec<String> = parts.iter().take(5).map(|(name, amount)| format!("{name} {}", usd(*amount))).collect();
     let rest = parts.len().saturating_sub(5);
-    let more = if rest > 0 {
-        format!(", and {rest} more")
-    } else {
-        String::new()
-    };
-    let of = if listed.is_empty() {
-        String::new()
-    } else {
-        format!(" ({}{more})", listed.join(", "))
-    };
+    let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+    let of = if listed.is_empty() { String::new() } else { format!(" ({}{more})", listed.join(", ")) };
     sheet.paragraph(
         span("Cost: ", Tone::Strong),
         &format!("{} a month{per_million}{of}", usd(cost.month_usd)),
@@ -278,28 +204,12 @@ fn footnote(line: &Line, sheet: &mut Sheet) {
             Tone::Plain,
         );
     }
-    let objectives = if line.objectives.is_empty() {
-        "none".to_owned()
-    } else {
-        line.objectives.join("; ")
-    };
-    let stated = if line.objectives_stated {
-        ""
-    } else {
-        " (the default: the file states none)"
-    };
-    sheet.paragraph(
-        span("Objectives: ", Tone::Dim),
-        &format!("{objectives}{stated}."),
-        Tone::Dim,
-    );
+    let objectives = if line.objectives.is_empty() { "none".to_owned() } else { line.objectives.join("; ") };
+    let stated = if line.objectives_stated { "" } else { " (the default: the file states none)" };
+    sheet.paragraph(span("Objectives: ", Tone::Dim), &format!("{objectives}{stated}."), Tone::Dim);
     let probes: u64 = line.marks.iter().map(|mark| mark.probes.len() as u64).sum();
-    let replications: u64 = line
-        .marks
-        .iter()
-        .flat_map(|mark| &mark.probes)
-        .map(|probe| u64::from(probe.replications))
-        .sum();
+    let replications: u64 =
+        line.marks.iter().flat_map(|mark| &mark.probes).map(|probe| u64::from(probe.replications)).sum();
     sheet.paragraph(
         span("", Tone::Dim),
         &format!(
@@ -311,12 +221,7 @@ fn footnote(line: &Line, sheet: &mut Sheet) {
         Tone::Dim,
     );
     // One weather's long run speaks for all where they agree.
-    let mut stated: Vec<String> = line
-        .marks
-        .iter()
-        .filter_map(|mark| mark.quiet.as_ref())
-        .map(quiet)
-        .collect();
+    let mut stated: Vec<String> = line.marks.iter().filter_map(|mark| mark.quiet.as_ref()).map(quiet).collect();
     stated.dedup();
     for (at, one) in stated.iter().enumerate().take(4) {
         let lead = if at == 0 { "Horizon: " } else { "" };
@@ -324,10 +229,7 @@ fn footnote(line: &Line, sheet: &mut Sheet) {
     }
     sheet.paragraph(
         span("", Tone::Dim),
-        &format!(
-            "Seed {}, system file {}, plimsoll {}.",
-            line.seed, line.system_hash, line.plimsoll
-        ),
+        &format!("Seed {}, system file {}, plimsoll {}.", line.seed, line.system_hash, line.plimsoll),
         Tone::Dim,
     );
 }

@@ -28,39 +28,15 @@ pub fn run(run: &Run, style: Style) -> String {
 }
 
 fn title(run: &Run, sheet: &mut Sheet) {
-    let failed = run
-        .verdicts
-        .iter()
-        .filter(|verdict| !verdict.passed)
-        .count() as u64;
+    let failed = run.verdicts.iter().filter(|verdict| !verdict.passed).count() as u64;
     let all = run.verdicts.len() as u64;
     let (text, tone) = match (all, failed) {
         (0, _) => ("nothing was expected of it".to_owned(), Tone::Dim),
-        (all, 0) => (
-            format!("{} met", plural(all, "expectation", "expectations")),
-            Tone::Good,
-        ),
-        (all, failed) => (
-            format!(
-                "{failed} of {} missed",
-                plural(all, "expectation", "expectations")
-            ),
-            Tone::Bad,
-        ),
+        (all, 0) => (format!("{} met", plural(all, "expectation", "expectations")), Tone::Good),
+        (all, failed) => (format!("{failed} of {} missed", plural(all, "expectation", "expectations")), Tone::Bad),
     };
-    sheet.paragraph(
-        span(
-            format!("{}, {}: ", run.system, run.experiment),
-            Tone::Strong,
-        ),
-        &text,
-        tone,
-    );
-    sheet.paragraph(
-        span("", Tone::Dim),
-        &format!("{}.", provenance(run)),
-        Tone::Dim,
-    );
+    sheet.paragraph(span(format!("{}, {}: ", run.system, run.experiment), Tone::Strong), &text, tone);
+    sheet.paragraph(span("", Tone::Dim), &format!("{}.", provenance(run)), Tone::Dim);
     if run.partial {
         let text = "it was interrupted, and its figures cover what was done.";
         sheet.paragraph(span("Partial: ", Tone::Bad), text, Tone::Plain);
@@ -72,13 +48,7 @@ fn verdicts(run: &Run, sheet: &mut Sheet) {
         return;
     }
     sheet.blank();
-    let mut table = Table::new(vec![
-        words(""),
-        words("expected"),
-        words("measured"),
-        words("between"),
-        figure("line"),
-    ]);
+    let mut table = Table::new(vec![words(""), words("expected"), words("measured"), words("between"), figure("line")]);
     for verdict in &run.verdicts {
         let (mark, tone) = if verdict.passed {
             (sheet.style.pick("✓ met", "met"), Tone::Good)
@@ -89,18 +59,8 @@ fn verdicts(run: &Run, sheet: &mut Sheet) {
             span(mark, tone),
             span(&verdict.text, Tone::Plain),
             span(&verdict.measured, tone),
-            span(
-                between(verdict.low, verdict.high, &verdict.measured),
-                Tone::Dim,
-            ),
-            span(
-                if verdict.line == 0 {
-                    "default".to_owned()
-                } else {
-                    verdict.line.to_string()
-                },
-                Tone::Dim,
-            ),
+            span(between(verdict.low, verdict.high, &verdict.measured), Tone::Dim),
+            span(if verdict.line == 0 { "default".to_owned() } else { verdict.line.to_string() }, Tone::Dim),
         ]);
         if let Some(why) = &verdict.why {
             table.note(why, Tone::Plain);
@@ -123,46 +83,22 @@ pub(crate) fn between(low: f64, high: f64, measured: &str) -> String {
     } else {
         ""
     };
-    let figure = Figure {
-        name: name.into(),
-        detail: None,
-        mean: 0.0,
-        low,
-        high,
-        samples: Vec::new(),
-    };
+    let figure = Figure { name: name.into(), detail: None, mean: 0.0, low, high, samples: Vec::new() };
     spread(&figure).unwrap_or_default()
 }
 
 fn latency(run: &Run, sheet: &mut Sheet) {
-    let subjects: Vec<&SubjectRun> = callers(run)
-        .into_iter()
-        .filter(|s| s.latency.count() > 0 || has_latency(s))
-        .collect();
+    let subjects: Vec<&SubjectRun> =
+        callers(run).into_iter().filter(|s| s.latency.count() > 0 || has_latency(s)).collect();
     if subjects.is_empty() {
         return;
     }
     sheet.heading("Response time, from when a request was due, failures included");
-    let mut table = Table::new(vec![
-        words(""),
-        figure("p50"),
-        figure("p95"),
-        figure("p99"),
-        figure("p99.9"),
-        figure("max"),
-    ]);
+    let mut table =
+        Table::new(vec![words(""), figure("p50"), figure("p95"), figure("p99"), figure("p99.9"), figure("max")]);
     for subject in subjects.iter().take(CALLERS_SHOWN) {
-        let at = |name, percentile| {
-            span(
-                millis(percentile_ms(subject, name, percentile)),
-                Tone::Plain,
-            )
-        };
-        let max = if subject.latency.count() > 0 {
-            millis(subject.latency.max_ms())
-        } else {
-            NONE.into()
-        };
+        let at = |name, percentile| span(millis(percentile_ms(subject, name, percentile)), Tone::Plain);
+        let max = if subject.latency.count() > 0 { millis(subject.latency.max_ms()) } else { NONE.into() };
         table.row(vec![
             span(name(subject), Tone::Plain),
             at("latency_ms_p50", 50.0),
@@ -177,10 +113,7 @@ fn latency(run: &Run, sheet: &mut Sheet) {
 }
 
 fn has_latency(subject: &SubjectRun) -> bool {
-    subject
-        .figures
-        .iter()
-        .any(|figure| figure.name.starts_with("latency_ms"))
+    subject.figures.iter().any(|figure| figure.name.starts_with("latency_ms"))
 }
 
 fn goodput(run: &Run, sheet: &mut Sheet) {
@@ -199,34 +132,18 @@ fn goodput(run: &Run, sheet: &mut Sheet) {
     ]);
     for subject in subjects.iter().take(CALLERS_SHOWN) {
         let seconds = run.duration_ns as f64 / 1e9 * f64::from(run.replications.max(1));
-        let goodput = subject.figure("goodput_per_s").map_or(
-            crate::number::ratio(subject.totals.ok as f64, seconds),
-            |figure| figure.mean,
-        );
-        let interval = |name| {
-            span(
-                subject.figure(name).and_then(spread).unwrap_or_default(),
-                Tone::Dim,
-            )
-        };
+        let goodput = subject
+            .figure("goodput_per_s")
+            .map_or(crate::number::ratio(subject.totals.ok as f64, seconds), |figure| figure.mean);
+        let interval = |name| span(subject.figure(name).and_then(spread).unwrap_or_default(), Tone::Dim);
         let errors = share(subject, "errors", subject.totals.failed);
         table.row(vec![
             span(name(subject), Tone::Plain),
             span(show("goodput_per_s", goodput), Tone::Plain),
             interval("goodput_per_s"),
-            span(
-                percent(errors),
-                if errors > 0.01 {
-                    Tone::Bad
-                } else {
-                    Tone::Plain
-                },
-            ),
+            span(percent(errors), if errors > 0.01 { Tone::Bad } else { Tone::Plain }),
             interval("errors"),
-            span(
-                percent(share(subject, "rejected", subject.totals.rejected)),
-                Tone::Plain,
-            ),
+            span(percent(share(subject, "rejected", subject.totals.rejected)), Tone::Plain),
         ]);
     }
     table.write(sheet);
@@ -256,31 +173,19 @@ fn utilization(run: &Run, sheet: &mut Sheet) {
         return;
     }
     sheet.heading("Utilization");
-    let mut table = Table::new(vec![
-        words(""),
-        words("of"),
-        drawing(),
-        figure("busy"),
-        figure("between"),
-    ]);
+    let mut table = Table::new(vec![words(""), words("of"), drawing(), figure("busy"), figure("between")]);
     for (subject, figure) in rows {
         let tone = match figure.mean {
             busy if busy >= 0.95 => Tone::Bad,
             busy if busy >= 0.8 => Tone::Warn,
             _ => Tone::Plain,
         };
-        let full = if figure.mean.is_finite() {
-            (figure.mean.clamp(0.0, 1.0) * BAR as f64).round() as usize
-        } else {
-            0
-        };
+        let full =
+            if figure.mean.is_finite() { (figure.mean.clamp(0.0, 1.0) * BAR as f64).round() as usize } else { 0 };
         let (on, off) = (sheet.style.pick("█", "#"), sheet.style.pick("░", "."));
         table.row(vec![
             span(&subject.name, Tone::Plain),
-            span(
-                resource(figure.detail.as_deref().unwrap_or(kind(subject.kind))),
-                Tone::Dim,
-            ),
+            span(resource(figure.detail.as_deref().unwrap_or(kind(subject.kind))), Tone::Dim),
             span(on.repeat(full) + &off.repeat(BAR - full), tone),
             span(percent(figure.mean), tone),
             span(spread(figure).unwrap_or_default(), Tone::Dim),
@@ -294,22 +199,11 @@ fn bottlenecks(run: &Run, sheet: &mut Sheet) {
         return;
     };
     sheet.blank();
-    let owner = first
-        .owner
-        .as_ref()
-        .map_or(String::new(), |owner| format!(" Owner: {owner}."));
-    sheet.paragraph(
-        span("Gives way first: ", Tone::Strong),
-        &format!("{}.{owner}", gives_way_why(first)),
-        Tone::Plain,
-    );
+    let owner = first.owner.as_ref().map_or(String::new(), |owner| format!(" Owner: {owner}."));
+    sheet.paragraph(span("Gives way first: ", Tone::Strong), &format!("{}.{owner}", gives_way_why(first)), Tone::Plain);
     if !others.is_empty() {
         let list: Vec<String> = others.iter().take(4).map(gives_way).collect();
-        sheet.paragraph(
-            span("Then: ", Tone::Dim),
-            &format!("{}.", list.join("; ")),
-            Tone::Dim,
-        );
+        sheet.paragraph(span("Then: ", Tone::Dim), &format!("{}.", list.join("; ")), Tone::Dim);
     }
 }
 
@@ -335,10 +229,7 @@ fn events(run: &Run, sheet: &mut Sheet) {
         if matches!(event.kind, EventKind::FaultStart | EventKind::FaultEnd) {
             continue;
         }
-        let group =
-            groups
-                .entry((event.kind, &event.subject))
-                .or_insert((0, event.at_ns, event.at_ns));
+        let group = groups.entry((event.kind, &event.subject)).or_insert((0, event.at_ns, event.at_ns));
         group.0 += 1;
         group.1 = group.1.min(event.at_ns);
         group.2 = group.2.max(event.at_ns);
@@ -348,30 +239,13 @@ fn events(run: &Run, sheet: &mut Sheet) {
     }
     let mut rows: Vec<_> = groups.into_iter().collect();
     rows.sort_by_key(|(key, (_, first, _))| (*first, *key));
-    let replication = if run.replications > 1 {
-        " (of the first replication)"
-    } else {
-        ""
-    };
+    let replication = if run.replications > 1 { " (of the first replication)" } else { "" };
     sheet.heading(&format!("Events{replication}"));
-    let mut table = Table::new(vec![
-        figure("first"),
-        figure("last"),
-        figure("times"),
-        words("what"),
-        words("of"),
-    ]);
+    let mut table = Table::new(vec![figure("first"), figure("last"), figure("times"), words("what"), words("of")]);
     for ((kind, subject), (times, first, last)) in rows.iter().take(CALLERS_SHOWN) {
         table.row(vec![
             span(clock(*first), Tone::Plain),
-            span(
-                if times > &1 {
-                    clock(*last)
-                } else {
-                    String::new()
-                },
-                Tone::Dim,
-            ),
+            span(if times > &1 { clock(*last) } else { String::new() }, Tone::Dim),
             span(count(*times), Tone::Plain),
             span(event(*kind), Tone::Plain),
             span(*subject, Tone::Plain),

@@ -14,11 +14,7 @@ pub struct Style {
 impl Default for Style {
     /// Plain text in 80 columns with symbols.
     fn default() -> Self {
-        Style {
-            color: false,
-            width: 80,
-            unicode: true,
-        }
+        Style { color: false, width: 80, unicode: true }
     }
 }
 
@@ -49,10 +45,7 @@ pub(super) struct Span {
 
 /// A piece of text in a tone.
 pub(super) fn span(text: impl Into<String>, tone: Tone) -> Span {
-    Span {
-        text: text.into(),
-        tone,
-    }
+    Span { text: text.into(), tone }
 }
 
 /// Lines of output, none wider than the style says.
@@ -63,13 +56,7 @@ pub(super) struct Sheet {
 
 impl Sheet {
     pub(super) fn new(style: Style) -> Self {
-        Sheet {
-            style: Style {
-                width: style.width.max(40),
-                ..style
-            },
-            out: String::new(),
-        }
+        Sheet { style: Style { width: style.width.max(40), ..style }, out: String::new() }
     }
 
     pub(super) fn width(&self) -> usize {
@@ -93,17 +80,10 @@ impl Sheet {
     pub(super) fn row(&mut self, spans: &[Span]) {
         let mut left = self.style.width;
         let mut line = String::new();
-        let last = spans
-            .iter()
-            .rposition(|span| !span.text.trim_end().is_empty())
-            .map_or(0, |at| at + 1);
+        let last = spans.iter().rposition(|span| !span.text.trim_end().is_empty()).map_or(0, |at| at + 1);
         for (position, span) in spans[..last].iter().enumerate() {
             let text = clean(&span.text);
-            let text = if position + 1 == last {
-                text.trim_end()
-            } else {
-                &text
-            };
+            let text = if position + 1 == last { text.trim_end() } else { &text };
             let text = cut(text, left);
             left -= width(&text).min(left);
             line.push_str(&self.paint(&text, span.tone));
@@ -116,13 +96,8 @@ impl Sheet {
     pub(super) fn paragraph(&mut self, lead: Span, text: &str, tone: Tone) {
         let indent = width(&clean(&lead.text));
         let mut lead = Some(lead);
-        for line in wrap(
-            &clean(text),
-            self.style.width.saturating_sub(indent).max(20),
-        ) {
-            let first = lead
-                .take()
-                .unwrap_or_else(|| span(" ".repeat(indent), Tone::Plain));
+        for line in wrap(&clean(text), self.style.width.saturating_sub(indent).max(20)) {
+            let first = lead.take().unwrap_or_else(|| span(" ".repeat(indent), Tone::Plain));
             self.row(&[first, span(line, tone)]);
         }
     }

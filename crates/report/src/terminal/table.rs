@@ -23,29 +23,17 @@ struct Row {
 
 /// A column of numbers.
 pub(super) const fn figure(title: &'static str) -> Column {
-    Column {
-        title,
-        right: true,
-        wraps: false,
-    }
+    Column { title, right: true, wraps: false }
 }
 
 /// A column of text.
 pub(super) const fn words(title: &'static str) -> Column {
-    Column {
-        title,
-        right: false,
-        wraps: true,
-    }
+    Column { title, right: false, wraps: true }
 }
 
 /// A column of drawings, which can't be broken.
 pub(super) const fn drawing() -> Column {
-    Column {
-        title: "",
-        right: false,
-        wraps: false,
-    }
+    Column { title: "", right: false, wraps: false }
 }
 
 const INDENT: usize = 2;
@@ -55,10 +43,7 @@ const NARROWEST: usize = 9;
 
 impl Table {
     pub(super) fn new(columns: Vec<Column>) -> Self {
-        Table {
-            columns,
-            rows: Vec::new(),
-        }
+        Table { columns, rows: Vec::new() }
     }
 
     /// Adds a row with one cell for each column.
@@ -81,21 +66,13 @@ impl Table {
     pub(super) fn write(self, sheet: &mut Sheet) {
         let widths = self.widths(sheet.width());
         if self.columns.iter().any(|column| !column.title.is_empty()) {
-            let titles = self
-                .columns
-                .iter()
-                .map(|column| span(column.title, Tone::Dim))
-                .collect::<Vec<_>>();
+            let titles = self.columns.iter().map(|column| span(column.title, Tone::Dim)).collect::<Vec<_>>();
             self.cells(&titles, &widths, sheet);
         }
         for row in &self.rows {
             self.cells(&row.cells, &widths, sheet);
             if let Some(note) = &row.note {
-                sheet.paragraph(
-                    span(" ".repeat(INDENT + 2), Tone::Plain),
-                    &note.text,
-                    note.tone,
-                );
+                sheet.paragraph(span(" ".repeat(INDENT + 2), Tone::Plain), &note.text, note.tone);
             }
         }
     }
@@ -107,11 +84,7 @@ impl Table {
             .zip(widths)
             .map(|((cell, column), &columns)| {
                 let text = clean(&cell.text);
-                if column.wraps {
-                    wrap(&text, columns)
-                } else {
-                    vec![cut(&text, columns).into_owned()]
-                }
+                if column.wraps { wrap(&text, columns) } else { vec![cut(&text, columns).into_owned()] }
             })
             .collect();
         let height = lines.iter().map(Vec::len).max().unwrap_or(0).max(1);
@@ -120,11 +93,7 @@ impl Table {
             for (position, (cell, column)) in cells.iter().zip(&self.columns).enumerate() {
                 let text = lines[position].get(at).map_or("", String::as_str);
                 let fill = " ".repeat(widths[position].saturating_sub(width(text)));
-                let gap = if position > 0 {
-                    " ".repeat(GAP)
-                } else {
-                    String::new()
-                };
+                let gap = if position > 0 { " ".repeat(GAP) } else { String::new() };
                 if column.right {
                     spans.push(span(gap + &fill, Tone::Plain));
                     spans.push(span(text, cell.tone));
@@ -145,25 +114,15 @@ impl Table {
             .iter()
             .enumerate()
             .map(|(at, column)| {
-                let cells = self
-                    .rows
-                    .iter()
-                    .map(|row| width(&clean(&row.cells[at].text)));
-                cells
-                    .max()
-                    .unwrap_or(0)
-                    .max(width(column.title))
-                    .min(available)
+                let cells = self.rows.iter().map(|row| width(&clean(&row.cells[at].text)));
+                cells.max().unwrap_or(0).max(width(column.title)).min(available)
             })
             .collect();
         let budget = available.saturating_sub(INDENT + GAP * self.columns.len().saturating_sub(1));
         for narrowest in [NARROWEST, 4] {
             while widths.iter().sum::<usize>() > budget {
                 let widest = (0..widths.len())
-                    .filter(|at| {
-                        (self.columns[*at].wraps || narrowest < NARROWEST)
-                            && widths[*at] > narrowest
-                    })
+                    .filter(|at| (self.columns[*at].wraps || narrowest < NARROWEST) && widths[*at] > narrowest)
                     .max_by_key(|at| widths[*at]);
                 let Some(widest) = widest else { break };
                 widths[widest] -= 1;

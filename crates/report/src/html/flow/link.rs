@@ -37,12 +37,7 @@ pub(super) struct Drawn<'a> {
 
 impl<'a> Drawn<'a> {
     pub(super) fn new(link: &'a Link, run: &'a Run, curves: Vec<Curve>) -> Self {
-        Drawn {
-            link,
-            run,
-            subject: run.subject(SubjectKind::Edge, &link.name),
-            curves,
-        }
+        Drawn { link, run, subject: run.subject(SubjectKind::Edge, &link.name), curves }
     }
 
     /// The line and its head.
@@ -59,19 +54,13 @@ impl<'a> Drawn<'a> {
             self.curves.iter().map(Curve::path).collect::<String>(),
             coordinate(last.to.0),
             coordinate(last.to.1),
-            if last.to.0 > first.from.0 {
-                "l-8 -3.8v7.6Z"
-            } else {
-                "l8 -3.8v7.6Z"
-            },
+            if last.to.0 > first.from.0 { "l-8 -3.8v7.6Z" } else { "l8 -3.8v7.6Z" },
         );
     }
 
     /// The label, where it meets nothing that is drawn already.
     pub(super) fn label(&self, taken: &mut Vec<Area>, out: &mut String) {
-        let mut label = self
-            .subject
-            .map_or(Vec::new(), |subject| link_label(self.run, subject));
+        let mut label = self.subject.map_or(Vec::new(), |subject| link_label(self.run, subject));
         if self.gives_way() {
             label.push("gives way first".into());
         }
@@ -79,32 +68,15 @@ impl<'a> Drawn<'a> {
         let (Some(longest), Some(first)) = (longest, self.curves.first()) else {
             return;
         };
-        let (w, h) = (
-            longest as f64 * CHARACTER + 6.0,
-            14.0 * label.len() as f64 + 2.0,
-        );
+        let (w, h) = (longest as f64 * CHARACTER + 6.0, 14.0 * label.len() as f64 + 2.0);
         // On the line where that is steep, above it where it is level.
         let area = |(curve, t): (&Curve, f64)| {
             let (x, y) = curve.at(t);
-            let lift = if (curve.to.1 - curve.from.1).abs() < 24.0 {
-                h + 3.0
-            } else {
-                h / 2.0
-            };
-            Area {
-                x: x - w / 2.0,
-                y: y - lift,
-                w,
-                h,
-            }
+            let lift = if (curve.to.1 - curve.from.1).abs() < 24.0 { h + 3.0 } else { h / 2.0 };
+            Area { x: x - w / 2.0, y: y - lift, w, h }
         };
-        let tries = self
-            .curves
-            .iter()
-            .flat_map(|curve| [0.5, 0.42, 0.6, 0.33, 0.7, 0.25, 0.8].map(|t| (curve, t)));
-        let free = tries
-            .map(area)
-            .find(|area| !taken.iter().any(|taken| taken.meets(area)));
+        let tries = self.curves.iter().flat_map(|curve| [0.5, 0.42, 0.6, 0.33, 0.7, 0.25, 0.8].map(|t| (curve, t)));
+        let free = tries.map(area).find(|area| !taken.iter().any(|taken| taken.meets(area)));
         let area = free.unwrap_or_else(|| area((first, 0.5)));
         self.open(out);
         put!(
@@ -116,10 +88,7 @@ impl<'a> Drawn<'a> {
             coordinate(area.h)
         );
         for (at, line) in label.iter().enumerate() {
-            let (x, y) = (
-                coordinate(area.x + w / 2.0),
-                coordinate(area.y + 11.5 + 14.0 * at as f64),
-            );
+            let (x, y) = (coordinate(area.x + w / 2.0), coordinate(area.y + 11.5 + 14.0 * at as f64));
             put!(out, "<text x=\"{x}\" y=\"{y}\">{}</text>", escape(line));
         }
         out.push_str("</g>\n");
@@ -128,23 +97,14 @@ impl<'a> Drawn<'a> {
 
     /// Whether the link itself is what gives way: its pool of connections, or its policies.
     fn gives_way(&self) -> bool {
-        self.run
-            .bottlenecks
-            .first()
-            .is_some_and(|first| first.component == self.link.name)
+        self.run.bottlenecks.first().is_some_and(|first| first.component == self.link.name)
     }
 
     fn open(&self, out: &mut String) {
-        let failing = self
-            .subject
-            .is_some_and(|s| share(s, "errors", s.totals.failed) > 0.01);
+        let failing = self.subject.is_some_and(|s| share(s, "errors", s.totals.failed) > 0.01);
         let failing = if failing { " failing" } else { "" };
         let gives = if self.gives_way() { " gives" } else { "" };
-        put!(
-            out,
-            "<g class=\"link{failing}{gives}\"><title>{}</title>",
-            escape(&link_title(self.link, self.subject))
-        );
+        put!(out, "<g class=\"link{failing}{gives}\"><title>{}</title>", escape(&link_title(self.link, self.subject)));
     }
 }
 
@@ -166,10 +126,7 @@ fn link_title(link: &Link, subject: Option<&SubjectRun>) -> String {
     let Some(subject) = subject else {
         return link.name.clone();
     };
-    let mut parts = vec![format!(
-        "{} errors",
-        percent(share(subject, "errors", subject.totals.failed))
-    )];
+    let mut parts = vec![format!("{} errors", percent(share(subject, "errors", subject.totals.failed)))];
     if let Some(figure) = subject.figure("latency_ms_p99") {
         parts.push(format!("p99 {}", millis(figure.mean)));
     }

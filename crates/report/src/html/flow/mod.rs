@@ -27,22 +27,10 @@ pub(super) fn draw(topology: &Topology, shown: &[Shown<'_>], out: &mut String) {
     if topology.nodes.is_empty() {
         return;
     }
-    let Layout {
-        nodes: places,
-        through,
-    } = layout(topology);
-    let lowest = through
-        .iter()
-        .flatten()
-        .map(|(_, y)| y + MARGIN)
-        .fold(0.0, f64::max);
-    let extent = |f: fn(&(f64, f64)) -> f64, size: f64| {
-        places.iter().map(f).fold(0.0, f64::max) + size + MARGIN
-    };
-    let (wide, high) = (
-        extent(|p| p.0, NODE.0),
-        extent(|p| p.1, NODE.1).max(lowest) + 6.0,
-    );
+    let Layout { nodes: places, through } = layout(topology);
+    let lowest = through.iter().flatten().map(|(_, y)| y + MARGIN).fold(0.0, f64::max);
+    let extent = |f: fn(&(f64, f64)) -> f64, size: f64| places.iter().map(f).fold(0.0, f64::max) + size + MARGIN;
+    let (wide, high) = (extent(|p| p.0, NODE.0), extent(|p| p.1, NODE.1).max(lowest) + 6.0);
     put!(
         out,
         "<div class=\"flow\"><svg viewBox=\"0 0 {} {}\" style=\"min-width:{}px\" role=\"img\" aria-label=\"{}\">\n",
@@ -51,39 +39,20 @@ pub(super) fn draw(topology: &Topology, shown: &[Shown<'_>], out: &mut String) {
         coordinate(wide * 0.62),
         escape(&summary(topology, last.run)),
     );
-    let mut taken: Vec<Area> = places
-        .iter()
-        .map(|(x, y)| Area {
-            x: *x,
-            y: *y,
-            w: NODE.0,
-            h: NODE.1,
-        })
-        .collect();
+    let mut taken: Vec<Area> = places.iter().map(|(x, y)| Area { x: *x, y: *y, w: NODE.0, h: NODE.1 }).collect();
     let drawn: Vec<Drawn<'_>> = topology
         .links
         .iter()
         .zip(&through)
-        .map(|(link, through)| {
-            Drawn::new(
-                link,
-                last.run,
-                curves(places[link.from], places[link.to], through),
-            )
-        })
+        .map(|(link, through)| Drawn::new(link, last.run, curves(places[link.from], places[link.to], through)))
         .collect();
     drawn.iter().for_each(|link| link.path(out));
     // Labels last, so that no line runs through one.
     drawn.iter().for_each(|link| link.label(&mut taken, out));
-    let first = last
-        .run
-        .bottlenecks
-        .first()
-        .map(|first| first.component.as_str());
+    let first = last.run.bottlenecks.first().map(|first| first.component.as_str());
     for (node, (x, y)) in topology.nodes.iter().zip(&places) {
         // `db/replica-1` gives way inside of `db`.
-        let gives = first
-            .is_some_and(|first| first == node.name || first.split('/').next() == Some(&node.name));
+        let gives = first.is_some_and(|first| first == node.name || first.split('/').next() == Some(&node.name));
         node::draw(node, *x, *y, shown, gives, out);
     }
     out.push_str("</svg></div>\n");
@@ -112,12 +81,7 @@ pub(super) fn level(busy: f64) -> &'static str {
 }
 
 fn summary(topology: &Topology, run: &Run) -> String {
-    let first = run.bottlenecks.first().map_or(String::new(), |first| {
-        format!("; gives way first: {}", gives_way_why(first))
-    });
-    format!(
-        "{} components and {} links between them{first}",
-        topology.nodes.len(),
-        topology.links.len()
-    )
+    let first =
+        run.bottlenecks.first().map_or(String::new(), |first| format!("; gives way first: {}", gives_way_why(first)));
+    format!("{} components and {} links between them{first}", topology.nodes.len(), topology.links.len())
 }

@@ -9,18 +9,8 @@ use crate::text::{clean, cut, width};
 use crate::topology::Node;
 
 /// A component's box at `x`, `y`: its name, what it is, and how busy it is under each run.
-pub(super) fn draw(
-    node: &Node,
-    x: f64,
-    y: f64,
-    shown: &[Shown<'_>],
-    gives: bool,
-    out: &mut String,
-) {
-    let busy: Vec<Option<f64>> = shown
-        .iter()
-        .map(|shown| utilization(node, shown.run))
-        .collect();
+pub(super) fn draw(node: &Node, x: f64, y: f64, shown: &[Shown<'_>], gives: bool, out: &mut String) {
+    let busy: Vec<Option<f64>> = shown.iter().map(|shown| utilization(node, shown.run)).collect();
     let last = busy.last().copied().flatten();
     let class = last.map_or("idle", level);
     put!(
@@ -34,16 +24,8 @@ pub(super) fn draw(
         NODE.0,
         NODE.1,
     );
-    let numbers: Vec<String> = busy
-        .iter()
-        .flatten()
-        .map(|busy| whole_percent(*busy))
-        .collect();
-    let value = if node.kind == SubjectKind::Client {
-        client(node, shown)
-    } else {
-        numbers.join(" → ")
-    };
+    let numbers: Vec<String> = busy.iter().flatten().map(|busy| whole_percent(*busy)).collect();
+    let value = if node.kind == SubjectKind::Client { client(node, shown) } else { numbers.join(" → ") };
     let room = 21usize.saturating_sub(width(&value));
     put!(
         out,
@@ -56,11 +38,7 @@ pub(super) fn draw(
     );
     for (at, busy) in busy.iter().enumerate() {
         if let Some(busy) = busy {
-            let (y, h) = if shown.len() > 1 {
-                (43.0 + 6.0 * at as f64, 4.0)
-            } else {
-                (45.0, 5.0)
-            };
+            let (y, h) = if shown.len() > 1 { (43.0 + 6.0 * at as f64, 4.0) } else { (45.0, 5.0) };
             let full = NODE.0 - 20.0;
             put!(
                 out,
@@ -72,11 +50,7 @@ pub(super) fn draw(
         }
     }
     if gives {
-        put!(
-            out,
-            "<text class=\"tag\" x=\"{}\" y=\"-5\">gives way first</text>",
-            NODE.0 / 2.0
-        );
+        put!(out, "<text class=\"tag\" x=\"{}\" y=\"-5\">gives way first</text>", NODE.0 / 2.0);
     }
     out.push_str("</g>\n");
 }
@@ -92,12 +66,7 @@ fn whole_percent(share: f64) -> String {
 fn client(node: &Node, shown: &[Shown<'_>]) -> String {
     let rates: Vec<String> = shown
         .iter()
-        .filter_map(|shown| {
-            shown
-                .run
-                .subject(node.kind, &node.name)
-                .map(|subject| calls_per_s(shown.run, subject))
-        })
+        .filter_map(|shown| shown.run.subject(node.kind, &node.name).map(|subject| calls_per_s(shown.run, subject)))
         .filter(|rate| rate.is_finite())
         .map(rate)
         .collect();
@@ -119,18 +88,9 @@ fn node_title(node: &Node, shown: &[Shown<'_>]) -> String {
             .figures
             .iter()
             .filter(|figure| figure.name == "utilization")
-            .map(|figure| {
-                format!(
-                    "{} {} busy",
-                    figure.detail.as_deref().unwrap_or("resource"),
-                    percent(figure.mean)
-                )
-            })
+            .map(|figure| format!("{} {} busy", figure.detail.as_deref().unwrap_or("resource"), percent(figure.mean)))
             .collect();
-        parts.push(format!(
-            "{} errors",
-            percent(share(subject, "errors", subject.totals.failed))
-        ));
+        parts.push(format!("{} errors", percent(share(subject, "errors", subject.totals.failed))));
         if let Some(figure) = subject.figure("latency_ms_p99") {
             parts.push(format!("p99 {}", millis(figure.mean)));
         }
@@ -142,12 +102,17 @@ fn node_title(node: &Node, shown: &[Shown<'_>]) -> String {
     text
 }
 
-/// The busiest of a component's resources, 0 to 1.
+/// The busiest of a component's resources, 0 to 1. A consumer's handlers are measured as the
+/// service that runs them.
 fn utilization(node: &Node, run: &Run) -> Option<f64> {
-    let subject = run.subject(node.kind, &node.name)?;
-    subject
-        .figures
-        .iter()
+    let kinds = match node.kind {
+        SubjectKind::Consumer => [node.kind, SubjectKind::Service],
+        kind => [kind, kind],
+    };
+    kinds
+        .into_iter()
+        .filter_map(|kind| run.subject(kind, &node.name))
+        .flat_map(|subject| &subject.figures)
         .filter(|figure| figure.name == "utilization" && figure.mean.is_finite())
         .map(|figure| figure.mean)
         .max_by(f64::total_cmp)
