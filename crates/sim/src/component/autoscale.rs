@@ -84,11 +84,9 @@ impl World<'_> {
 
     /// Stops so many instances, those with the highest numbers.
     fn shrink(&mut self, service: u32, fewer: u32) {
-        let wanted = |world: &Self, i: usize| {
-            matches!(world.instances[i].state, State::Up | State::Starting | State::Down)
-        };
-        let last: Vec<usize> =
-            self.slots(service).rev().filter(|&i| wanted(self, i)).take(fewer as usize).collect();
+        let wanted =
+            |world: &Self, i: usize| matches!(world.instances[i].state, State::Up | State::Starting | State::Down);
+        let last: Vec<usize> = self.slots(service).rev().filter(|&i| wanted(self, i)).take(fewer as usize).collect();
         for instance in last {
             self.drain_instance(instance as u32);
         }

@@ -42,7 +42,9 @@ impl World<'_> {
         let pressure = if service.asynchronous { cores } else { cores.max(workers) };
         let Some(change) = state.ladder.as_mut().and_then(|ladder| ladder.observe(time, pressure)) else { return };
         let (kind, text) = match change.to.checked_sub(1).map(|level| &degradation.levels[level].name) {
-            Some(name) if change.to > change.from => (EventKind::Degraded, format!("up to level {}, {name}", change.to)),
+            Some(name) if change.to > change.from => {
+                (EventKind::Degraded, format!("up to level {}, {name}", change.to))
+            }
             Some(name) => (EventKind::Restored, format!("down to level {}, {name}", change.to)),
             None => (EventKind::Restored, "back to full service".to_owned()),
         };

@@ -284,9 +284,10 @@ impl World<'_> {
     }
 
     fn deploy_move(&self, is: impl Fn(&Move) -> bool) -> Option<(u32, usize)> {
-        self.deploys.iter().enumerate().find_map(|(fault, deploy)| {
-            deploy.moves.iter().position(&is).map(|at| (fault as u32, at))
-        })
+        self.deploys
+            .iter()
+            .enumerate()
+            .find_map(|(fault, deploy)| deploy.moves.iter().position(&is).map(|at| (fault as u32, at)))
     }
 }
 

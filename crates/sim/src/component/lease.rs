@@ -268,7 +268,6 @@ impl World<'_> {
         }
         passed
     }
-
 }
 
 #[cfg(test)]
@@ -388,8 +387,9 @@ experiments:
     #[test]
     fn when_all_stop_nobody_takes_over() {
         simulated(&system(true, PAUSE), |world| {
-            assert_eq!(leader(world).duplicates, 0);
-            assert!(leader(world).rejected <= 1);
+            let totals = leader(world);
+            assert!(totals.duplicates == 0 && totals.rejected <= 1);
+            assert!((505..=526).contains(&totals.ok), "10 of 65 s without a write: {}", totals.ok);
         });
     }
 }

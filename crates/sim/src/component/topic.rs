@@ -415,9 +415,8 @@ impl World<'_> {
 
     fn lose_oldest(&mut self, topic: u32) {
         let partitions = self.topics[topic as usize].partitions.iter().enumerate();
-        let oldest = partitions
-            .filter_map(|(p, partition)| partition.log.front().map(|front| (front.appended, p)))
-            .min();
+        let oldest =
+            partitions.filter_map(|(p, partition)| partition.log.front().map(|front| (front.appended, p))).min();
         if let Some((_, partition)) = oldest {
             self.lose_front(topic, partition as u32);
         }
@@ -441,7 +440,6 @@ impl World<'_> {
         }
         self.topics[topic as usize].counter.now.lost += missed as u64;
     }
-
 }
 
 /// A message's place in its outbox.
@@ -451,7 +449,6 @@ fn outbox_number(message: &Message) -> u64 {
         Stage::Late { .. } | Stage::Delivery(_) => unreachable!("a relay carries messages of its outbox"),
     }
 }
-
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -486,9 +483,8 @@ pub(crate) mod tests {
 
     /// Messages of a topic that not every consumer has handled, those in outboxes included.
     pub(crate) fn waiting(world: &World<'_>, topic: u32) -> u64 {
-        let in_outbox = |message: &Message| {
-            message.topic == topic && matches!(message.stage, Stage::Outbox { sent: None, .. })
-        };
+        let in_outbox =
+            |message: &Message| message.topic == topic && matches!(message.stage, Stage::Outbox { sent: None, .. });
         let outbox = world.messages.refs().filter(|&message| in_outbox(&world.messages[message])).count();
         outbox as u64 + world.topics[topic as usize].held as u64
     }
@@ -535,6 +531,31 @@ experiments:
             assert_eq!(handled.ok - handled.duplicates + waiting(world, 0), published.offered);
             assert!(topic.backlog.segments.iter().any(|segment| segment.max > 300.0), "10 s at 50/s pile up");
             assert!(waiting(world, 0) < 10, "and are worked off");
+        });
+    }
+
+    #[test]
+    fn a_relay_sends_again_what_was_not_confirmed() {
+        // Some five messages are on their way, there or back, when the broker goes down.
+        let text = writer(OUTBOX, "partitions: 4, publish: 100ms", OUTAGE);
+        simulated(&text, |world| {
+            let (topic, index) = (total(&world.topics[0].counter), total(&world.consumers[0].counter));
+            assert!((1..20).contains(&index.duplicates), "{}", index.duplicates);
+            assert_eq!(index.ok - index.duplicates + waiting(world, 0), topic.offered);
+        });
+        let deduped = text.replace("handler: 2ms", "handler: 2ms, dedup: 1h");
+        simulated(&deduped, |world| assert_eq!(total(&world.consumers[0].counter).duplicates, 0));
+    }
+
+    #[test]
+    fn a_relay_keeps_the_order_of_commits_within_a_partition() {
+        let stopped = format!("{{ at: 1s, kill: index, for: 55s }}, {OUTAGE}");
+        let text = writer(OUTBOX, "partitions: 4, relay: exp(200ms)", &stopped);
+        simulated(&text.replace("handler: 2ms", "handler: 2ms, startup: 1h"), |world| {
+            for partition in &world.topics[0].partitions {
+                assert!(partition.log.len() > 100);
+                assert!(partition.log.iter().is_sorted_by_key(|logged| logged.published));
+            }
         });
     }
 

@@ -67,9 +67,9 @@ impl World<'_> {
         // It has done its steps since, in the belief that it held the lock.
         let pc = self.tasks[task].pc;
         let code = &self.plan.code;
-        let done = pc.checked_sub(1).filter(
-            |&before| matches!(code.ops[before as usize], Op::Unlock { lease: l, failed: None } if l == lease),
-        );
+        let done = pc
+            .checked_sub(1)
+            .filter(|&before| matches!(code.ops[before as usize], Op::Unlock { lease: l, failed: None } if l == lease));
         let Some(unlock) = done else { return };
         if !self.write_with(lease, token, self.tasks[task].instance) {
             // What it did is refused: it fails, past the code that would unlock once more.

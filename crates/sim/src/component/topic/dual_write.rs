@@ -124,6 +124,19 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_that_has_committed_is_a_fact_and_one_that_has_not_is_none() {
+        let lost = |steps| {
+            simulated(&writer(steps, "partitions: 4", OUTAGE), |world| {
+                let totals = total(&world.topics[0].counter);
+                assert!(totals.failed > 300);
+                totals.lost
+            })
+        };
+        assert!(lost("{ transaction: db, do: [ { query: db.insert } ] }, { publish: notes }") > 300);
+        assert_eq!(lost("{ transaction: db, do: [ { query: db.insert }, { publish: notes, outbox: false } ] }"), 0);
+    }
+
+    #[test]
     fn a_publish_before_its_fact_is_not_a_loss() {
         let steps = "{ publish: notes }, { query: db.insert }";
         simulated(&writer(steps, "partitions: 4", OUTAGE), |world| {
