@@ -110,9 +110,9 @@ impl Frame<'_> {
         for (label, class, _) in curves {
             put!(
                 out,
-                "<span class=\"key\"><i class=\"{class}{}\"></i>{}<output></output></span>",
+                "<span class=\"key\" title=\"{label}\"><i class=\"{class}{}\"></i><span>{label}</span><output></output></span>",
                 if self.filled { " area" } else { "" },
-                escape(label)
+                label = escape(label)
             );
         }
         put!(

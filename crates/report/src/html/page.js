@@ -52,13 +52,22 @@
     let cursor = plot.querySelector(".cursor");
     if (!cursor) { cursor = document.createElement("i"); cursor.className = "cursor"; plot.append(cursor); }
     cursor.style.left = share * 100 + "%";
-    cursor.title = show(share * Number(seconds), "s");
+    const axis = plot.closest(".charts")?.querySelector(".time");
+    if (axis) {
+      let now = axis.querySelector("b");
+      if (!now) { now = document.createElement("b"); axis.append(now); }
+      now.style.left = share * 100 + "%";
+      now.textContent = (share * Number(seconds)).toFixed(1) + " s";
+    }
   };
   const siblings = (plot) => plot.closest(".charts")?.querySelectorAll(".plot") || [plot];
-  const clear = (plot) => siblings(plot).forEach((other) => {
-    other.querySelector(".cursor")?.remove();
-    other.parentElement.querySelectorAll("output").forEach((output) => { output.textContent = ""; });
-  });
+  const clear = (plot) => {
+    plot.closest(".charts")?.querySelector(".time b")?.remove();
+    siblings(plot).forEach((other) => {
+      other.querySelector(".cursor")?.remove();
+      other.parentElement.querySelectorAll("output").forEach((output) => { output.textContent = ""; });
+    });
+  };
   document.querySelectorAll(".charts .plot").forEach((plot) => {
     let at = 0.5;
     const move = (share) => {

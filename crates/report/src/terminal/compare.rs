@@ -6,7 +6,7 @@ use super::table::{Table, figure, words};
 use crate::compare::{Basis, Comparison, Difference, Verdict, order};
 use crate::figures::{meaning, show};
 use crate::number::{ratio, significant, times};
-use crate::words::plural;
+use crate::words::{plural, resource};
 
 /// A comparison: what got better or worse beyond noise, then what did not change.
 pub fn compare(comparison: &Comparison, style: Style) -> String {
@@ -114,7 +114,7 @@ fn label(one: &Difference) -> String {
         "load_per_s" => "load",
         name => meaning(name).map_or(name, |meaning| meaning.label),
     };
-    one.detail.as_ref().map_or(label.to_owned(), |detail| format!("{label} ({detail})"))
+    one.detail.as_ref().map_or(label.to_owned(), |detail| format!("{label} ({})", resource(detail)))
 }
 
 /// The change relative to A, or itself where A is zero.
