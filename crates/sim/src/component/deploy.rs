@@ -366,6 +366,44 @@ experiments:
     }
 
     #[test]
+    fn a_rollback_does_not_wait_for_what_it_would_replace() {
+        let text = system("batch: 2, rollback_at: 20%", "errors: 80%, startup: 1s..9s", "");
+        simulated(&text, |world| {
+            assert_eq!(versions(world), [0; 4]);
+            let at = |kind| world.log.iter().position(|event| event.kind == kind).unwrap();
+            let turned = at(EventKind::RolledBack);
+            let ready = world.log[turned..].iter().filter(|event| event.kind == EventKind::InstanceUp).count();
+            assert_eq!(ready, 1, "the one that the new version had replaced by then");
+        });
+    }
+
+    #[test]
+    fn an_autoscaler_starts_what_was_deployed() {
+        let text = system("batch: 4", "slow: 1x", "")
+            .replace(
+                "    instances: 4",
+                "    instances: 4\n    autoscale: { min: 4, max: 8, target: 3%, every: 10s, delay: 1s }",
+            )
+            .replace("at: 10s", "at: 1s")
+            .replace("warmup: 5s", "warmup: 1s");
+        simulated(&text, |world| {
+            let versions = versions(world);
+            assert!(versions.len() > 4 && versions.iter().all(|&version| version == 1), "{versions:?}");
+        });
+    }
+
+    #[test]
+    fn one_that_dies_while_it_drains_does_not_come_back_for_good() {
+        for surge in [true, false] {
+            let kill = ", { at: 11500ms, kill: api/1, for: 500ms }";
+            let text = system(&format!("surge: {surge}"), "slow: 1x", kill).replace("wait: 20ms", "wait: 3s");
+            simulated(&text.replace("workers: 32", "workers: 500"), |world| {
+                assert_eq!(versions(world), [1; 4], "surge {surge}");
+            });
+        }
+    }
+
+    #[test]
     fn nobody_watching_means_no_way_back() {
         simulated(&system("batch: 2", "errors: 50%", ""), |world| {
             assert_eq!(happened(world, EventKind::RolledBack), 0);
