@@ -183,6 +183,10 @@ impl World<'_> {
         self.collect_stores(&mut subjects);
         self.collect_edges(&mut subjects);
         self.collect_messaging(&mut subjects);
+        let (all, rest) = self.audiences.split_first_mut().expect("everybody is an audience");
+        for client in &rest[..self.plan.system.clients.len()] {
+            all.add(client);
+        }
         Sample {
             subjects,
             requests: self.requests,

@@ -174,7 +174,9 @@ fn audience_run(
             let cell = &sample.audiences[at].cells[segment];
             totals.add(&cell.totals);
             cell.all.pour_into(&mut latency);
-            cell.ok.pour_into(&mut latency_ok);
+            let mut ok = cell.all.clone();
+            ok.subtract(&cell.failed);
+            ok.pour_into(&mut latency_ok);
         }
     }
     let mut figures = Figures::new(samples.len());

@@ -31,8 +31,12 @@ const REJECTS: f64 = 0.001;
 /// What limited the system over some segments of some replications, most first.
 pub(crate) fn gives_way(plan: &Plan, samples: &[&Sample], segments: &[usize]) -> Vec<GivesWay> {
     let length = plan.length(segments);
+    let waited_for = waited_for(&plan.system);
     let mut all: Vec<Suspect> = Vec::new();
     for suspect in samples.iter().flat_map(|s| &s.subjects).flat_map(|s| suspects(s, segments, length)) {
+        if !is_waited_for(&plan.system, &waited_for, suspect.of) {
+            continue;
+        }
         match all.iter_mut().find(|known| known.of == suspect.of && known.resource == suspect.resource) {
             Some(known) => {
                 known.used += suspect.used;
@@ -55,7 +59,69 @@ pub(crate) fn gives_way(plan: &Plan, samples: &[&Sample], segments: &[usize]) ->
         .collect();
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.name.cmp(&b.1.name)));
     ranked.truncate(5);
-    ranked.into_iter().map(|(_, suspect)| describe(&plan.system, suspect)).collect()
+    let used_up = ranked.first().is_some_and(|(weight, _)| *weight >= 0.6);
+    let mut out: Vec<GivesWay> = ranked.into_iter().map(|(_, suspect)| describe(&plan.system, suspect)).collect();
+    if !used_up {
+        out.splice(0..0, slowest(plan, samples, segments));
+    }
+    out
+}
+
+/// Components that clients wait for, however indirectly; a full topic's consumers among them.
+pub(crate) fn waited_for(system: &System) -> Vec<Component> {
+    let mut out: Vec<Component> =
+        (0..system.clients.len()).map(|c| Component::Client(plimsoll_model::system::ClientId(c as u32))).collect();
+    let mut at = 0;
+    while at < out.len() {
+        let from = out[at];
+        for edge in system.edges.iter().filter(|edge| edge.from == from) {
+            if !out.contains(&edge.to) {
+                out.push(edge.to);
+            }
+        }
+        at += 1;
+    }
+    out
+}
+
+fn is_waited_for(system: &System, waited_for: &[Component], of: Of) -> bool {
+    let component = match of {
+        Of::Component(component) => component,
+        Of::Instance(service, _) => Component::Service(plimsoll_model::system::ServiceId(service)),
+        Of::Node(store, _) => Component::Store(plimsoll_model::system::StoreId(store)),
+        Of::Edge(edge) => system.edges[edge as usize].from,
+    };
+    // Nobody waits for what happens behind a topic, unless the topic is full and says so itself.
+    matches!(component, Component::Topic(_)) || waited_for.contains(&component)
+}
+
+/// Where nothing is used up: the calls that take longest, and wait for nobody else.
+fn slowest(plan: &Plan, samples: &[&Sample], segments: &[usize]) -> Option<GivesWay> {
+    let waited_for = waited_for(&plan.system);
+    let edges = samples.first()?.subjects.iter().filter(|subject| {
+        let Of::Edge(edge) = subject.of else { return false };
+        let last = matches!(plan.system.edges[edge as usize].to, Component::Store(_));
+        last && is_waited_for(&plan.system, &waited_for, subject.of)
+    });
+    let timed = edges.map(|subject| {
+        let mut times = crate::measure::Times::new();
+        segments.iter().filter_map(|&s| subject.times.get(s)).for_each(|t| times.add(t));
+        (times, subject)
+    });
+    let (times, subject) = timed
+        .filter(|(times, _)| times.count > 0)
+        .max_by(|a, b| (a.0.mean() * a.0.count as f64).total_cmp(&(b.0.mean() * b.0.count as f64)))?;
+    let (mean, p99) = (times.mean() / 1e6, times.percentile(99.0) / 1e6);
+    Some(GivesWay {
+        component: subject.name.clone(),
+        resource: "latency".to_owned(),
+        value: 0.0,
+        why: format!(
+            "nothing is used up, but calls over {} take {mean:.1} ms on average and {p99:.0} ms at p99",
+            subject.name
+        ),
+        owner: owner(&plan.system, subject.of),
+    })
 }
 
 fn suspects(subject: &Subject, segments: &[usize], length: u64) -> Vec<Suspect> {
@@ -92,6 +158,12 @@ fn suspects(subject: &Subject, segments: &[usize], length: u64) -> Vec<Suspect> 
 fn weight(system: &System, all: &[Suspect], suspect: &Suspect) -> f64 {
     let used_up = |other: &&Suspect| other.used >= USED_UP && *other != suspect;
     if suspect.resource == "policies" {
+        if let Of::Edge(edge) = suspect.of
+            && all.iter().any(|other| other.resource == "policies" && other.of == Of::Component(system.edges[edge as usize].to))
+        {
+            // The target says no; it is named itself.
+            return 0.0;
+        }
         let consequence = all.iter().any(|other| other.used >= USED_UP);
         return if consequence { 0.01 * suspect.rejected } else { 1.0 + suspect.rejected };
     }
@@ -146,10 +218,10 @@ fn describe(system: &System, suspect: &Suspect) -> GivesWay {
         "max_connections" => format!("{name} has {percent}% of the {capacity} connections that it accepts"),
         "max_rate" => format!("{name} is {percent}% busy with commands"),
         "capacity" => format!("{name} holds {percent}% of the {capacity} messages that it can"),
-        "policies" => format!(
-            "{name} turns {:.1}% away: its queue is full, a limit is reached, or a breaker is open",
-            suspect.rejected * 100.0
-        ),
+        "policies" => {
+            let by = rejecting(system, suspect.of).join(" or ");
+            format!("{:.1}% are turned away at {name} by its {by}", suspect.rejected * 100.0)
+        }
         other => format!("{name}: {other} is {percent}% used"),
     };
     GivesWay {
@@ -159,6 +231,35 @@ fn describe(system: &System, suspect: &Suspect) -> GivesWay {
         why,
         owner: owner(system, suspect.of),
     }
+}
+
+/// The policies that can turn requests away there.
+fn rejecting(system: &System, of: Of) -> Vec<&'static str> {
+    let names: Vec<(&'static str, bool)> = match of {
+        Of::Edge(edge) => {
+            let pipeline = &system.edges[edge as usize].policies.pipeline;
+            vec![
+                ("circuit breaker", pipeline.breaker.is_some()),
+                ("rate limit", pipeline.rate_limit.is_some()),
+                ("adaptive limit", pipeline.adaptive_limit.is_some()),
+                ("bulkhead", pipeline.bulkhead.is_some()),
+                ("target", true),
+            ]
+        }
+        Of::Component(Component::Service(id)) => {
+            let service = &system.services[id.index()];
+            vec![
+                ("rate limit", service.rate_limit.is_some()),
+                ("adaptive limit", service.limit.is_some()),
+                ("bulkheads", !service.bulkheads.is_empty()),
+                ("degradation levels", service.degradation.is_some()),
+                ("full queue", !service.asynchronous),
+                ("full house", service.asynchronous),
+            ]
+        }
+        _ => vec![("policies", true)],
+    };
+    names.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
 }
 
 /// Who answers for it.

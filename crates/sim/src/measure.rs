@@ -33,6 +33,15 @@ impl Times {
         self.max = self.max.max(nanos);
     }
 
+    /// Takes another's away, which is part of these.
+    pub(crate) fn subtract(&mut self, other: &Times) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine -= theirs;
+        }
+        self.count -= other.count;
+        self.sum -= other.sum;
+    }
+
     pub(crate) fn add(&mut self, other: &Times) {
         if other.counts.len() > self.counts.len() {
             self.counts.resize(other.counts.len(), 0);
@@ -182,6 +191,19 @@ impl Gauge {
         total - std::mem::replace(&mut self.taken[reader as usize], total)
     }
 
+    /// Adds another gauge's finished segments and seconds.
+    pub(crate) fn add_record(&mut self, other: &Gauge) {
+        self.segments.resize(self.segments.len().max(other.segments.len()), GaugeSegment::default());
+        for (mine, theirs) in self.segments.iter_mut().zip(&other.segments) {
+            mine.area += theirs.area;
+            mine.max += theirs.max;
+        }
+        self.seconds.resize(self.seconds.len().max(other.seconds.len()), 0.0);
+        for (mine, theirs) in self.seconds.iter_mut().zip(&other.seconds) {
+            *mine += theirs;
+        }
+    }
+
     /// Ends a second.
     pub(crate) fn tick(&mut self, now: u64) {
         let area = self.area_now(now);
@@ -269,8 +291,8 @@ pub(crate) struct Cell {
     pub(crate) totals: Totals,
     /// Response times, failures included.
     pub(crate) all: Times,
-    /// Response times of good answers.
-    pub(crate) ok: Times,
+    /// Response times of failures.
+    pub(crate) failed: Times,
     /// Good answers within each of the objectives' and expectations' thresholds.
     pub(crate) within: Vec<u64>,
     /// Longest time without a good answer that ended in this segment, ns.
@@ -296,7 +318,7 @@ impl Audience {
         let cell = Cell {
             totals: Totals::default(),
             all: Times::new(),
-            ok: Times::new(),
+            failed: Times::new(),
             within: vec![0; thresholds],
             gap: 0,
             last_bad: 0,
@@ -312,44 +334,64 @@ impl Audience {
     }
 
     #[inline]
-    pub(crate) fn arrive(&mut self, now: u64, segment: usize) {
+    pub(crate) fn arrive(&mut self, now: u64, segment: usize, detail: bool) {
         self.cells[segment].totals.offered += 1;
-        self.counter.now.offered += 1;
-        self.in_flight.add(now, 1.0);
+        if detail {
+            self.counter.now.offered += 1;
+            self.in_flight.add(now, 1.0);
+        }
     }
 
     #[inline]
-    pub(crate) fn end(&mut self, segment: usize, now_segment: usize, ended: &Ended, thresholds: &[u64], detail: bool) {
+    pub(crate) fn end(&mut self, segment: usize, ended: &Ended, thresholds: &[u64], detail: bool) {
         let took = ended.now - ended.arrived;
-        self.in_flight.add(ended.now, -1.0);
         let cell = &mut self.cells[segment];
         cell.all.record(took);
-        for totals in [&mut cell.totals, &mut self.counter.now] {
-            totals.retries += ended.retries as u64;
-            if ended.ok {
-                totals.ok += 1;
-                totals.degraded += ended.degraded as u64;
-            } else {
-                totals.failed += 1;
-                totals.rejected += ended.rejected as u64;
-                totals.timed_out += ended.timed_out as u64;
-            }
-        }
+        count(&mut cell.totals, ended);
         if ended.ok {
-            cell.ok.record(took);
             for (count, &threshold) in cell.within.iter_mut().zip(thresholds) {
                 *count += (took < threshold) as u64;
             }
-            let gap = ended.now - self.last_ok;
-            self.last_ok = ended.now;
-            let cell = &mut self.cells[now_segment];
-            cell.gap = cell.gap.max(gap);
         } else {
+            cell.failed.record(took);
             cell.last_bad = cell.last_bad.max(ended.arrived);
         }
         if detail {
+            count(&mut self.counter.now, ended);
+            self.in_flight.add(ended.now, -1.0);
             self.second.record(took);
         }
+    }
+
+    /// What is not the sum of others': the longest time without a good answer.
+    #[inline]
+    pub(crate) fn note_gap(&mut self, now_segment: usize, ended: &Ended) {
+        if ended.ok {
+            let cell = &mut self.cells[now_segment];
+            cell.gap = cell.gap.max(ended.now - self.last_ok);
+            self.last_ok = ended.now;
+        }
+    }
+
+    /// Adds the requests of another audience, which has none of these.
+    pub(crate) fn add(&mut self, other: &Audience) {
+        for (mine, theirs) in self.cells.iter_mut().zip(&other.cells) {
+            mine.totals.add(&theirs.totals);
+            mine.all.add(&theirs.all);
+            mine.failed.add(&theirs.failed);
+            for (sum, count) in mine.within.iter_mut().zip(&theirs.within) {
+                *sum += count;
+            }
+            mine.last_bad = mine.last_bad.max(theirs.last_bad);
+        }
+        self.counter.add(&other.counter);
+        self.in_flight.add_record(&other.in_flight);
+    }
+
+    /// Records a response time for the percentiles of the current second only.
+    #[inline]
+    pub(crate) fn second(&mut self, ended: &Ended) {
+        self.second.record(ended.now - ended.arrived);
     }
 
     pub(crate) fn tick(&mut self, now: u64) {
@@ -366,6 +408,19 @@ impl Audience {
         // A gap that is still open counts where it is.
         let cell = &mut self.cells[segment];
         cell.gap = cell.gap.max(now - self.last_ok);
+    }
+}
+
+#[inline]
+fn count(totals: &mut Totals, ended: &Ended) {
+    totals.retries += ended.retries as u64;
+    if ended.ok {
+        totals.ok += 1;
+        totals.degraded += ended.degraded as u64;
+    } else {
+        totals.failed += 1;
+        totals.rejected += ended.rejected as u64;
+        totals.timed_out += ended.timed_out as u64;
     }
 }
 

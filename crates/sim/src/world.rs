@@ -369,3 +369,11 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// A timeline longer than this helps nobody.
 const MAX_HAPPENINGS: usize = 5000;
+
+/// What moves through memory with every request stays within a few cache lines.
+const _: () = {
+    assert!(size_of::<Task>() <= 192);
+    assert!(size_of::<Call>() <= 192);
+    assert!(size_of::<Attempt>() <= 144);
+    assert!(size_of::<StoreOp>() <= 192);
+};

@@ -142,7 +142,7 @@ impl World<'_> {
                     let draw = context.draw.part(pc as u64 | 1 << 37);
                     let context = Context { draw, deadline: u64::MAX, ..context };
                     let mut task = Task::new(TaskParent::Background, instance, pc + 1, endpoint, context, now);
-                    task.fetch = Some(Fetch { ticket, since: now, site, refresh: true });
+                    task.fetch = Some(Box::new(Fetch { ticket, since: now, site, refresh: true }));
                     let task = self.tasks.insert(task);
                     self.soon(Event::Go { task });
                 }
@@ -150,7 +150,7 @@ impl World<'_> {
                 Some(end)
             }
             Lookup::Miss { fetch } => {
-                self.tasks[task].fetch = Some(Fetch { ticket: fetch, since: now, site, refresh: false });
+                self.tasks[task].fetch = Some(Box::new(Fetch { ticket: fetch, since: now, site, refresh: false }));
                 Some(pc + 1)
             }
             Lookup::Wait { until } => {

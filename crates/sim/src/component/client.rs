@@ -102,7 +102,10 @@ impl World<'_> {
         self.open_requests += 1;
         let segment = self.segment;
         let now = self.now;
-        self.for_audiences(client, endpoint, |audience| audience.arrive(now, segment));
+        self.audiences[1 + client as usize].arrive(now, segment, plan.detail);
+        if let Some(audience) = plan.endpoint_audience[endpoint as usize] {
+            self.audiences[audience as usize].arrive(now, segment, plan.detail);
+        }
         let end = self.client_end(call.edge.0, client);
         let origin = Origin { client, user, endpoint, number };
         self.start_call(end, Parent::Client(origin), What::Endpoint(endpoint), context);
@@ -123,9 +126,18 @@ impl World<'_> {
         };
         let segment = plan.segment_at(arrived);
         let now_segment = self.segment;
-        self.for_audiences(origin.client, origin.endpoint, |audience| {
-            audience.end(segment, now_segment, &ended, &plan.thresholds, plan.detail);
-        });
+        // Everybody's requests are the sum of the clients', but for what is no sum.
+        self.audiences[0].note_gap(now_segment, &ended);
+        if plan.detail {
+            self.audiences[0].second(&ended);
+        }
+        for audience in [Some(1 + origin.client), plan.endpoint_audience[origin.endpoint as usize]] {
+            if let Some(audience) = audience {
+                let audience = &mut self.audiences[audience as usize];
+                audience.end(segment, &ended, &plan.thresholds, plan.detail);
+                audience.note_gap(now_segment, &ended);
+            }
+        }
         if let Arrivals::Closed { think, .. } = &plan.system.clients[origin.client as usize].arrivals {
             let state = &self.clients[origin.client as usize];
             let think = duration(think, state.draw.part(THINK).bits(origin.number));
@@ -149,15 +161,6 @@ impl World<'_> {
         self.unfinished = open.len() as u64;
         for (origin, arrived) in open {
             self.request_ended(origin, arrived, Answer::Timeout, 0);
-        }
-    }
-
-    #[inline]
-    fn for_audiences(&mut self, client: u32, endpoint: u32, mut f: impl FnMut(&mut Audience)) {
-        f(&mut self.audiences[0]);
-        f(&mut self.audiences[1 + client as usize]);
-        if let Some(audience) = self.plan.endpoint_audience[endpoint as usize] {
-            f(&mut self.audiences[audience as usize]);
         }
     }
 

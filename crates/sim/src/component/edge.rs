@@ -71,7 +71,7 @@ pub(crate) struct Call {
     started: u64,
     attempts: [Ref; 2],
     number: u32,
-    waiting: Option<pipeline::Waiting>,
+    waiting: Option<Box<pipeline::Waiting>>,
     tried: [u32; 3],
     /// When its operation may be sent: a read that waits for its replica.
     not_before: u64,
@@ -130,7 +130,7 @@ pub(crate) struct Attempt {
     /// What the answer's bytes are, for limited bandwidth.
     pub(crate) bytes: u64,
     /// How far an operation on a quorum store is.
-    pub(crate) quorum: super::quorum::Progress,
+    pub(crate) quorum: Option<Box<super::quorum::Progress>>,
 }
 
 // Purposes of draws.
@@ -324,7 +324,7 @@ impl World<'_> {
             Ok(Admission::Queued(waiting)) => {
                 e.waiters.push((waiting.ticket(), call));
                 let until = waiting.until();
-                c.waiting = Some(waiting);
+                c.waiting = Some(Box::new(waiting));
                 if until < Time::MAX {
                     self.queue.at(until.as_nanos(), Event::BulkheadTimeout { call });
                 }
@@ -354,7 +354,7 @@ impl World<'_> {
         let waiting = c.waiting.take().expect("just seen");
         let e = &mut self.ends[c.end as usize];
         e.waiters.retain(|&(_, waiter)| waiter != call);
-        let rejected = e.pipeline.give_up(time, &c.flight, waiting);
+        let rejected = e.pipeline.give_up(time, &c.flight, *waiting);
         e.counter.now.offered += 1;
         e.counter.now.failed += 1;
         e.counter.now.rejected += 1;
@@ -371,7 +371,7 @@ impl World<'_> {
         let (_, call) = e.waiters.remove(at);
         let c = &mut self.calls[call];
         let waiting = c.waiting.take().expect("it waits");
-        let permit = e.pipeline.resume(time, &mut c.flight, waiting, granted);
+        let permit = e.pipeline.resume(time, &mut c.flight, *waiting, granted);
         self.launch(call, permit, 0);
     }
 
@@ -421,7 +421,7 @@ impl World<'_> {
             number,
             server: Ref::NONE,
             bytes: 0,
-            quorum: super::quorum::Progress::default(),
+            quorum: None,
         });
         let c = &mut self.calls[call];
         c.attempts[slot] = attempt;
@@ -702,7 +702,7 @@ impl World<'_> {
         if let Some(waiting) = c.waiting.take() {
             let e = &mut self.ends[c.end as usize];
             e.waiters.retain(|&(_, waiter)| waiter != call);
-            let _ = e.pipeline.give_up(time, &c.flight, waiting);
+            let _ = e.pipeline.give_up(time, &c.flight, *waiting);
         }
         self.calls.remove(call);
     }

@@ -55,14 +55,14 @@ impl<'a> World<'a> {
         let expected = state.versions.get(&key).copied().unwrap_or(0);
         let version = if write { expected + 1 } else { 0 };
         let first = state.first;
-        self.attempts[attempt].quorum = Progress {
+        self.attempts[attempt].quorum = Some(Box::new(Progress {
             needed: if write { quorum.write } else { quorum.read },
             nodes: quorum.nodes,
             version,
             expected,
             write,
             ..Progress::default()
-        };
+        }));
         for number in 0..quorum.nodes {
             let node = first + number;
             let draw = context.draw.part(number as u64 | 1 << 33);
@@ -103,12 +103,12 @@ impl<'a> World<'a> {
             n.counter.now.failed += 1;
         }
         let Some(a) = self.attempts.get_mut(attempt) else { return };
-        let progress = &mut a.quorum;
+        let Some(progress) = &mut a.quorum else { return };
         if !answer.is_ok() {
             progress.failed += 1;
             if progress.nodes - progress.failed < progress.needed {
                 self.stores[store as usize].counter.now.failed += 1;
-                a.quorum.needed = u32::MAX;
+                progress.needed = u32::MAX;
                 self.answer(attempt, Answer::Unavailable);
             }
             return;
@@ -125,7 +125,7 @@ impl<'a> World<'a> {
         } else {
             progress.version = progress.version.max(known);
         }
-        let progress = self.attempts[attempt].quorum;
+        let progress = **progress;
         if progress.answered != progress.needed {
             return;
         }
@@ -148,7 +148,9 @@ impl<'a> World<'a> {
         } else if progress.version < progress.expected {
             state.counter.now.stale += 1;
         }
-        self.attempts[attempt].quorum.needed = u32::MAX;
+        if let Some(progress) = &mut self.attempts[attempt].quorum {
+            progress.needed = u32::MAX;
+        }
         self.answer(attempt, Answer::Ok);
     }
 

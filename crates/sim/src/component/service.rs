@@ -236,7 +236,7 @@ impl World<'_> {
         let state = &mut self.instances[instance as usize];
         if let Some(limit) = &mut state.limit {
             match limit.admit(time) {
-                Ok(permit) => self.tasks[task].limit_permit = Some(permit),
+                Ok(permit) => self.tasks[task].limit_permit = Some(Box::new(permit)),
                 Err(_) => return self.finish(task, Answer::Busy),
             }
         }
@@ -244,7 +244,7 @@ impl World<'_> {
             let state = &mut self.instances[instance as usize];
             let deadline = Time::from_nanos(self.tasks[task].context.deadline);
             match state.bulkheads[b].admit_or_queue(time, deadline) {
-                Ok(bulkhead::Admission::Now(permit)) => self.tasks[task].bulkhead_permit = Some((b as u32, permit)),
+                Ok(bulkhead::Admission::Now(permit)) => self.tasks[task].bulkhead_permit = Some(Box::new((b as u32, permit))),
                 Ok(bulkhead::Admission::Queued { ticket, until }) => {
                     state.bulkhead_waiters.push((ticket, task));
                     self.tasks[task].waiting = Waiting::Bulkhead { bulkhead: b as u32 };
@@ -367,7 +367,7 @@ impl World<'_> {
         use plimsoll_policy::idempotency::Begin;
         match store.begin(time, logical, logical) {
             Begin::Proceed(token) | Begin::Unresolved(token) => {
-                self.tasks[task].idempotency = Some(token);
+                self.tasks[task].idempotency = Some(Box::new(token));
                 false
             }
             Begin::Replay(answer) => {
@@ -472,17 +472,17 @@ impl World<'_> {
             _ => Outcome::Failure,
         };
         if let (Some(permit), Some(policy)) = (limit, &mut self.instances[instance as usize].limit) {
-            policy.settle(time, permit, outcome);
+            policy.settle(time, *permit, outcome);
         }
-        if let Some((b, permit)) = bulkhead {
+        if let Some((b, permit)) = bulkhead.map(|permit| *permit) {
             let granted = self.instances[instance as usize].bulkheads[b as usize].settle(time, permit, outcome);
             self.grant_bulkhead(instance, b, granted);
         }
         if let (Some(token), Some(store)) = (idempotency, &mut self.services[service].idempotency) {
             if answer.is_ok() {
-                store.complete(time, token, answer);
+                store.complete(time, *token, answer);
             } else {
-                store.abandon(token);
+                store.abandon(*token);
             }
         }
         self.deploy_watch(instance, answer);
@@ -507,7 +507,7 @@ impl World<'_> {
         let (_, task) = state.bulkhead_waiters.remove(at);
         let t = &mut self.tasks[task];
         t.waiting = Waiting::Nothing;
-        t.bulkhead_permit = Some((b, granted.permit));
+        t.bulkhead_permit = Some(Box::new((b, granted.permit)));
         self.seat(task);
     }
 }

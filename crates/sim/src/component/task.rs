@@ -30,12 +30,12 @@ pub(crate) struct Task {
     /// The last named step that began.
     pub(crate) step: u32,
     /// The fetch that it makes for a cache.
-    pub(crate) fetch: Option<Fetch>,
+    pub(crate) fetch: Option<Box<Fetch>>,
     /// Whether it only refreshes a cache's entry, and ends with that.
     pub(crate) refreshing: bool,
-    pub(crate) limit_permit: Option<adaptive_limit::Permit>,
-    pub(crate) bulkhead_permit: Option<(u32, bulkhead::Permit)>,
-    pub(crate) idempotency: Option<idempotency::Ticket>,
+    pub(crate) limit_permit: Option<Box<adaptive_limit::Permit>>,
+    pub(crate) bulkhead_permit: Option<Box<(u32, bulkhead::Permit)>>,
+    pub(crate) idempotency: Option<Box<idempotency::Ticket>>,
 }
 
 /// Who waits for a task.

@@ -90,8 +90,8 @@ impl Answer {
         matches!(self, Answer::Ok | Answer::Degraded)
     }
 
-    /// Whether a policy or a full queue turned it away.
+    /// Whether a policy or a full queue turned it away, here or at the one that was asked.
     pub(crate) fn is_rejection(self) -> bool {
-        matches!(self, Answer::Unavailable | Answer::Busy | Answer::TooMany | Answer::Rejected)
+        matches!(self, Answer::Busy | Answer::TooMany | Answer::Rejected)
     }
 }

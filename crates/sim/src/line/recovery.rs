@@ -12,7 +12,10 @@ const BELOW_CALM: f64 = 0.97;
 const PATIENCE: u64 = 5_000_000_000;
 
 /// Steps of the search for the load at which it comes back.
-const STEPS: u32 = 6;
+const STEPS: u32 = 5;
+
+/// Replications in which a step is judged.
+const RUNS: u32 = 2;
 
 /// The least share of the load that is tried.
 const LEAST: f64 = 0.02;
@@ -79,8 +82,8 @@ fn comes_back(search: &Search<'_>, load: f64, share: f64) -> Option<u64> {
     scenario.cuts = vec![cleared + extra + search.forecast.grace];
     let forecast = Forecast { scenario: scenario.clone(), grace: extra + search.forecast.grace, ..search.forecast.clone() };
     let plan = Plan::new(search.prepared, &scenario, false);
-    let tallies = search.runner.run(&plan, 0, 3, |_, sample| tally(&plan, &forecast, &sample));
+    let tallies = search.runner.run(&plan, 0, RUNS, |_, sample| tally(&plan, &forecast, &sample));
     let everything = vec![true; search.waived.len()];
     let judgement = judge(&plan, &tallies, &everything);
-    (judgement.recovered && tallies.len() == 3).then(|| judgement.back_after.saturating_sub(PATIENCE))
+    (judgement.recovered && tallies.len() == RUNS as usize).then(|| judgement.back_after.saturating_sub(PATIENCE))
 }

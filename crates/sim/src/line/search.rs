@@ -1,5 +1,5 @@
 use plimsoll_model::run::{Analytic, GivesWay, Limit, Mark, Probe, Recovery, Run, Waived};
-use plimsoll_model::system::Indicator;
+use plimsoll_model::system::{Indicator, MetricTarget, System};
 
 use super::judge::{Judgement, judge, tally, windows};
 use super::recovery;
@@ -8,7 +8,7 @@ use super::{Settings, describe, today};
 use crate::analytic::{self, Bound};
 use crate::collect::Sample;
 use crate::experiment::assemble;
-use crate::gives_way::gives_way;
+use crate::gives_way::{gives_way, waited_for as waited_for_components};
 use crate::plan::{Plan, Prepared, Scenario};
 use crate::replicate::Runner;
 
@@ -34,8 +34,11 @@ const FLOOR: f64 = 0.02;
 /// The search gives up upwards at this many times what the closed forms expect.
 const CEILING: f64 = 3.0;
 
+/// Replications of the runs that are kept for pictures.
+const RUNS: u32 = 1;
+
 /// Replications in which a probe is judged: first, then when it is in doubt, then at most.
-const STAGES: [u32; 3] = [2, 4, 8];
+const STAGES: [u32; 3] = [1, 3, 6];
 
 impl<'a> Search<'a> {
     pub(crate) fn new(
@@ -46,13 +49,14 @@ impl<'a> Search<'a> {
         calm: Option<f64>,
     ) -> Self {
         let system = &prepared.system;
+        let bound = analytic::bottleneck(system).map(|bound| waited_for(system, bound));
         Search {
             prepared,
             forecast,
             settings,
             runner,
             calm,
-            bound: analytic::bottleneck(system),
+            bound,
             today: today(system),
             waived: vec![false; system.objectives.len()],
             probes: Vec::new(),
@@ -65,12 +69,12 @@ impl<'a> Search<'a> {
         let floor = FLOOR * expected.min(self.today.max(expected * FLOOR));
         let ceiling = CEILING * expected.max(self.today);
         let waived = self.waive(floor);
-        let guess = self.calm.map_or(expected * 0.85, |calm| calm * 0.9).clamp(floor, ceiling);
-
-        // Bracket.
+        // Bracket. Few weathers carry more than calm weather does, and then not by much.
+        let top = self.calm.map_or(ceiling, |calm| calm.max(floor));
         let (mut low, mut high): (Option<f64>, Option<f64>) = (None, None);
-        let mut load = guess;
+        let mut load = self.calm.unwrap_or(expected * 0.85).clamp(floor, top);
         let mut limit = Limit::Found;
+        let mut capped = false;
         loop {
             let Some(judgement) = self.probe(load) else {
                 limit = Limit::Interrupted;
@@ -78,14 +82,13 @@ impl<'a> Search<'a> {
             };
             if judgement.held {
                 low = Some(load);
-                // No weather carries more than calm weather does.
-                let top = self.calm.map_or(ceiling, |calm| calm * (1.0 + self.settings.precision));
                 if high.is_some() {
                     break;
                 }
                 if load >= top {
-                    limit = if self.calm.is_some() { Limit::Found } else { Limit::AboveSearch };
+                    capped = self.calm.is_some();
                     high = Some(load * (1.0 + self.settings.precision));
+                    limit = if capped { Limit::Found } else { Limit::AboveSearch };
                     break;
                 }
                 load = (load * 1.25).min(top);
@@ -99,7 +102,7 @@ impl<'a> Search<'a> {
                     low = Some(0.0);
                     break;
                 }
-                load = (load / 1.6).max(floor);
+                load = (load * if self.calm.is_some() { 0.75 } else { 0.6 }).max(floor);
             }
         }
         // Bisect.
@@ -119,7 +122,7 @@ impl<'a> Search<'a> {
             && limit == Limit::Found
             && holds > floor
         {
-            match self.probe_with(holds, self.settings.replications) {
+            match self.probe_with(holds, self.replications(holds)) {
                 Some(judgement) if judgement.held => break,
                 Some(_) => {
                     high = Some(holds);
@@ -128,7 +131,7 @@ impl<'a> Search<'a> {
                 None => limit = Limit::Interrupted,
             }
         }
-        self.describe_mark(low.unwrap_or(0.0), high.unwrap_or(low.unwrap_or(floor)), limit, waived)
+        self.describe_mark(low.unwrap_or(0.0), high.unwrap_or(low.unwrap_or(floor)), limit, capped, waived)
     }
 
     /// Objectives that fail while the weather lasts even at the smallest load: they say something
@@ -167,6 +170,17 @@ impl<'a> Search<'a> {
 
     pub(crate) fn scenario(&self, load: f64) -> Scenario {
         Scenario { scale: load / self.today, ..self.forecast.scenario.clone() }
+    }
+
+    /// Replications behind a mark: as many as asked for in calm weather; in others as many as the
+    /// budget of requests allows, and at least a few.
+    fn replications(&self, load: f64) -> u32 {
+        if self.calm.is_none() {
+            return self.settings.replications;
+        }
+        let scenario = &self.forecast.scenario;
+        let each = load * (scenario.warmup + scenario.duration) as f64 / 1e9;
+        ((self.settings.weather_requests / each) as u32).clamp(4, self.settings.replications.max(4))
     }
 
     fn plan(&self, load: f64, detail: bool) -> Plan {
@@ -218,13 +232,39 @@ impl<'a> Search<'a> {
         self.probes.sort_by(|a, b| a.load_per_s.total_cmp(&b.load_per_s));
     }
 
-    fn describe_mark(mut self, low: f64, high: f64, limit: Limit, waived: Vec<Waived>) -> Mark {
+    fn describe_mark(mut self, low: f64, high: f64, limit: Limit, capped: bool, waived: Vec<Waived>) -> Mark {
         let keep = self.settings.keep_runs;
-        let at_mark = (keep && low > 0.0).then(|| self.detailed(low, 2)).map(|(_, run, _)| Box::new(run));
+        let mark = |search: &mut Self| Mark {
+            weather: search.forecast.weather.clone(),
+            load_per_s: low,
+            low_per_s: low,
+            high_per_s: high,
+            limit,
+            first: None,
+            fails: None,
+            recovery: Recovery::Steady,
+            waived,
+            analytic: None,
+            quiet: None,
+            probes: std::mem::take(&mut search.probes),
+            at_mark: None,
+            past_mark: None,
+        };
+        if limit == Limit::Interrupted {
+            return mark(&mut self);
+        }
+        let at = (low > 0.0 && (keep || capped)).then(|| self.detailed(low, RUNS));
+        let at_mark = at.as_ref().filter(|_| keep).map(|(_, run, _)| Box::new(run.clone()));
+        if capped {
+            // It carries what calm weather carries; past that, calm weather is the limit.
+            let back_after = at.map_or(0, |(judgement, ..)| judgement.back_after);
+            let recovery = Recovery::ByItself { after_ns: (back_after > 0).then_some(back_after) };
+            return Mark { recovery, at_mark, ..mark(&mut self) };
+        }
         // A little past the mark the cause is clearer than right at it.
         let past = high.max(low * 1.1);
-        let (judgement, run, first) = self.detailed(past, 2);
-        let held_past = judgement.held;
+        let (judgement, run, first) = self.detailed(past, RUNS);
+        let first = first.filter(|_| !judgement.held);
         let fails = judgement.worst.map(|(o, during, value)| {
             let objective = describe(&self.prepared.system, &self.prepared.system.objectives[o]);
             let when = match (self.forecast.scenario.faults.is_empty(), during) {
@@ -234,29 +274,10 @@ impl<'a> Search<'a> {
             };
             format!("{objective}: only {:.2}% do{when}", value * 100.0)
         });
-        let recovery = if limit == Limit::Interrupted {
-            Recovery::Steady
-        } else {
-            recovery::recovery(&self, past, &judgement, self.calm)
-        };
-        let first = if held_past { None } else { first };
+        let recovery = recovery::recovery(&self, past, &judgement, self.calm);
         let analytic = self.bound.take().map(|bound| analytic(&bound, first.as_ref(), &self.forecast.weather.name));
-        Mark {
-            weather: self.forecast.weather.clone(),
-            load_per_s: low,
-            low_per_s: low,
-            high_per_s: high,
-            limit,
-            first,
-            fails,
-            recovery,
-            waived,
-            analytic,
-            quiet: None,
-            probes: self.probes,
-            at_mark,
-            past_mark: keep.then(|| Box::new(run)),
-        }
+        let past_mark = keep.then(|| Box::new(run));
+        Mark { first, fails, recovery, analytic, at_mark, past_mark, ..mark(&mut self) }
     }
 
     /// A run with everything recorded, and what gives way in it.
@@ -275,6 +296,24 @@ impl<'a> Search<'a> {
         };
         let first = gives_way(&plan, &refs, &when).into_iter().next();
         (judgement, assemble(&plan, &scenario, &refs, self.runner.seed), first)
+    }
+}
+
+/// The bound of what clients wait for: consumers that fall behind are a backlog, not an outage.
+fn waited_for(system: &System, bound: Bound) -> Bound {
+    let components = waited_for_components(system);
+    let first = bound.demands.iter().find(|demand| match demand.place {
+        MetricTarget::Component(component) | MetricTarget::Instance(component, _) => components.contains(&component),
+        MetricTarget::Edge(edge) => components.contains(&system.edges[edge.index()].from),
+    });
+    match first {
+        Some(first) => Bound {
+            per_s: first.bound_per_s(),
+            component: first.component(system),
+            resource: first.resource.to_owned(),
+            ..bound
+        },
+        None => bound,
     }
 }
 

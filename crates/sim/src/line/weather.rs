@@ -20,25 +20,25 @@ pub struct Forecast {
 const SECOND: u64 = 1_000_000_000;
 
 /// Before the measured part: queues and caches fill, health checks settle.
-const WARMUP: u64 = 5 * SECOND;
+const WARMUP: u64 = 3 * SECOND;
 
 /// Calm weather is measured for so long; the long quiet run comes on top.
 const CALM: u64 = 20 * SECOND;
 
 /// A fault begins so long after the measured part.
-const AT: u64 = 3 * SECOND;
+const AT: u64 = SECOND;
 
 /// A fault lasts so long: longer than health checks with default settings take to notice it.
-const LASTS: u64 = 20 * SECOND;
+const LASTS: u64 = 16 * SECOND;
 
 /// The outage after which clients retry (Bronson et al., HotOS 2021: 10 s).
 const OUTAGE: u64 = 10 * SECOND;
 
 /// After the fault a system has this long to come back.
-const GRACE: u64 = 10 * SECOND;
+const GRACE: u64 = 6 * SECOND;
 
 /// And is watched for this long after that.
-const AFTER: u64 = 10 * SECOND;
+const AFTER: u64 = 6 * SECOND;
 
 /// The built-in weathers that apply to a system, calm first.
 pub fn forecasts(system: &System) -> Vec<Forecast> {
@@ -99,7 +99,7 @@ fn plain_services(system: &System) -> impl Iterator<Item = (ServiceId, &plimsoll
 fn instance_lost(system: &System) -> Option<Forecast> {
     let (id, service) =
         plain_services(system).filter(|(_, service)| service.instances > 1).min_by_key(|(_, service)| service.instances)?;
-    let text = format!("kill {}/1 for 20 s", service.name);
+    let text = format!("kill {}/1 for 16 s", service.name);
     let fault = FaultKind::Kill(Target::Instance(Component::Service(id), 0));
     Some(forecast(WeatherKind::InstanceLost, "instance lost", text, fault, LASTS))
 }
@@ -108,7 +108,7 @@ fn zone_lost(system: &System) -> Option<Forecast> {
     if system.zones.len() < 2 {
         return None;
     }
-    let text = format!("kill zone {} for 20 s", system.zones[0]);
+    let text = format!("kill zone {} for 16 s", system.zones[0]);
     let fault = FaultKind::Kill(Target::Zone(ZoneId(0)));
     Some(forecast(WeatherKind::ZoneLost, "zone lost", text, fault, LASTS))
 }
@@ -120,7 +120,7 @@ fn databases(system: &System) -> impl Iterator<Item = (StoreId, &plimsoll_model:
 
 fn database_slow(system: &System) -> Option<Forecast> {
     let (id, store) = databases(system).next()?;
-    let text = format!("slow {} by 5x for 20 s", store.name);
+    let text = format!("slow {} by 5x for 16 s", store.name);
     let target = Target::All(Component::Store(id));
     let fault = FaultKind::Slow { target, factor: 5.0, added: Dist::Constant(0) };
     Some(forecast(WeatherKind::DatabaseSlow, "database slow 5x", text, fault, LASTS))
@@ -128,7 +128,7 @@ fn database_slow(system: &System) -> Option<Forecast> {
 
 fn primary_lost(system: &System) -> Option<Forecast> {
     let (id, store) = databases(system).find(|(_, store)| matches!(store.kind, StoreKind::Postgres(_)))?;
-    let text = format!("kill primary of {} for 20 s", store.name);
+    let text = format!("kill primary of {} for 16 s", store.name);
     let fault = FaultKind::Kill(Target::Primary(id));
     Some(forecast(WeatherKind::PrimaryLost, "primary lost", text, fault, LASTS))
 }
@@ -141,7 +141,7 @@ fn replica_lag(system: &System) -> Option<Forecast> {
         }
         // Past the file's own bound, so that the bound is tried.
         let by = (5 * SECOND).max(pg.reads.max_lag.unwrap_or(0) * 2);
-        let text = format!("replicas of {} {} s behind for 20 s", store.name, by / SECOND);
+        let text = format!("replicas of {} {} s behind for 16 s", store.name, by / SECOND);
         let fault = FaultKind::Lag { store: id, by };
         Some(forecast(WeatherKind::ReplicaLag, "replica lag", text, fault, LASTS))
     })
@@ -169,7 +169,7 @@ fn caches_in(program: &Program) -> Option<StoreId> {
 
 fn broker_down(system: &System) -> Option<Forecast> {
     let topic = system.topics.first()?;
-    let text = format!("{} down for 20 s", topic.name);
+    let text = format!("{} down for 16 s", topic.name);
     let fault = FaultKind::BrokerDown(plimsoll_model::system::TopicId(0));
     Some(forecast(WeatherKind::BrokerDown, "broker down", text, fault, LASTS))
 }
