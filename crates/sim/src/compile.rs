@@ -253,7 +253,7 @@ impl Code {
                 self.emit(Op::Query { edge: edge.0, store: store.0, operation: *operation }, on_error);
             }
             Action::Cache { edge, store, keyspace, config, on_miss } => {
-                let site = self.site(Some(edge.0), CacheOwner::Store(store.0), *keyspace, config.clone());
+                let site = self.site(Some(edge.0), CacheOwner::Store(store.0), *keyspace, *config);
                 self.cached(site, on_error, |code, failed| code.program(on_miss, failed));
             }
             Action::CacheWrite { edge, store, keyspace, kind, write } => {
@@ -330,7 +330,7 @@ impl Code {
         let body = |code: &mut Code, failed: Pc| match &route.cache {
             Some(cache) => {
                 let owner = CacheOwner::Gateway { service, capacity: cache.capacity };
-                let site = code.site(None, owner, cache.keyspace, cache.freshness.clone());
+                let site = code.site(None, owner, cache.keyspace, cache.freshness);
                 code.cached(site, failed, |code, failed| {
                     code.emit(forward.clone(), failed);
                 });

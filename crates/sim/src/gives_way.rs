@@ -60,11 +60,34 @@ pub(crate) fn gives_way(plan: &Plan, samples: &[&Sample], segments: &[usize]) ->
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.name.cmp(&b.1.name)));
     ranked.truncate(5);
     let used_up = ranked.first().is_some_and(|(weight, _)| *weight >= 0.6);
-    let mut out: Vec<GivesWay> = ranked.into_iter().map(|(_, suspect)| describe(&plan.system, suspect)).collect();
+    let mut out: Vec<GivesWay> = ranked
+        .into_iter()
+        .map(|(_, suspect)| {
+            let mut described = describe(&plan.system, suspect);
+            described.why.push_str(&ejected(&plan.system, samples, segments, suspect.of));
+            described
+        })
+        .collect();
     if !used_up {
         out.splice(0..0, slowest(plan, samples, segments));
     }
     out
+}
+
+/// How often callers ejected a service's instances: the others had to carry their load.
+fn ejected(system: &System, samples: &[&Sample], segments: &[usize], of: Of) -> String {
+    let Of::Component(component @ Component::Service(_)) = of else { return String::new() };
+    let total: f64 = samples
+        .iter()
+        .flat_map(|sample| &sample.subjects)
+        .filter(|subject| matches!(subject.of, Of::Edge(edge) if system.edges[edge as usize].to == component))
+        .filter_map(|subject| subject.extra("ejections", segments))
+        .sum();
+    let each = total / samples.len().max(1) as f64;
+    if each < 1.0 {
+        return String::new();
+    }
+    format!("; callers ejected an instance {each:.0} times, and the others had to carry its load")
 }
 
 /// Components that clients wait for, however indirectly; a full topic's consumers among them.

@@ -1,7 +1,7 @@
 //! The virtual world: a system file's components as a discrete-event simulation, bit for bit
 //! reproducible from (file, seed).
 
-mod analytic;
+pub mod analytic;
 mod collect;
 mod compile;
 mod component;
@@ -14,7 +14,7 @@ mod measure;
 mod metric;
 mod plan;
 mod replicate;
-mod stats;
+pub mod stats;
 mod world;
 
 pub use experiment::{Precision, simulate};

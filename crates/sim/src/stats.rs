@@ -2,13 +2,13 @@
 
 /// An estimate with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Interval {
+pub struct Interval {
     /// The estimate; not a number where nothing was measured.
-    pub(crate) mean: f64,
+    pub mean: f64,
     /// The interval's lower end; minus infinity where one value says nothing about its spread.
-    pub(crate) low: f64,
+    pub low: f64,
     /// Its upper end.
-    pub(crate) high: f64,
+    pub high: f64,
 }
 
 impl Interval {
@@ -16,7 +16,7 @@ impl Interval {
 
     /// The half-width as a share of the estimate: how precise it is. Infinite where the estimate is
     /// zero and the interval is not.
-    pub(crate) fn relative(&self) -> f64 {
+    pub fn relative(&self) -> f64 {
         let half = (self.high - self.low) / 2.0;
         if half == 0.0 { 0.0 } else { half / self.mean.abs() }
     }
@@ -26,7 +26,7 @@ impl Interval {
 ///
 /// A value that is not a finite number says that its replication measured nothing: it is left out,
 /// and the interval rests on the others. With none left, all three numbers are not a number.
-pub(crate) fn interval(values: &[f64], confidence: f64) -> Interval {
+pub fn interval(values: &[f64], confidence: f64) -> Interval {
     let sample = Moments::of(values.iter().copied());
     match sample.count {
         0 => Interval::UNKNOWN,
@@ -43,7 +43,7 @@ pub(crate) fn interval(values: &[f64], confidence: f64) -> Interval {
 /// The mean difference `b - a` of two variants that saw the same arrivals, replication by
 /// replication: what both share cancels, so that far smaller differences show than between two
 /// intervals side by side. Pairs with a value that is not a finite number are left out.
-pub(crate) fn paired(a: &[f64], b: &[f64], confidence: f64) -> Interval {
+pub fn paired(a: &[f64], b: &[f64], confidence: f64) -> Interval {
     debug_assert_eq!(a.len(), b.len(), "replications are compared one by one");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| b - a).collect();
     interval(&differences, confidence)
@@ -51,7 +51,7 @@ pub(crate) fn paired(a: &[f64], b: &[f64], confidence: f64) -> Interval {
 
 /// The standard error of the mean of the finite values: standard deviation over root n.
 /// Not a number for fewer than two.
-pub(crate) fn standard_error(values: &[f64]) -> f64 {
+pub fn standard_error(values: &[f64]) -> f64 {
     Moments::of(values.iter().copied()).standard_error()
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn standard_error(values: &[f64]) -> f64 {
 ///
 /// Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927:
 /// `(p + z²/2n ± z sqrt(p (1 - p) / n + z²/4n²)) / (1 + z²/n)`.
-pub(crate) fn wilson(successes: u32, trials: u32, confidence: f64) -> Interval {
+pub fn wilson(successes: u32, trials: u32, confidence: f64) -> Interval {
     if trials == 0 {
         return Interval::UNKNOWN;
     }
@@ -74,7 +74,7 @@ pub(crate) fn wilson(successes: u32, trials: u32, confidence: f64) -> Interval {
 
 /// The quantile t of Student's distribution with this many degrees of freedom for which
 /// `P(|T| <= t) = confidence`. Infinite degrees are the normal distribution.
-pub(crate) fn student_t(confidence: f64, degrees: f64) -> f64 {
+pub fn student_t(confidence: f64, degrees: f64) -> f64 {
     let outside = 1.0 - confidence;
     if !(degrees > 0.0 && outside > 0.0 && outside <= 1.0) {
         return f64::INFINITY;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_model::run::EventKind;
-use plimsoll_model::system::{Component, System};
+use plimsoll_model::system::Component;
 use plimsoll_policy::Time;
 
 use crate::component::cache::{Behind, CacheId};
@@ -309,10 +309,6 @@ impl<'a> World<'a> {
             let at = self.now - self.plan.warmup;
             self.log.push(Happening { at, kind, subject: subject.into(), text: text.into() });
         }
-    }
-
-    pub(crate) fn system(&self) -> &'a System {
-        &self.plan.system
     }
 
     /// The name of one instance, as reports give it: `api/2`.

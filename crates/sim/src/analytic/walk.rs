@@ -117,7 +117,7 @@ impl<'s> Walk<'s> {
         for call in &of.calls {
             let part = call.weight / total;
             self.keys = call.key.as_ref();
-            parts.push((part, self.to_endpoint(call.edge, call.endpoint, share * part)));
+            parts.push((part, self.enter_endpoint(call.edge, call.endpoint, share * part)));
             self.call += 1;
         }
         Hold::mixture(&parts)
@@ -153,7 +153,7 @@ impl<'s> Walk<'s> {
 
     // --- calls
 
-    fn to_endpoint(&mut self, edge: EdgeId, endpoint: EndpointId, weight: f64) -> Hold {
+    fn enter_endpoint(&mut self, edge: EdgeId, endpoint: EndpointId, weight: f64) -> Hold {
         let service = &self.system.services[endpoint.service.index()];
         let repeatable =
             service.endpoints[endpoint.index as usize].idempotent || service.idempotency.is_some();
@@ -320,11 +320,11 @@ impl<'s> Walk<'s> {
         {
             let weight = begins * held.ok;
             let forwarded = match &route.cache {
-                None => self.to_endpoint(route.edge, route.to, weight),
+                None => self.enter_endpoint(route.edge, route.to, weight),
                 Some(cache) => {
                     let at = CacheAt::Gateway { service: id.service, endpoint: id.index };
                     let answers = self.look_up(at, &cache.freshness, weight, cache.capacity as f64);
-                    let fetched = self.to_endpoint(route.edge, route.to, weight * answers.fetch);
+                    let fetched = self.enter_endpoint(route.edge, route.to, weight * answers.fetch);
                     Hold::mixture(&[(answers.wait, fetched), (1.0 - answers.wait, Hold::NOTHING)])
                 }
             };
@@ -402,7 +402,7 @@ impl<'s> Walk<'s> {
             }
             Action::Wait(time) => hold(time),
             Action::Fail(share) => Hold { ok: 1.0 - share, ..Hold::NOTHING },
-            Action::Call { edge, endpoint } => self.to_endpoint(*edge, *endpoint, weight),
+            Action::Call { edge, endpoint } => self.enter_endpoint(*edge, *endpoint, weight),
             Action::Query { edge, store, operation } => self.query(*edge, *store, *operation, weight),
             Action::Cache { edge, store, keyspace, config, on_miss } => {
                 let at = CacheAt::Store { store: *store, keyspace: keyspace.0 };

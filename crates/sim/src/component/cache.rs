@@ -49,7 +49,7 @@ pub(crate) fn build(plan: &Plan, store: u32) -> Vec<Option<Cache<u32>>> {
         .map(|k| {
             let first = here(k).next()?;
             // A site that looks up knows the freshness; one that writes behind, the flush.
-            let mut config: Config = here(k).find(|site| site.reads).unwrap_or(first).config.clone();
+            let mut config: Config = here(k).find(|site| site.reads).unwrap_or(first).config;
             // Kinds of keys share the store's room in proportion to their number.
             let share = plan.system.keyspaces[k].keys as f64 / keys.max(1.0);
             config.capacity = ((redis.capacity as f64 * share) as u32).max(1);

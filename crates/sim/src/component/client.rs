@@ -131,12 +131,11 @@ impl World<'_> {
         if plan.detail {
             self.audiences[0].second(&ended);
         }
-        for audience in [Some(1 + origin.client), plan.endpoint_audience[origin.endpoint as usize]] {
-            if let Some(audience) = audience {
-                let audience = &mut self.audiences[audience as usize];
-                audience.end(segment, &ended, &plan.thresholds, plan.detail);
-                audience.note_gap(now_segment, &ended);
-            }
+        let endpoint = plan.endpoint_audience[origin.endpoint as usize];
+        for audience in std::iter::once(1 + origin.client).chain(endpoint) {
+            let audience = &mut self.audiences[audience as usize];
+            audience.end(segment, &ended, &plan.thresholds, plan.detail);
+            audience.note_gap(now_segment, &ended);
         }
         if let Arrivals::Closed { think, .. } = &plan.system.clients[origin.client as usize].arrivals {
             let state = &self.clients[origin.client as usize];

@@ -20,7 +20,6 @@ pub(crate) struct EdgeEnd {
     pub(crate) edge: u32,
     /// The calling instance; none for a client.
     pub(crate) instance: Option<u32>,
-    pub(crate) caller_zone: Option<u32>,
     pub(crate) pipeline: Pipeline,
     pub(crate) balancer: Balancer,
     pub(crate) members: Option<Members>,
@@ -221,7 +220,6 @@ impl World<'_> {
         EdgeEnd {
             edge: e as u32,
             instance,
-            caller_zone,
             pipeline: Pipeline::new(policies.pipeline, Time::ZERO).expect(CHECKED),
             balancer: Balancer::new(policies.balance.clone(), targets, draw.bits(4)).expect(CHECKED),
             members,

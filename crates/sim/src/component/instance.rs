@@ -1,10 +1,9 @@
 use std::collections::VecDeque;
 
 use plimsoll_model::run::EventKind;
-use plimsoll_model::system::{Component, ServiceId};
 use plimsoll_policy::{AdaptiveLimit, Bulkhead, Cache, RateLimit, Degradation, ShedQueue, bulkhead};
 
-use crate::engine::{Answer, Draw, Event, Ref, duration};
+use crate::engine::{Answer, Event, Ref, duration};
 use crate::measure::{Counter, Gauge, Times};
 use crate::world::{Wake, World};
 
@@ -317,7 +316,7 @@ impl InstancePolicies {
             .iter()
             .map(|site| match site.owner {
                 crate::compile::CacheOwner::Gateway { service: s, capacity } if s == service => {
-                    let config = plimsoll_policy::cache::Config { capacity, ..site.config.clone() };
+                    let config = plimsoll_policy::cache::Config { capacity, ..site.config };
                     Some(Cache::new(config).expect(CHECKED))
                 }
                 _ => None,
@@ -344,13 +343,3 @@ impl InstancePolicies {
 pub(crate) const CHECKED: &str = "the reader of the file refuses invalid policies";
 
 const BOOT: u64 = 0xb007;
-
-/// The component id of a service.
-pub(crate) fn service_component(service: u32) -> Component {
-    Component::Service(ServiceId(service))
-}
-
-/// A key for draws of one service.
-pub(crate) fn service_draw(root: Draw, name: &str) -> Draw {
-    root.named(name)
-}

@@ -3,7 +3,7 @@
 use plimsoll_model::run::EventKind;
 use plimsoll_model::system::{Component, ServiceId};
 use plimsoll_policy::outlier_ejection::Transition;
-use plimsoll_policy::{Members, Outcome};
+use plimsoll_policy::Outcome;
 
 use crate::component::task::{Context, PROBE, Task, TaskParent};
 use crate::engine::Draw;
@@ -158,10 +158,5 @@ impl World<'_> {
                 self.happened(kind, subject, text);
             }
         }
-    }
-
-    /// Whether an end's members are in panic.
-    pub(crate) fn in_panic(&self, end: u32) -> bool {
-        self.ends[end as usize].members.as_ref().is_some_and(Members::in_panic)
     }
 }

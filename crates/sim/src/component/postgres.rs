@@ -36,6 +36,9 @@ struct Replica {
     free_at: u64,
 }
 
+/// What is locked: (shard, table, row).
+pub(crate) type LockId = (u32, u32, u32);
+
 /// A lock's holder and those who wait for it.
 #[derive(Default)]
 pub(crate) struct LockState {
@@ -692,7 +695,7 @@ impl<'a> World<'a> {
         let OpKind::Operation(operation) = o.kind else { return true };
         let spec = &self.plan.system.stores[store as usize].operations[operation as usize];
         let key = o.context.key;
-        let mut wanted: [Option<((u32, u32, u32), bool)>; 2] = [None, None];
+        let mut wanted: [Option<(LockId, bool)>; 2] = [None, None];
         if self.plan.table_locks[store as usize] {
             wanted[0] = Some(((shard, spec.table, TABLE), spec.lock == Lock::Table));
         }
@@ -707,11 +710,11 @@ impl<'a> World<'a> {
         true
     }
 
-    fn take_lock(&mut self, op: Ref, lock: (u32, u32, u32), exclusive: bool) -> bool {
+    fn take_lock(&mut self, op: Ref, lock: LockId, exclusive: bool) -> bool {
         let holder = self.holder(op);
         let o = &mut self.ops[op];
         let store = self.nodes[o.node as usize].store;
-        let mine = |locks: &[(u32, u32, u32)]| locks.contains(&lock);
+        let mine = |locks: &[LockId]| locks.contains(&lock);
         let held = mine(&o.locks) || self.transactions.get(o.transaction).is_some_and(|tx| mine(&tx.locks));
         if held {
             return true;
@@ -735,7 +738,7 @@ impl<'a> World<'a> {
         if transaction.is_none() { Holder::Operation(op) } else { Holder::Transaction(transaction) }
     }
 
-    fn release_locks(&mut self, store: u32, locks: &[(u32, u32, u32)], holder: Holder) {
+    fn release_locks(&mut self, store: u32, locks: &[LockId], holder: Holder) {
         for &lock in locks {
             let Some(state) = self.stores[store as usize].locks.get_mut(&lock) else { continue };
             state.holders.retain(|h| *h != holder);
@@ -744,7 +747,7 @@ impl<'a> World<'a> {
     }
 
     /// Gives a lock to those who wait for it, in turn, as far as they may share it.
-    fn grant_locks(&mut self, store: u32, lock: (u32, u32, u32)) {
+    fn grant_locks(&mut self, store: u32, lock: LockId) {
         loop {
             let Some(state) = self.stores[store as usize].locks.get_mut(&lock) else { return };
             let Some(&op) = state.waiting.front() else {
@@ -872,15 +875,6 @@ impl<'a> World<'a> {
         let log = &mut self.stores[store as usize].logs[shard as usize];
         let applied = log.applied(number, now);
         log.written.get(key as usize).is_some_and(|&written| written > applied)
-    }
-
-    /// The longest time that a shard's replicas are behind now, ns.
-    pub(crate) fn worst_lag(&mut self, store: u32, shard: u32) -> u64 {
-        let now = self.now;
-        let primary = self.stores[store as usize].primary[shard as usize];
-        let per_shard = self.nodes_per_shard(store);
-        let log = &mut self.stores[store as usize].logs[shard as usize];
-        (0..per_shard).filter(|&number| number != primary).map(|number| log.lag(number, now)).max().unwrap_or(0)
     }
 
     /// Replicas fall behind, or stop doing so.

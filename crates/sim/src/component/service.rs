@@ -27,8 +27,6 @@ pub(crate) struct ServiceState {
     pub(crate) shared_limit: Option<RateLimit>,
     /// New versions, as faults bring them: (work factor, share of errors, startup).
     pub(crate) versions: Vec<(f64, f64, Option<Dist>)>,
-    /// Ticks of the autoscaler: busy areas at the last one.
-    pub(crate) scaled_area: f64,
     pub(crate) scaled_at: u64,
     pub(crate) changed_at: u64,
     pub(crate) counter: Counter,
@@ -114,7 +112,6 @@ impl World<'_> {
                     .filter(|limit| limit.store.is_some())
                     .map(|limit| RateLimit::new(limit.config, Time::ZERO).expect(CHECKED)),
                 versions: Vec::new(),
-                scaled_area: 0.0,
                 scaled_at: 0,
                 changed_at: 0,
                 counter: Counter::default(),

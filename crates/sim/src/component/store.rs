@@ -6,9 +6,10 @@ use plimsoll_model::system::StoreKind;
 use plimsoll_policy::Cache;
 
 use crate::component::instance::Slowness;
+use crate::component::postgres::LockId;
 use crate::component::task::Context;
 use crate::engine::{Draw, Event, Ref};
-use crate::measure::{Counter, Gauge, Times};
+use crate::measure::{Counter, Gauge};
 use crate::world::World;
 
 /// A store's state beside its nodes.
@@ -30,13 +31,12 @@ pub(crate) struct StoreState {
     /// Replication lag that a fault adds, ns.
     pub(crate) extra_lag: u64,
     /// Locks by (shard, table, row); the row `u32::MAX` is the whole table.
-    pub(crate) locks: BTreeMap<(u32, u32, u32), super::postgres::LockState>,
+    pub(crate) locks: BTreeMap<LockId, super::postgres::LockState>,
     /// A quorum store's acknowledged versions, by key.
     pub(crate) versions: BTreeMap<u32, u32>,
     /// Hits and lookups of its caches, by segment.
     pub(crate) hits: Vec<(u64, u64)>,
     pub(crate) counter: Counter,
-    pub(crate) times: Vec<Times>,
 }
 
 /// One server of a store.
@@ -84,9 +84,9 @@ pub(crate) struct StoreOp {
     /// Whether it runs on the node now.
     pub(crate) running: bool,
     /// The locks that it has taken.
-    pub(crate) locks: Vec<(u32, u32, u32)>,
+    pub(crate) locks: Vec<LockId>,
     /// The lock that it waits for, and whether for itself alone.
-    pub(crate) waits_for: Option<((u32, u32, u32), bool)>,
+    pub(crate) waits_for: Option<(LockId, bool)>,
     /// Whether the answer is older than it may be.
     pub(crate) stale: bool,
 }
@@ -115,7 +115,7 @@ pub(crate) struct Transaction {
     pub(crate) owner: Ref,
     /// The transaction around it, of another store.
     pub(crate) outer: Ref,
-    pub(crate) locks: Vec<(u32, u32, u32)>,
+    pub(crate) locks: Vec<LockId>,
     /// Keys written.
     pub(crate) wrote: Vec<u32>,
     /// Messages for the outbox relay: topic and key.
@@ -176,7 +176,6 @@ impl World<'_> {
                 versions: BTreeMap::new(),
                 hits: vec![(0, 0); segments],
                 counter: Counter::default(),
-                times: vec![Times::new(); segments],
             });
         }
     }

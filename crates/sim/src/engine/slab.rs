@@ -74,11 +74,6 @@ impl<T> Slab<T> {
         self.entries.get_mut(at.index as usize).filter(|e| e.generation == at.generation).map(|e| &mut e.value)
     }
 
-    /// How many places are used.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
-    }
-
     /// Every used place, in order of place.
     pub(crate) fn refs(&self) -> impl Iterator<Item = Ref> + '_ {
         self.entries
@@ -123,6 +118,5 @@ mod tests {
         assert!(!slab.contains(a) && slab.get(a).is_none());
         assert_eq!(slab[b], 'b');
         assert_eq!(slab.refs().collect::<Vec<_>>(), [b]);
-        assert_eq!(slab.len(), 1);
     }
 }
