@@ -119,7 +119,12 @@ pub(crate) fn resource(name: &str) -> String {
 
 /// Why an objective does not set the mark.
 pub(crate) fn waived(waived: &Waived) -> String {
-    format!("{} ({} while the fault lasts, at any load): {}", waived.objective, percent(waived.value), waived.why)
+    let Waived { objective, value, why } = waived;
+    if why.is_empty() {
+        format!("{objective}: {} while the fault lasts, at any load", percent(*value))
+    } else {
+        format!("{objective}: {}", why.trim_end_matches('.'))
+    }
 }
 
 /// The closed forms against the simulation.

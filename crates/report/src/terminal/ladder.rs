@@ -8,6 +8,9 @@ use crate::number::{rate, times};
 use crate::text::{clean, cut, width};
 use crate::words::{against_today, descending, load, metastable, submerged};
 
+/// Columns of a weather's name; a longer one is cut here, and whole in the table.
+const NAME: usize = 28;
+
 /// From this ratio of the highest to the lowest load on, lengths are logarithmic.
 const LOG_FROM: f64 = 24.0;
 
@@ -17,7 +20,7 @@ pub(super) fn ladder(line: &Line, sheet: &mut Sheet) {
         return;
     }
     let style = sheet.style;
-    let names = marks.iter().map(|mark| width(&clean(&mark.weather.name))).max().unwrap_or(0).min(20);
+    let names = marks.iter().map(|mark| width(&clean(&mark.weather.name))).max().unwrap_or(0).min(NAME);
     // What stands to the right of a rung: ` 2,910/s  9.7x  metastable`.
     let labels: Vec<String> = marks.iter().map(|mark| label(mark, line.today_per_s)).collect();
     let tail = labels.iter().map(|label| width(label)).max().unwrap_or(0);

@@ -48,6 +48,9 @@ pub(super) fn span(text: impl Into<String>, tone: Tone) -> Span {
     Span { text: text.into(), tone }
 }
 
+/// A lead up to this width is a column of its own.
+const LEAD: usize = 22;
+
 /// Lines of output, none wider than the style says.
 pub(super) struct Sheet {
     pub(super) style: Style,
@@ -92,13 +95,23 @@ impl Sheet {
         self.out.push('\n');
     }
 
-    /// Text over as many lines as it takes, the first after `lead`, the others under it.
+    /// Text over as many lines as it takes, the first after `lead`, the others under its text, or
+    /// a little to the right of a long lead's start.
     pub(super) fn paragraph(&mut self, lead: Span, text: &str, tone: Tone) {
-        let indent = width(&clean(&lead.text));
-        let mut lead = Some(lead);
-        for line in wrap(&clean(text), self.style.width.saturating_sub(indent).max(20)) {
-            let first = lead.take().unwrap_or_else(|| span(" ".repeat(indent), Tone::Plain));
-            self.row(&[first, span(line, tone)]);
+        let text = clean(text);
+        let taken = width(&clean(&lead.text));
+        let start = lead.text.len() - lead.text.trim_start().len();
+        let indent = if taken <= LEAD { taken } else { start + 2 };
+        let room = |taken: usize| self.style.width.saturating_sub(taken).max(20);
+        let Some(first) = wrap(&text, room(taken)).into_iter().next() else { return };
+        let words = first.split_whitespace().count();
+        let rest = text.split_whitespace().skip(words).collect::<Vec<_>>().join(" ");
+        // A word that was broken to fit goes on below: then all lines are broken alike.
+        let broken = !text.split_whitespace().take(words).eq(first.split_whitespace());
+        let lines = if broken { wrap(&text, room(taken)).split_off(1) } else { wrap(&rest, room(indent)) };
+        self.row(&[lead, span(first, tone)]);
+        for line in lines {
+            self.row(&[span(" ".repeat(indent), Tone::Plain), span(line, tone)]);
         }
     }
 

@@ -33,10 +33,11 @@ pub(super) fn draw(topology: &Topology, shown: &[Shown<'_>], out: &mut String) {
     let (wide, high) = (extent(|p| p.0, NODE.0), extent(|p| p.1, NODE.1).max(lowest) + 6.0);
     put!(
         out,
-        "<div class=\"flow\"><svg viewBox=\"0 0 {} {}\" style=\"min-width:{}px\" role=\"img\" aria-label=\"{}\">\n",
+        "<div class=\"flow\"><svg viewBox=\"0 0 {} {}\" style=\"min-width:{}px;max-width:{}px\" role=\"img\" aria-label=\"{}\">\n",
         coordinate(wide),
         coordinate(high),
         coordinate(wide * 0.62),
+        coordinate(wide * 1.15),
         escape(&summary(topology, last.run)),
     );
     let mut taken: Vec<Area> = places.iter().map(|(x, y)| Area { x: *x, y: *y, w: NODE.0, h: NODE.1 }).collect();
