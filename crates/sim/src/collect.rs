@@ -170,9 +170,11 @@ impl World<'_> {
         }
         for consumer in &mut self.consumers {
             counter(&mut consumer.counter);
+            gauge(&mut consumer.backlog, now);
         }
         for lease in &mut self.leases {
             counter(&mut lease.counter);
+            gauge(&mut lease.waiting, now);
         }
     }
 
@@ -388,16 +390,16 @@ impl World<'_> {
             let mut subject =
                 Subject::new(Of::Component(component), SubjectKind::Consumer, consumer.name.clone(), &state.counter);
             subject.times = state.times.clone();
+            subject.waiting = Some(Level::of(&state.backlog));
             subjects.push(subject);
         }
         for (l, lease) in self.plan.system.leases.iter().enumerate() {
             let component = Component::Lease(LeaseId(l as u32));
-            subjects.push(Subject::new(
-                Of::Component(component),
-                SubjectKind::Lease,
-                lease.name.clone(),
-                &self.leases[l].counter,
-            ));
+            let state = &self.leases[l];
+            let mut subject =
+                Subject::new(Of::Component(component), SubjectKind::Lease, lease.name.clone(), &state.counter);
+            subject.waiting = Some(Level::of(&state.waiting));
+            subjects.push(subject);
         }
     }
 }

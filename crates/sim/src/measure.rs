@@ -205,8 +205,9 @@ impl Gauge {
     /// Ends a segment.
     pub(crate) fn cut(&mut self, now: u64) {
         let area = self.area_now(now);
+        // Seconds count from the end of the warm-up, which is the first cut.
+        self.second_area = if self.segments.is_empty() { 0.0 } else { self.second_area - area };
         self.segments.push(GaugeSegment { area, max: self.max });
-        self.second_area -= area;
         self.ended += area;
         self.area = 0.0;
         self.since = now;
@@ -240,8 +241,10 @@ impl Counter {
     }
 
     pub(crate) fn cut(&mut self) {
+        // Seconds count from the end of the warm-up, which is the first cut.
+        self.second =
+            if self.segments.is_empty() { Totals::default() } else { minus(&self.second, &self.now) };
         self.segments.push(self.now);
-        self.second = minus(&self.second, &self.now);
         self.now = Totals::default();
     }
 }
@@ -394,6 +397,9 @@ impl Audience {
     }
 
     pub(crate) fn cut(&mut self, now: u64, segment: usize) {
+        if self.counter.segments.is_empty() {
+            self.second = Times::new();
+        }
         self.counter.cut();
         self.in_flight.cut(now);
         // A gap that is still open counts where it is.
@@ -448,6 +454,7 @@ mod tests {
     #[test]
     fn a_gauge_averages_by_segment_and_second() {
         let mut gauge = Gauge::new();
+        gauge.cut(0);
         gauge.set(0, 2.0);
         gauge.set(500_000_000, 4.0);
         gauge.tick(1_000_000_000);
@@ -455,7 +462,7 @@ mod tests {
         gauge.tick(2_000_000_000);
         gauge.cut(2_000_000_000);
         assert_eq!(gauge.seconds, [3.0, 4.0]);
-        assert_eq!(gauge.segments[0].area, 2.0 * 0.5e9 + 4.0 * 1e9);
-        assert_eq!(gauge.segments[1].area, 4.0 * 0.5e9);
+        assert_eq!(gauge.segments[1].area, 2.0 * 0.5e9 + 4.0 * 1e9);
+        assert_eq!(gauge.segments[2].area, 4.0 * 0.5e9);
     }
 }

@@ -224,11 +224,9 @@ impl World<'_> {
         }
         state.state = State::Draining;
         let epoch = state.epoch;
-        if state.held_requests == 0 {
-            self.retire_instance(instance);
-        } else {
-            self.wake_at(self.now + drain, Wake::DrainOver { instance, epoch });
-        }
+        // What is on its way here still finds it.
+        let linger = if state.held_requests == 0 { LINGER.min(drain) } else { drain };
+        self.wake_at(self.now + linger, Wake::DrainOver { instance, epoch });
     }
 
     pub(crate) fn drain_over(&mut self, instance: u32, epoch: u32) {
@@ -343,3 +341,7 @@ impl InstancePolicies {
 pub(crate) const CHECKED: &str = "the reader of the file refuses invalid policies";
 
 const BOOT: u64 = 0xb007;
+
+/// A drained instance stays for requests that were sent before its callers knew (a `preStop` wait),
+/// ns.
+const LINGER: u64 = 100_000_000;

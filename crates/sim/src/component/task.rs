@@ -4,7 +4,7 @@ use plimsoll_policy::{adaptive_limit, bulkhead, idempotency, shed};
 use crate::compile::{Op, Pc};
 use crate::component::cache::Fetch;
 use crate::component::edge::{Parent, What};
-use crate::engine::{Answer, Draw, Event, Ref, count, duration, pick_alias};
+use crate::engine::{Answer, Draw, Event, Ref, count, duration, mix, pick_alias};
 use crate::world::World;
 
 /// A program that runs on an instance: a request, a branch of one, or work without a caller.
@@ -389,6 +389,7 @@ impl World<'_> {
         let stops = self.plan.system.services[self.instances[t.instance as usize].service as usize].stops_when_cancelled;
         Context {
             draw: t.context.draw.part(t.pc as u64),
+            logical: mix(t.context.logical ^ t.pc as u64),
             deadline: if stops { t.context.deadline } else { u64::MAX },
             ..t.context
         }
@@ -436,7 +437,10 @@ impl World<'_> {
         t.fork.next += 1;
         t.fork.in_flight += 1;
         let entry = if fork.rounds.is_some() { fork.branches[0] } else { fork.branches[round as usize] };
-        let context = Context { draw: t.context.draw.part(ROUND | (t.pc as u64) << 20 | round as u64), ..t.context };
+        let which = ROUND | (t.pc as u64) << 20 | round as u64;
+        // Each branch is a request of its own to whoever remembers requests; a repeated round is not.
+        let logical = mix(t.context.logical ^ which);
+        let context = Context { draw: t.context.draw.part(which), logical, ..t.context };
         let mut branch = Task::new(TaskParent::Join(task), t.instance, entry, t.endpoint, context, self.now);
         branch.transaction = t.transaction;
         let branch = self.tasks.insert(branch);

@@ -28,8 +28,8 @@ pub(crate) struct FaultState {
     links: Vec<(u32, LinkFault)>,
     /// Messages that a partition holds back: end, target, event, size.
     pub(crate) blocked: Vec<(u32, u32, Event, u64)>,
-    /// Crashes that wait for their place: fault, service, the step done, the step not.
-    crashes: Vec<(u32, u32, u32, u32)>,
+    /// Crashes that wait for their place: service, the step done, the step not.
+    crashes: Vec<(u32, u32, u32)>,
     /// What each fault has struck.
     victims: Vec<(u32, Vec<Victim>)>,
 }
@@ -60,7 +60,7 @@ impl World<'_> {
             FaultKind::Lag { store, by } => self.set_lag(store.0, *by),
             FaultKind::LockTable { store, table } => self.start_lock(fault, store.0, *table),
             FaultKind::Deploy { .. } => self.deploy_start(fault),
-            FaultKind::CrashBetween { service, done, next } => self.start_crash(fault, service.0, done, next),
+            FaultKind::CrashBetween { service, done, next } => self.start_crash(service.0, done, next),
             FaultKind::Skew { target, by } => self.start_skew(fault, target, *by),
             // It is part of the clients' load from the start.
             FaultKind::Surge { .. } => {}
@@ -80,11 +80,14 @@ impl World<'_> {
             | FaultKind::Drop { .. }
             | FaultKind::Reset { .. }
             | FaultKind::Bandwidth { .. } => self.settle_links(fault),
-            FaultKind::Flush(_) | FaultKind::Promote(_) | FaultKind::Surge { .. } => {}
+            // A crash waits for its place for as long as the run lasts; the others leave nothing to undo.
+            FaultKind::Flush(_)
+            | FaultKind::Promote(_)
+            | FaultKind::Surge { .. }
+            | FaultKind::CrashBetween { .. } => {}
             FaultKind::Lag { store, .. } => self.set_lag(store.0, 0),
             FaultKind::LockTable { store, table } => self.end_lock(fault, store.0, *table),
             FaultKind::Deploy { .. } => self.deploy_end(fault),
-            FaultKind::CrashBetween { .. } => self.end_crash(fault),
             FaultKind::Skew { .. } => self.end_skew(fault),
             FaultKind::BrokerDown(topic) => self.end_broker_down(topic.0),
         }

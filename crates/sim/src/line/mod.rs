@@ -109,7 +109,6 @@ fn marks(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &
     let mut first = search.mark();
     (runner.progress)(1.0 / total, "a long quiet run at the calm mark");
     quiet::confirm(&prepared, calm, settings, runner, &mut first);
-    let reference = first.load_per_s;
     let next = AtomicU32::new(0);
     let done: Mutex<Vec<Option<Mark>>> = Mutex::new(rest.iter().map(|_| None).collect());
     let finished = AtomicU32::new(0);
@@ -120,7 +119,7 @@ fn marks(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &
             if at >= rest.len() || runner.stopped() {
                 return;
             }
-            let mark = Search::new(&prepared, &rest[at], settings, &one, Some(reference)).mark();
+            let mark = Search::new(&prepared, &rest[at], settings, &one, Some(&first)).mark();
             done.lock().expect("no search panics")[at] = Some(mark);
             let finished = finished.fetch_add(1, Ordering::Relaxed) + 1;
             (runner.progress)((2.0 + finished as f64) / total, &rest[at].weather.name);

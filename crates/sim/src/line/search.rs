@@ -19,7 +19,7 @@ pub(crate) struct Search<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) runner: &'a Runner<'a>,
     /// The mark in calm weather, once it is known.
-    calm: Option<f64>,
+    calm: Option<&'a Mark>,
     bound: Option<Bound>,
     today: f64,
     /// Objectives that fail while the weather lasts at any load.
@@ -27,12 +27,15 @@ pub(crate) struct Search<'a> {
     probes: Vec<Probe>,
 }
 
-/// The smallest load that is tried, as a share of the least that the closed forms or today's load
-/// expect.
+/// The smallest load that is tried, as a share of what the closed forms expect; or half of today's
+/// load, if that is less.
 const FLOOR: f64 = 0.02;
 
 /// The search gives up upwards at this many times what the closed forms expect.
 const CEILING: f64 = 3.0;
+
+/// Steps of a tenth past a mark in which a cause is looked for.
+const FURTHER: u32 = 3;
 
 /// Replications of the runs that are kept for pictures.
 const RUNS: u32 = 1;
@@ -46,7 +49,7 @@ impl<'a> Search<'a> {
         forecast: &'a Forecast,
         settings: &'a Settings,
         runner: &'a Runner<'a>,
-        calm: Option<f64>,
+        calm: Option<&'a Mark>,
     ) -> Self {
         let system = &prepared.system;
         let bound = analytic::bottleneck(system).map(|bound| waited_for(system, bound));
@@ -66,13 +69,13 @@ impl<'a> Search<'a> {
     /// Finds the mark.
     pub(crate) fn mark(mut self) -> Mark {
         let expected = self.bound.as_ref().map_or(self.today * 10.0, |bound| bound.per_s);
-        let floor = FLOOR * expected.min(self.today.max(expected * FLOOR));
+        let floor = (FLOOR * expected).min(0.5 * self.today);
         let ceiling = CEILING * expected.max(self.today);
         let waived = self.waive(floor);
         // Bracket. Few weathers carry more than calm weather does, and then not by much.
-        let top = self.calm.map_or(ceiling, |calm| calm.max(floor));
+        let top = self.calm.map_or(ceiling, |calm| calm.load_per_s.max(floor));
         let (mut low, mut high): (Option<f64>, Option<f64>) = (None, None);
-        let mut load = self.calm.unwrap_or(expected * 0.85).clamp(floor, top);
+        let mut load = self.calm.map_or(expected * 0.85, |calm| calm.load_per_s).clamp(floor, top);
         let mut limit = Limit::Found;
         let mut capped = false;
         loop {
@@ -157,8 +160,8 @@ impl<'a> Search<'a> {
                     objective: objective.name.clone(),
                     value,
                     why: format!(
-                        "{:.3}% of its requests {what} while the weather lasts ({}), even at {} requests a second",
-                        (1.0 - value) * 100.0,
+                        "{:.0}% of its requests {what} while the weather lasts ({}), even at {} requests a second",
+                        ((1.0 - value) * 100.0).max(1.0),
                         self.forecast.weather.text,
                         floor.ceil()
                     ),
@@ -259,11 +262,21 @@ impl<'a> Search<'a> {
             // It carries what calm weather carries; past that, calm weather is the limit.
             let back_after = at.map_or(0, |(judgement, ..)| judgement.back_after);
             let recovery = Recovery::ByItself { after_ns: (back_after > 0).then_some(back_after) };
-            return Mark { recovery, at_mark, ..mark(&mut self) };
+            let calm = self.calm.expect("only calm weather caps");
+            let fails = calm.fails.as_ref().map(|fails| format!("as in calm weather, {fails}"));
+            return Mark { recovery, at_mark, first: calm.first.clone(), fails, ..mark(&mut self) };
         }
         // A little past the mark the cause is clearer than right at it.
-        let past = high.max(low * 1.1);
-        let (judgement, run, first) = self.detailed(past, RUNS);
+        let mut past = high.max(low * 1.05);
+        let (mut judgement, mut run, mut first) = self.detailed(past, RUNS);
+        for _ in 0..FURTHER {
+            if !judgement.held || self.runner.stopped() {
+                break;
+            }
+            // It held by luck: further out it will not.
+            past *= 1.1;
+            (judgement, run, first) = self.detailed(past, RUNS);
+        }
         let first = first.filter(|_| !judgement.held);
         let fails = judgement.worst.map(|(o, during, value)| {
             let objective = describe(&self.prepared.system, &self.prepared.system.objectives[o]);
@@ -274,7 +287,7 @@ impl<'a> Search<'a> {
             };
             format!("{objective}: only {:.2}% do{when}", value * 100.0)
         });
-        let recovery = recovery::recovery(&self, past, &judgement, self.calm);
+        let recovery = recovery::recovery(&self, past, &judgement, self.calm.map(|calm| calm.load_per_s));
         let analytic = self.bound.take().map(|bound| analytic(&bound, first.as_ref(), &self.forecast.weather.name));
         let past_mark = keep.then(|| Box::new(run));
         Mark { first, fails, recovery, analytic, at_mark, past_mark, ..mark(&mut self) }
