@@ -70,7 +70,7 @@ fn instances(service: &Service, system: &System) -> f64 {
 /// Messages a second on a topic when every client has its own load and all goes well: a closed
 /// loop asks once every think time, and lookups in caches miss.
 fn messages(system: &System, topic: TopicId) -> f64 {
-    let mut publishes = Publishes { system, topic, known: BTreeMap::new(), depth: 0 };
+    let mut publishes = Publishes { system, topic, known: BTreeMap::new(), handled: BTreeMap::new(), depth: 0 };
     let mut sum = 0.0;
     for client in &system.clients {
         let rate = match &client.arrivals {
@@ -93,6 +93,8 @@ struct Publishes<'s> {
     /// Messages by endpoint; 0 while they are being counted, since handlers may publish to the
     /// topic that they read.
     known: BTreeMap<EndpointId, f64>,
+    /// Messages that the handlers of one message bring forth, by topic.
+    handled: BTreeMap<TopicId, f64>,
     depth: usize,
 }
 
@@ -122,6 +124,18 @@ impl Publishes<'_> {
         sum
     }
 
+    fn of_handlers(&mut self, topic: TopicId) -> f64 {
+        if let Some(known) = self.handled.get(&topic) {
+            return *known;
+        }
+        self.handled.insert(topic, 0.0);
+        let system = self.system;
+        let consumers = system.consumers.iter().filter(|consumer| consumer.topic == topic);
+        let sum = consumers.map(|consumer| self.of_endpoint(EndpointId::new(consumer.service, 0))).sum();
+        self.handled.insert(topic, sum);
+        sum
+    }
+
     fn of_program(&mut self, program: &Program) -> f64 {
         program.iter().map(|step| self.of_action(&step.action)).sum()
     }
@@ -133,12 +147,7 @@ impl Publishes<'_> {
             Action::Cache { on_miss, .. } => self.of_program(on_miss),
             Action::CacheWrite { write, .. } => self.of_program(write),
             Action::Transaction { steps, .. } | Action::Lease { steps, .. } => self.of_program(steps),
-            Action::Publish { topic, .. } => {
-                let system = self.system;
-                let consumers = system.consumers.iter().filter(|consumer| consumer.topic == *topic);
-                let handled: f64 = consumers.map(|consumer| self.of_endpoint(EndpointId::new(consumer.service, 0))).sum();
-                f64::from(u8::from(*topic == self.topic)) + handled
-            }
+            Action::Publish { topic, .. } => f64::from(u8::from(*topic == self.topic)) + self.of_handlers(*topic),
             Action::Parallel { branches, .. } => branches.iter().map(|branch| self.of_program(branch)).sum(),
             Action::ForEach { count, steps, .. } => {
                 let rounds = match count {

@@ -9,7 +9,7 @@ use super::problem::Report;
 use super::tree::{Key, Span};
 use super::{Source, edge, keyspace::Keyspaces};
 use crate::system::{
-    ClientId, Component, Edge, EdgeId, EndpointId, LeaseId, ServiceId, StoreId, System, TopicId, ZoneId,
+    ClientId, Component, Edge, EdgeId, EndpointId, LeaseId, RetryWhen, ServiceId, StoreId, System, TopicId, ZoneId,
 };
 
 pub(crate) struct Decoder<'a> {
@@ -18,6 +18,8 @@ pub(crate) struct Decoder<'a> {
     pub(super) names: Names<'a>,
     pub(super) hash: Hash,
     pub(super) keyspaces: Keyspaces,
+    /// What is worth a retry where a file does not say it, once it was needed.
+    pub(super) default_when: Option<RetryWhen>,
     edges: Vec<Edge>,
     edge_of: BTreeMap<(Component, Component), EdgeId>,
     /// Targets whose policies a caller's `calls:` states and that it calls.
@@ -42,6 +44,7 @@ pub(crate) fn decode<'a>(
         names,
         hash,
         keyspaces: Keyspaces::default(),
+        default_when: None,
         edges: Vec::new(),
         edge_of: BTreeMap::new(),
         called: BTreeSet::new(),
@@ -231,14 +234,14 @@ impl<'a> Decoder<'a> {
         match found.and_then(sort) {
             Some(id) => Some(id),
             None => {
-                let known: Vec<&str> = self.names.all().filter(|(_, c)| sort(*c).is_some()).map(|(name, _)| name).collect();
+                let known = self.names.all().filter(|(_, c)| sort(*c).is_some()).map(|(name, _)| name);
                 match found {
                     Some(other) => {
                         let message = format!("expected a {what}, but `{name}` is a {}", sort_of(other));
-                        let help = super::suggest::help(name, known.iter().copied(), &format!("the file has no {what}"));
+                        let help = super::suggest::help(name, known, &format!("the file has no {what}"));
                         self.report.at(at, message).help(help);
                     }
-                    None => unknown(at, what, name, &known, self.report),
+                    None => unknown(at, what, name, known, self.report),
                 }
                 None
             }
@@ -270,14 +273,12 @@ impl<'a> Decoder<'a> {
             // A gateway whose upstream was refused: that is reported where it stands.
             return None;
         }
-        let known: Vec<String> = known.clone();
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
         if endpoint.is_empty() {
             let help = format!("write `{name} {}`, for one", known[0]);
             self.report.at(at, format!("`{name}` has several endpoints, and none is named")).help(help);
         } else {
             let skip = text.chars().count() - endpoint.chars().count();
-            unknown(at.part(skip, endpoint.chars().count()), &format!("endpoint of `{name}` called"), endpoint, &known, self.report);
+            unknown(at.part(skip, endpoint.chars().count()), &format!("endpoint of `{name}` called"), endpoint, known.iter().map(String::as_str), self.report);
         }
         None
     }
@@ -293,8 +294,8 @@ impl<'a> Decoder<'a> {
             return None;
         }
         if !owners.is_empty() && !owners.iter().any(|(key, _)| key.text == owner.text()) {
-            let known: Vec<&str> = owners.iter().map(|(key, _)| key.text.as_str()).collect();
-            unknown(owner.at, "owner", owner.text(), &known, self.report);
+            let known = owners.iter().map(|(key, _)| key.text.as_str());
+            unknown(owner.at, "owner", owner.text(), known, self.report);
         }
         Some(owner.text().to_owned())
     }

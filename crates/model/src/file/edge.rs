@@ -93,8 +93,10 @@ impl Decoder<'_> {
             report.at(second.at, "retries and hedges share one budget: state it in `retry`".to_owned());
         }
         let budget = budgets.into_iter().flatten().next();
-        let default_when = super::check::defaults(&retry::RETRY);
-        let when = retry.unwrap_or(&default_when).get("when");
+        let retry_when = match retry {
+            Some(retry) => retry::when(retry.get("when")),
+            None => *self.default_when.get_or_insert_with(|| retry::when(super::check::defaults(&retry::RETRY).get("when"))),
+        };
         let pipeline = policy::PipelineConfig {
             timeout: of("timeout").map(Filled::duration),
             per_try_timeout: of("per_try_timeout").map(Filled::duration),
@@ -115,14 +117,13 @@ impl Decoder<'_> {
         {
             report.at(per_try.at, "`per_try_timeout` is longer than `timeout`, and so never acts".to_owned());
         }
-        let default_balance = super::check::defaults(&balance::BALANCE);
-        let balance = balance::balance(of("balance").unwrap_or(&default_balance), report);
+        let balance = of("balance").map(|filled| balance::balance(filled, report)).unwrap_or_default();
         let health = of("health").map(|filled| health::health(filled, report));
         let outliers = of("outliers").map(|filled| outlier_ejection::outliers(filled, report));
         EdgePolicies {
             latency: of("latency").map(|filled| self.dist(filled)),
             pipeline,
-            retry_when: retry::when(when),
+            retry_when,
             balance,
             health,
             outliers,

@@ -252,14 +252,14 @@ impl Decoder<'_> {
             self.report.at(what.at, format!("`{name}` has no tables: it is not a PostgreSQL"));
             return None;
         }
-        let known = self.names.stores[store.index()].tables.clone();
+        let known = &self.names.stores[store.index()].tables;
         let position = match (table, known.as_slice()) {
             ("", [_]) => Some(0),
             _ => self.names.stores[store.index()].table(table),
         };
         if position.is_none() {
             let at = if table.is_empty() { what.at } else { what.at.part(length(name) + 1, length(table)) };
-            super::names::unknown(at, &format!("table of `{name}` called"), table, &known, self.report);
+            super::names::unknown(at, &format!("table of `{name}` called"), table, known.iter().copied(), self.report);
         }
         position.map(|table| FaultKind::LockTable { store, table })
     }
@@ -282,9 +282,8 @@ impl Decoder<'_> {
         }
         for step in [done, next] {
             if !step.is_bad() && !known.iter().any(|name| name == step.text()) {
-                let known: Vec<&str> = known.iter().map(String::as_str).collect();
                 let what = format!("step of `{}` with the name", of.text());
-                super::names::unknown(step.at, &what, step.text(), &known, self.report);
+                super::names::unknown(step.at, &what, step.text(), known.iter().map(String::as_str), self.report);
             }
         }
         Some(FaultKind::CrashBetween { service, done: done.text().to_owned(), next: next.text().to_owned() })

@@ -64,6 +64,8 @@ pub(crate) fn routes(names: &mut Names, report: &mut Report) {
 
 /// Most endpoints of all gateways: a short file can make many of one service's.
 const FORWARDED_MAX: usize = 50_000;
+/// Most `*` of one route's pattern; each is a search through every endpoint's name.
+const STARS_MAX: usize = 3;
 /// Most routes of one gateway.
 const ROUTES_MAX: usize = 1_000;
 
@@ -104,8 +106,8 @@ fn resolve(
             Some(Component::Service(target)) => target.index(),
             _ if to.is_bad() => continue,
             _ => {
-                let known: Vec<&str> = names.services.iter().filter(|s| !s.hidden).map(|s| s.name).collect();
-                unknown(to.at, "service", to.text(), &known, report);
+                let known = names.services.iter().filter(|service| !service.hidden).map(|service| service.name);
+                unknown(to.at, "service", to.text(), known, report);
                 continue;
             }
         };
@@ -119,6 +121,10 @@ fn resolve(
         }
         resolve(target, depth + 1, names, state, total, report);
         let pattern = route.map_or("*", |route| route.get("match").text());
+        if pattern.matches('*').count() > STARS_MAX {
+            report.at(route.map_or(to.at, |route| route.place("match")), format!("a pattern has at most {STARS_MAX} `*`"));
+            continue;
+        }
         let behind = names.services[target].endpoints.clone();
         let mut matched = false;
         for (position, name) in behind.iter().enumerate().filter(|(_, name)| glob(pattern, name)) {
@@ -137,8 +143,8 @@ fn resolve(
         if let (false, Some(route), false) = (matched, route, behind.is_empty())
             && !route.get("match").is_bad()
         {
-            let known: Vec<&str> = behind.iter().map(String::as_str).collect();
-            unknown(route.place("match"), &format!("endpoint of `{}` that matches", to.text()), pattern, &known, report);
+            let what = format!("endpoint of `{}` that matches", to.text());
+            unknown(route.place("match"), &what, pattern, behind.iter().map(String::as_str), report);
         }
     }
     state[index] = State::Done;

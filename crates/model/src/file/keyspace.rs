@@ -113,8 +113,9 @@ impl Walk<'_> {
                 Action::Call { endpoint, .. } => pending.push(*endpoint),
                 Action::Cache { keyspace, .. } | Action::CacheWrite { keyspace, .. } => self.found.push(*keyspace),
                 Action::Publish { topic, .. } => {
-                    let consumers = self.consumers.get(topic).into_iter().flatten();
-                    pending.extend(consumers.map(|service| EndpointId::new(*service, 0)));
+                    // Taken out: whoever publishes next leads to the same consumers.
+                    let consumers = self.consumers.remove(topic).into_iter().flatten();
+                    pending.extend(consumers.map(|service| EndpointId::new(service, 0)));
                 }
                 _ => {}
             }

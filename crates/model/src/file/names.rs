@@ -118,7 +118,7 @@ impl<'a> Names<'a> {
     }
 
     /// All components, by name.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&'a str, Component)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'a str, Component)> + Clone {
         self.components.iter().map(|(name, (component, _))| (*name, *component))
     }
 
@@ -246,12 +246,18 @@ impl Filled {
 }
 
 /// Reports a name that nothing has.
-pub(crate) fn unknown(at: super::tree::Span, what: &str, name: &str, known: &[&str], report: &mut Report) {
+pub(crate) fn unknown<'k>(
+    at: super::tree::Span,
+    what: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'k str> + Clone,
+    report: &mut Report,
+) {
     let message = format!("there is no {what} `{}`", super::tree::shorten(name));
     if report.is_long() {
         report.at(at, message);
         return;
     }
-    let help = suggest::help(name, known.iter().copied(), "the file has none");
+    let help = suggest::help(name, known, "the file has none");
     report.at(at, message).help(help);
 }

@@ -107,14 +107,13 @@ impl Decoder<'_> {
             return Some(Subject::Client(id));
         }
         if !text.contains(char::is_whitespace) && self.names.find(text).is_none() {
-            let known: Vec<&str> = self
+            let known = self
                 .names
                 .all()
                 .filter(|(_, component)| matches!(component, Component::Client(_)))
                 .map(|(name, _)| name)
-                .chain(["all"])
-                .collect();
-            super::names::unknown(at, "client", text, &known, self.report);
+                .chain(["all"]);
+            super::names::unknown(at, "client", text, known, self.report);
             return None;
         }
         self.endpoint_named(at, text).map(Subject::Endpoint)

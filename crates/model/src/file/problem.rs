@@ -111,7 +111,7 @@ impl Report {
 
     /// Whether there are so many problems that suggestions for further ones would not be seen.
     pub(crate) fn is_long(&self) -> bool {
-        self.list.len() > 20 * PROBLEMS_MAX
+        self.list.len() > 4 * PROBLEMS_MAX
     }
 
     pub(crate) fn is_empty(&self) -> bool {

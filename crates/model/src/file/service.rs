@@ -277,9 +277,8 @@ impl Decoder<'_> {
                 Some(position) => found.push(position),
                 None if name.is_bad() => {}
                 None => {
-                    let known = self.names.services[id.index()].endpoints.clone();
-                    let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                    unknown(name.at, "endpoint", name.text(), &known, self.report);
+                    let known = self.names.services[id.index()].endpoints.iter().map(String::as_str);
+                    unknown(name.at, "endpoint", name.text(), known, self.report);
                 }
             }
         }
@@ -293,8 +292,7 @@ impl Decoder<'_> {
         for level in filled.get("levels").list() {
             for skip in level.get("skip").list() {
                 if !skip.is_bad() && !optional.iter().any(|name| name == skip.text()) {
-                    let known: Vec<&str> = optional.iter().map(String::as_str).collect();
-                    unknown(skip.at, "optional step", skip.text(), &known, self.report);
+                    unknown(skip.at, "optional step", skip.text(), optional.iter().map(String::as_str), self.report);
                 }
             }
             levels.push(DegradationLevel {

@@ -348,14 +348,13 @@ impl Programmer<'_, '_> {
             _ => self.decoder.names.stores[store.index()].operation(operation),
         };
         let Some(index) = index else {
-            let known = known.clone();
             if operation.is_empty() {
                 let help = known.first().map(|first| format!("write `{name}.{first}`, for one")).unwrap_or_default();
                 let message = format!("`{name}` has {} operations, and none is named", known.len());
                 self.decoder.report.at(value.at, message).help(help);
             } else {
                 let at = value.at.part(length(name) + 1, length(operation));
-                super::names::unknown(at, &format!("operation of `{name}` called"), operation, &known, self.decoder.report);
+                super::names::unknown(at, &format!("operation of `{name}` called"), operation, known.iter().copied(), self.decoder.report);
             }
             return None;
         };

@@ -1,11 +1,14 @@
 //! The nearest of the names that would have been right.
 
+/// Names that are compared with a wrong one; a file has more only if a program wrote it.
+const CANDIDATES_MAX: usize = 1_000;
+
 /// The candidate nearest to `word` by edit distance, if it is near enough to be a slip of the
 /// fingers: within a third of its length, at least 1. The first of equals wins.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(100).flat_map(char::to_lowercase).collect();
     let mut best: Option<(usize, &str)> = None;
-    for candidate in candidates {
+    for candidate in candidates.into_iter().take(CANDIDATES_MAX) {
         let other: Vec<char> = candidate.chars().take(100).flat_map(char::to_lowercase).collect();
         let limit = (word.len().max(other.len()) / 3).max(1);
         if word.len().abs_diff(other.len()) > limit {
@@ -26,8 +29,9 @@ pub(crate) fn help<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>
     if let Some(name) = nearest(word, candidates.clone()) {
         return format!("did you mean `{name}`?");
     }
-    let names: Vec<&str> = candidates.into_iter().collect();
-    match names.len() {
+    let count = candidates.clone().into_iter().count();
+    let names: Vec<&str> = candidates.into_iter().take(12).collect();
+    match count {
         0 => none.to_owned(),
         1..=12 => format!("there is {}", quoted(&names, "and")),
         more => format!("there is {} and {} more", quoted(&names[..10], ","), more - 10),

@@ -20,9 +20,8 @@ impl Decoder<'_> {
             let zone = zone.trim();
             let found = self.names.zone(zone);
             if found.is_none() {
-                let known: Vec<String> = self.names.zones.clone();
-                let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                super::names::unknown(at, "zone", zone, &known, self.report);
+                let known = self.names.zones.iter().map(String::as_str);
+                super::names::unknown(at, "zone", zone, known, self.report);
             }
             return found.map(Target::Zone);
         }

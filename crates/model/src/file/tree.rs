@@ -137,8 +137,12 @@ pub(crate) fn read(bytes: &[u8], report: &mut Report) -> Option<Node> {
 
 /// Reads a default's text, which is part of this program.
 pub(crate) fn read_default(text: &str) -> Node {
-    if !text.starts_with(['{', '[']) {
-        return Node::scalar(text, Span::NOWHERE);
+    // Most defaults are scalars or empty, and need no YAML parser.
+    match text {
+        "{}" => return Node { at: Span::NOWHERE, content: Content::Map(Vec::new()) },
+        "[]" => return Node { at: Span::NOWHERE, content: Content::List(Vec::new()) },
+        _ if !text.starts_with(['{', '[']) => return Node::scalar(text, Span::NOWHERE),
+        _ => {}
     }
     let mut report = Report::default();
     let mut node = read(text.as_bytes(), &mut report).unwrap_or_else(|| Node::scalar(text, Span::NOWHERE));
