@@ -14,9 +14,7 @@
 use std::collections::BTreeMap;
 
 use crate::run::Cost;
-use crate::system::{
-    Action, Arrivals, Count, EndpointId, Program, Service, ServiceKind, StoreKind, System, TopicId,
-};
+use crate::system::{Action, Arrivals, Count, EndpointId, Program, Service, ServiceKind, StoreKind, System, TopicId};
 
 /// Hours of a month, as clouds bill it.
 const MONTH_HOURS: f64 = 730.0;

@@ -187,7 +187,9 @@ growth: {growth}
 
     #[test]
     fn multiplies_what_the_file_names() {
-        let system = file("{ api.instances: { max: 7 }, db.replicas: linear, redis.max_rate: linear, w.concurrency: linear, w.instances: linear }");
+        let system = file(
+            "{ api.instances: { max: 7 }, db.replicas: linear, redis.max_rate: linear, w.concurrency: linear, w.instances: linear }",
+        );
         let (grown, changes) = grow(&system, 2.5);
         assert_eq!(
             changes,

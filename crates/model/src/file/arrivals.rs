@@ -31,9 +31,21 @@ pub(crate) static BURST: Object = Object {
     doc: "Bursts of arrivals, as a Markov-modulated Poisson process: lengths are exponential, and the mean rate stays the \
           client's.",
     groups: &[&[
-        value("peak", Kind::Scalar(&FACTOR), "5x", "a guess: measure yours", "Rate within a burst, as a multiple of the mean rate."),
+        value(
+            "peak",
+            Kind::Scalar(&FACTOR),
+            "5x",
+            "a guess: measure yours",
+            "Rate within a burst, as a multiple of the mean rate.",
+        ),
         value("for", Kind::Scalar(&DURATION), "2s", "a guess: measure yours", "Mean length of a burst."),
-        value("every", Kind::Scalar(&DURATION), "20s", "a guess: measure yours", "Mean time from one burst's start to the next one's."),
+        value(
+            "every",
+            Kind::Scalar(&DURATION),
+            "20s",
+            "a guess: measure yours",
+            "Mean time from one burst's start to the next one's.",
+        ),
     ]],
 };
 
@@ -45,7 +57,8 @@ impl Decoder<'_> {
         if let Some(("trace", file)) = call(arrivals.text()) {
             for key in ["rate", "think"] {
                 if client.get(key).is_set() {
-                    self.report.at(client.place(key), format!("`{key}` plays no part where arrivals come from a trace"));
+                    self.report
+                        .at(client.place(key), format!("`{key}` plays no part where arrivals come from a trace"));
                 }
             }
             return self.trace(arrivals, file).unwrap_or(nothing);
@@ -59,15 +72,17 @@ impl Decoder<'_> {
                 Arrivals::Closed { users: client.get("users").count(), think: self.dist(think) }
             }
             (Some(_), Some(think)) => {
-                self.report
-                    .at(think.at, "a client has either a `rate` (open loop) or a `think` time (closed loop)".to_owned());
+                self.report.at(
+                    think.at,
+                    "a client has either a `rate` (open loop) or a `think` time (closed loop)".to_owned(),
+                );
                 nothing
             }
             (None, None) => {
                 if !client.has_bad() {
-                    self.report
-                        .at(client.at, "the client asks for nothing: it has no `rate`".to_owned())
-                        .help("`rate: 300/s` is an open loop; `users: 500` with `think: exp(2s)` a closed one".to_owned());
+                    self.report.at(client.at, "the client asks for nothing: it has no `rate`".to_owned()).help(
+                        "`rate: 300/s` is an open loop; `users: 500` with `think: exp(2s)` a closed one".to_owned(),
+                    );
                 }
                 nothing
             }
@@ -86,12 +101,11 @@ impl Decoder<'_> {
         if !burst.is_set() {
             self.report.at(client.place("burst"), "bursty arrivals need `burst`".to_owned());
         } else if !length.is_bad() && !every.is_bad() && length_ns >= every_ns {
-            self.report.at(burst.place("for"), "`for` must be shorter than `every`, or the burst never ends".to_owned());
+            self.report
+                .at(burst.place("for"), "`for` must be shorter than `every`, or the burst never ends".to_owned());
         } else if !peak.is_bad() && factor * length_ns > every_ns {
             let help = format!("with these lengths it can be up to {:.3}x", every_ns / length_ns);
-            self.report
-                .at(burst.place("peak"), "the bursts alone exceed the client's mean rate".to_owned())
-                .help(help);
+            self.report.at(burst.place("peak"), "the bursts alone exceed the client's mean rate".to_owned()).help(help);
         } else if !peak.is_bad() && factor < 1.0 {
             self.report.at(burst.place("peak"), "a burst is at least 1x the mean rate".to_owned());
         }

@@ -3,9 +3,10 @@
 use super::filled::{Entry, Fields, Filled, Origin, Value};
 use super::problem::Report;
 use super::quantity::Quantity;
+use super::reader::read_default;
 use super::suggest;
 use super::table::{Choice, Default, Field, Kind, MapKey, Object, Scalar, Tagged};
-use super::tree::{Content, Key, Node, Span, read_default, shorten};
+use super::tree::{Content, Key, Node, Span, shorten};
 
 /// The tree with every value typed and every default filled in.
 pub(crate) fn check(node: &Node, kind: Kind, report: &mut Report) -> Filled {
@@ -197,11 +198,14 @@ impl Checker<'_> {
     fn left_out(&mut self, whole: &Filled, field: &'static Field) -> Filled {
         let (text, rule, source) = match field.default {
             Default::Required => {
-                let message = format!("the key `{}` is missing: {}", field.key, uncapitalised(field.doc).trim_end_matches('.'));
+                let message =
+                    format!("the key `{}` is missing: {}", field.key, uncapitalised(field.doc).trim_end_matches('.'));
                 self.report.at(whole.at, message).expected = Some(expected(field.kind));
                 return Filled::bad(whole.at);
             }
-            Default::Absent { means } => return Filled { at: Span::NOWHERE, origin: self.origin, value: Value::Absent(means) },
+            Default::Absent { means } => {
+                return Filled { at: Span::NOWHERE, origin: self.origin, value: Value::Absent(means) };
+            }
             Default::None { source } => {
                 let origin = Origin::Default { rule: None, source };
                 return Filled { at: Span::NOWHERE, origin, value: Value::None };
@@ -225,9 +229,9 @@ impl Checker<'_> {
             [(_, option)] => self.object(at, entries, option),
             [] => {
                 // The nearest slip of any key is the best guess at what was meant.
-                let slip = entries.iter().find_map(|(key, _)| {
-                    suggest::nearest(&key.text, names.clone()).map(|name| (key, name))
-                });
+                let slip = entries
+                    .iter()
+                    .find_map(|(key, _)| suggest::nearest(&key.text, names.clone()).map(|name| (key, name)));
                 let (at, found) = match (slip, entries.first()) {
                     (Some((key, _)), _) | (None, Some((key, _))) => (key.at, format!("`{}`", shorten(&key.text))),
                     (None, None) => (at, "an empty mapping".to_owned()),

@@ -45,9 +45,26 @@ pub(crate) static CLIENT_CALL: Object = Object {
     doc: "One thing that a client calls. The endpoint alone may stand in place of the mapping.",
     groups: &[&[
         required("endpoint", Kind::Scalar(&TEXT), "The service and its endpoint, as in `edge GET /notes/:id`."),
-        value("weight", Kind::Scalar(&NUMBER_POSITIVE), "1", "equal shares", "Share of the client's requests, relative to the other calls' weights."),
-        absent("key", KEY_DISTRIBUTION, "every request has a key of its own", "Which key a request is about: decides on cache hits, shards, row locks and hashing."),
-        value("class", Kind::Scalar(&CLASS), "0", "every request matters", "Priority class: 0 is the most important, and the last to be shed."),
+        value(
+            "weight",
+            Kind::Scalar(&NUMBER_POSITIVE),
+            "1",
+            "equal shares",
+            "Share of the client's requests, relative to the other calls' weights.",
+        ),
+        absent(
+            "key",
+            KEY_DISTRIBUTION,
+            "every request has a key of its own",
+            "Which key a request is about: decides on cache hits, shards, row locks and hashing.",
+        ),
+        value(
+            "class",
+            Kind::Scalar(&CLASS),
+            "0",
+            "every request matters",
+            "Priority class: 0 is the most important, and the last to be shed.",
+        ),
     ]],
 };
 

@@ -17,12 +17,40 @@ pub(crate) static CONSUMER: Object = Object {
     groups: &[
         &[
             required("topic", Kind::Scalar(&NAME), "The topic."),
-            required("handler", Kind::Or(&[Kind::Scalar(&DIST), STEPS, Kind::Choice(&super::distribution::DISTRIBUTION)]), "What handling a message does: a duration of work, or steps."),
-            value("concurrency", Kind::Scalar(&COUNT), "1", "a Kafka consumer is one thread", "Messages that one instance handles at once."),
-            value("attempts", Kind::Scalar(&COUNT), "10", "a common dead-letter limit", "Deliveries of one message before it is set aside or dropped."),
+            required(
+                "handler",
+                Kind::Or(&[Kind::Scalar(&DIST), STEPS, Kind::Choice(&super::distribution::DISTRIBUTION)]),
+                "What handling a message does: a duration of work, or steps.",
+            ),
+            value(
+                "concurrency",
+                Kind::Scalar(&COUNT),
+                "1",
+                "a Kafka consumer is one thread",
+                "Messages that one instance handles at once.",
+            ),
+            value(
+                "attempts",
+                Kind::Scalar(&COUNT),
+                "10",
+                "a common dead-letter limit",
+                "Deliveries of one message before it is set aside or dropped.",
+            ),
             value("backoff", DURATIONS, "1s", "a pause that outlasts a hiccup", "Wait before a redelivery."),
-            value("poison", Kind::Scalar(&SHARE), "0%", "messages without faults", "Share of messages that fail whenever they are handled."),
-            value("ack_first", Kind::Scalar(&FLAG), "false", "at least once", "Whether a message is acknowledged before it is handled: a crash then loses it."),
+            value(
+                "poison",
+                Kind::Scalar(&SHARE),
+                "0%",
+                "messages without faults",
+                "Share of messages that fail whenever they are handled.",
+            ),
+            value(
+                "ack_first",
+                Kind::Scalar(&FLAG),
+                "false",
+                "at least once",
+                "Whether a message is acknowledged before it is handled: a crash then loses it.",
+            ),
             none("dedup", Kind::Short(&DEDUP, "keep"), "a duplicate takes effect twice", "Remembers handled messages."),
         ],
         PLACE,
@@ -35,7 +63,13 @@ static DEDUP: Object = Object {
     name: "dedup",
     doc: "Remembers handled messages, so that a duplicate has no second effect. The time alone may stand in place of the \
           mapping.",
-    groups: &[&[value("keep", Kind::Scalar(&DURATION), "7d", "as long as the topic keeps messages", "How long; redeliveries may come as late as the topic's retention.")]],
+    groups: &[&[value(
+        "keep",
+        Kind::Scalar(&DURATION),
+        "7d",
+        "as long as the topic keeps messages",
+        "How long; redeliveries may come as late as the topic's retention.",
+    )]],
 };
 
 impl Decoder<'_> {

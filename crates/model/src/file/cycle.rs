@@ -20,9 +20,9 @@ impl Decoder<'_> {
         for (circle, line) in search.found {
             let names: Vec<String> = circle.iter().map(|endpoint| self.names.endpoint_name(*endpoint)).collect();
             let at = super::tree::Span { line, column: 0, length: 1 };
-            self.report
-                .at(at, format!("calls in a circle: {} -> {}", names.join(" -> "), names[0]))
-                .help("a request that waits for itself never ends; publish a message instead, or merge the two".to_owned());
+            self.report.at(at, format!("calls in a circle: {} -> {}", names.join(" -> "), names[0])).help(
+                "a request that waits for itself never ends; publish a message instead, or merge the two".to_owned(),
+            );
         }
     }
 }

@@ -166,7 +166,9 @@ impl<'a> Decoder<'a> {
                 if !refused && !self.called.contains(&(id, key.text.clone())) {
                     let targets = targets.iter().map(String::as_str);
                     let help = super::suggest::help(&key.text, targets, "it calls nothing");
-                    self.report.at(key.at, format!("`{name}` never calls `{}`", super::tree::shorten(&key.text))).help(help);
+                    self.report
+                        .at(key.at, format!("`{name}` never calls `{}`", super::tree::shorten(&key.text)))
+                        .help(help);
                 }
             }
         }
@@ -220,13 +222,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The component of that name and sort; an empty name was refused already.
-    pub(super) fn named<T>(
-        &mut self,
-        at: Span,
-        name: &str,
-        what: &str,
-        sort: fn(Component) -> Option<T>,
-    ) -> Option<T> {
+    pub(super) fn named<T>(&mut self, at: Span, name: &str, what: &str, sort: fn(Component) -> Option<T>) -> Option<T> {
         if name.is_empty() {
             return None;
         }
@@ -278,7 +274,13 @@ impl<'a> Decoder<'a> {
             self.report.at(at, format!("`{name}` has several endpoints, and none is named")).help(help);
         } else {
             let skip = text.chars().count() - endpoint.chars().count();
-            unknown(at.part(skip, endpoint.chars().count()), &format!("endpoint of `{name}` called"), endpoint, known.iter().map(String::as_str), self.report);
+            unknown(
+                at.part(skip, endpoint.chars().count()),
+                &format!("endpoint of `{name}` called"),
+                endpoint,
+                known.iter().map(String::as_str),
+                self.report,
+            );
         }
         None
     }

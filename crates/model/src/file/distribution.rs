@@ -55,7 +55,11 @@ static HISTOGRAM: Object = Object {
         required("histogram", Kind::Scalar(&TEXT), "The file, relative to this one."),
         value(
             "unit",
-            Kind::Words(&[("ns", "nanoseconds"), ("us", "microseconds, as wrk2 logs"), ("ms", "milliseconds, as JMeter logs")]),
+            Kind::Words(&[
+                ("ns", "nanoseconds"),
+                ("us", "microseconds, as wrk2 logs"),
+                ("ms", "milliseconds, as JMeter logs"),
+            ]),
             "ns",
             "HdrHistogram's own examples",
             "The unit of the recorded values.",

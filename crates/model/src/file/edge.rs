@@ -7,7 +7,8 @@ use super::decode::Decoder;
 use super::distribution::DURATIONS;
 use super::filled::Filled;
 use super::policy::{
-    adaptive_limit, balance, bulkhead, circuit_breaker, health, hedge, outlier_ejection, rate_limit, retry, retry_budget,
+    adaptive_limit, balance, bulkhead, circuit_breaker, health, hedge, outlier_ejection, rate_limit, retry,
+    retry_budget,
 };
 use super::quantity::{COUNT, DURATION};
 use super::table::{Field, Kind, Object, none, value};
@@ -38,25 +39,71 @@ pub(crate) static CALL_TIMEOUT: &[Field] = &[none(
 
 /// Policies of a caller towards one target.
 pub(crate) static TRIES: &[Field] = &[
-    none("per_try_timeout", Kind::Scalar(&DURATION), "one try may take as long as the whole call", "From the start of one try to its end."),
+    none(
+        "per_try_timeout",
+        Kind::Scalar(&DURATION),
+        "one try may take as long as the whole call",
+        "From the start of one try to its end.",
+    ),
     none("retry", Kind::Object(&retry::RETRY), "few clients retry of themselves", "Further attempts after a failure."),
-    none("breaker", Kind::Object(&circuit_breaker::BREAKER), "a breaker is a library to add", "Stops calling a target that fails."),
-    none("bulkhead", Kind::Short(&bulkhead::BULKHEAD, "permits"), "nothing limits the calls but the workers", "Calls at once from one instance to the target."),
+    none(
+        "breaker",
+        Kind::Object(&circuit_breaker::BREAKER),
+        "a breaker is a library to add",
+        "Stops calling a target that fails.",
+    ),
+    none(
+        "bulkhead",
+        Kind::Short(&bulkhead::BULKHEAD, "permits"),
+        "nothing limits the calls but the workers",
+        "Calls at once from one instance to the target.",
+    ),
     none("hedge", Kind::Object(&hedge::HEDGE), "a request is sent once", "An extra attempt for a slow call."),
 ];
 
 /// Limits that a caller puts on itself.
 pub(crate) static LIMITS: &[Field] = &[
-    none("rate_limit", Kind::Object(&rate_limit::CALL_RATE_LIMIT), "nothing limits the rate", "Calls of one instance to the target in a stretch of time."),
-    none("limit", Kind::Short(&adaptive_limit::LIMIT, "algorithm"), "nothing limits the calls but the workers", "Calls of one instance at once, found by measurement."),
+    none(
+        "rate_limit",
+        Kind::Object(&rate_limit::CALL_RATE_LIMIT),
+        "nothing limits the rate",
+        "Calls of one instance to the target in a stretch of time.",
+    ),
+    none(
+        "limit",
+        Kind::Short(&adaptive_limit::LIMIT, "algorithm"),
+        "nothing limits the calls but the workers",
+        "Calls of one instance at once, found by measurement.",
+    ),
 ];
 
 /// How the instances of a target are chosen and reached.
 pub(crate) static TARGET: &[Field] = &[
-    value("balance", Kind::Short(&balance::BALANCE, "algorithm"), "round_robin", "nginx, Envoy and HAProxy", "Which instance of the target is asked."),
-    none("health", Kind::Object(&health::HEALTH), "open-source nginx has none", "Active health checks of the target's instances. Without them a dead instance is asked again and again."),
-    none("outliers", Kind::Object(&outlier_ejection::OUTLIERS), "nginx's max_fails aside, proxies have none by default", "Leaves out an instance that keeps failing."),
-    none("max_connections", Kind::Scalar(&COUNT), "keep-alive pools grow as needed", "Requests that one caller has in flight to one instance at once; more wait."),
+    value(
+        "balance",
+        Kind::Short(&balance::BALANCE, "algorithm"),
+        "round_robin",
+        "nginx, Envoy and HAProxy",
+        "Which instance of the target is asked.",
+    ),
+    none(
+        "health",
+        Kind::Object(&health::HEALTH),
+        "open-source nginx has none",
+        "Active health checks of the target's instances. Without them a dead instance is asked again and again.",
+    ),
+    none(
+        "outliers",
+        Kind::Object(&outlier_ejection::OUTLIERS),
+        "nginx's max_fails aside, proxies have none by default",
+        "Leaves out an instance that keeps failing.",
+    ),
+    none(
+        "max_connections",
+        Kind::Scalar(&COUNT),
+        "keep-alive pools grow as needed",
+        "Requests that one caller has in flight to one instance at once; more wait.",
+    ),
 ];
 
 pub(crate) static LATENCY: &[Field] =
@@ -95,7 +142,9 @@ impl Decoder<'_> {
         let budget = budgets.into_iter().flatten().next();
         let retry_when = match retry {
             Some(retry) => retry::when(retry.get("when")),
-            None => *self.default_when.get_or_insert_with(|| retry::when(super::check::defaults(&retry::RETRY).get("when"))),
+            None => {
+                *self.default_when.get_or_insert_with(|| retry::when(super::check::defaults(&retry::RETRY).get("when")))
+            }
         };
         let pipeline = policy::PipelineConfig {
             timeout: of("timeout").map(Filled::duration),
@@ -105,8 +154,12 @@ impl Decoder<'_> {
             budget: budget.map(|filled| retry_budget::budget(filled, report)),
             breaker: of("breaker").map(|filled| circuit_breaker::breaker(filled, report)),
             // On a gateway the keys `rate_limit` and `limit` are about what it gets, not what it sends.
-            rate_limit: of("rate_limit").filter(|_| !is_gateway(filled)).map(|filled| rate_limit::rate_limit(filled, report)),
-            adaptive_limit: of("limit").filter(|_| !is_gateway(filled)).map(|filled| adaptive_limit::limit(filled, report)),
+            rate_limit: of("rate_limit")
+                .filter(|_| !is_gateway(filled))
+                .map(|filled| rate_limit::rate_limit(filled, report)),
+            adaptive_limit: of("limit")
+                .filter(|_| !is_gateway(filled))
+                .map(|filled| adaptive_limit::limit(filled, report)),
             bulkhead: of("bulkhead").map(|filled| bulkhead::bulkhead(filled, report)),
             hedge: hedge.map(|filled| hedge::hedge(filled, report)),
         };

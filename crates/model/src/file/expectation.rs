@@ -16,7 +16,10 @@ pub(crate) static EXPECTATION: Scalar = Scalar {
     parse: |text| match (text.matches('(').count(), text.matches(')').count()) {
         (open, close) if open > close => Err(Wrong {
             why: "a parenthesis is open".to_owned(),
-            help: Some("within `[ ]` a comma ends an item: put expectations with commas on lines of their own, or in quotes".to_owned()),
+            help: Some(
+                "within `[ ]` a comma ends an item: put expectations with commas on lines of their own, or in quotes"
+                    .to_owned(),
+            ),
         }),
         _ => Ok(Quantity::Text),
     },
@@ -59,16 +62,36 @@ pub(crate) static METRICS: &[MetricRow] = &[
     row("errors", Unit::Share, About::Requests, "Share of requests that failed."),
     row("success", Unit::Share, About::Requests, "Share of requests that were answered well."),
     row("goodput", Unit::Rate, About::Requests, "Requests answered well, a second."),
-    row("p", Unit::Duration, About::Percentile, "Percentile of the response time, failures included: `p(95)`, `p(99, edge GET /notes)`."),
+    row(
+        "p",
+        Unit::Duration,
+        About::Percentile,
+        "Percentile of the response time, failures included: `p(95)`, `p(99, edge GET /notes)`.",
+    ),
     row("mean", Unit::Duration, About::Requests, "Mean response time."),
     row("gap", Unit::Duration, About::Requests, "Longest time without a successful answer."),
     row("degraded", Unit::Share, About::Requests, "Share of answers that a fallback gave."),
     row("amplification", Unit::Number, About::Component, "Attempts over calls, of a client or on an edge."),
-    row("share", Unit::Share, About::Instance, "Share of its service's requests that an instance answered: `share(api/1)`."),
+    row(
+        "share",
+        Unit::Share,
+        About::Instance,
+        "Share of its service's requests that an instance answered: `share(api/1)`.",
+    ),
     row("utilization", Unit::Share, About::Component, "Busy share of what limits a component."),
     row("queue", Unit::Number, About::Component, "Mean number waiting."),
-    row("rejected", Unit::Share, About::Component, "Requests that a component or edge turned away, as a share of those it was offered."),
-    row("stale_reads", Unit::Share, About::Store, "Share of reads that were older than the session's own writes or the last commit."),
+    row(
+        "rejected",
+        Unit::Share,
+        About::Component,
+        "Requests that a component or edge turned away, as a share of those it was offered.",
+    ),
+    row(
+        "stale_reads",
+        Unit::Share,
+        About::Store,
+        "Share of reads that were older than the session's own writes or the last commit.",
+    ),
     row("lost_writes", Unit::Number, About::Component, "Acknowledged writes that were lost."),
     row("duplicates", Unit::Number, About::Component, "Effects that happened twice."),
     row("backlog", Unit::Number, About::Topic, "Messages waiting."),
@@ -94,8 +117,10 @@ impl Decoder<'_> {
         let (name, rest) = text.split_at(end);
         let Some(row) = METRICS.iter().find(|row| row.name == name) else {
             let known: Vec<&str> = METRICS.iter().map(|row| row.name).collect();
-            let help = suggest::nearest(name, known.iter().copied())
-                .map_or_else(|| format!("there is {}", suggest::quoted(&known, "and")), |name| format!("did you mean `{name}`?"));
+            let help = suggest::nearest(name, known.iter().copied()).map_or_else(
+                || format!("there is {}", suggest::quoted(&known, "and")),
+                |name| format!("did you mean `{name}`?"),
+            );
             self.report.at(place(name), format!("there is no metric `{}`", shorten(name))).help(help);
             return None;
         };
@@ -121,7 +146,13 @@ impl Decoder<'_> {
         Some(Expectation { metric: metric?, phase, bound: bound?, text: text.to_owned(), line: filled.at.line })
     }
 
-    fn metric(&mut self, row: &MetricRow, argument: Option<&str>, place: &dyn Fn(&str) -> Span, whole: Span) -> Option<Metric> {
+    fn metric(
+        &mut self,
+        row: &MetricRow,
+        argument: Option<&str>,
+        place: &dyn Fn(&str) -> Span,
+        whole: Span,
+    ) -> Option<Metric> {
         let at = argument.filter(|argument| !argument.is_empty()).map_or(whole, place);
         let subject = |decoder: &mut Self, text: Option<&str>| match text {
             None => Some(Subject::All),

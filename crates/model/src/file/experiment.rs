@@ -13,10 +13,28 @@ pub(crate) static EXPERIMENT: Object = Object {
     doc: "A question put to the system: a load, what goes wrong, and what should hold.",
     groups: &[&[
         value("for", Kind::Scalar(&DURATION), "60s", "a minute", "Length of the measured part."),
-        value("warmup", Kind::Scalar(&DURATION_OR_ZERO), "5s", "caches and pools fill within seconds", "Time before it, not counted. Fault times count from its end."),
-        value("load", Kind::Map { key: &MapKey { what: "a client's name", scalar: &NAME }, value: &LOADS }, "{}", "as the clients say", "Load that replaces a client's own: `300/s`, a ramp `100/s..600/s`, steps `[100/s, 200/s]`, or `{ users: 500 }` for a closed loop."),
+        value(
+            "warmup",
+            Kind::Scalar(&DURATION_OR_ZERO),
+            "5s",
+            "caches and pools fill within seconds",
+            "Time before it, not counted. Fault times count from its end.",
+        ),
+        value(
+            "load",
+            Kind::Map { key: &MapKey { what: "a client's name", scalar: &NAME }, value: &LOADS },
+            "{}",
+            "as the clients say",
+            "Load that replaces a client's own: `300/s`, a ramp `100/s..600/s`, steps `[100/s, 200/s]`, or `{ users: 500 }` for a closed loop.",
+        ),
         value("faults", Kind::List(&Kind::Choice(&FAULT)), "[]", "nothing", "What goes wrong."),
-        value("expect", Kind::List(&Kind::Scalar(&EXPECTATION)), "[]", "the objectives", "What should hold: a metric, perhaps a phase, and a bound."),
+        value(
+            "expect",
+            Kind::List(&Kind::Scalar(&EXPECTATION)),
+            "[]",
+            "the objectives",
+            "What should hold: a metric, perhaps a phase, and a bound.",
+        ),
     ]],
 };
 
@@ -37,7 +55,8 @@ impl Decoder<'_> {
             for (client, value) in filled.get("load").map() {
                 let Some(id) = self.client_named(client.at, &client.text) else { continue };
                 let Some(decoded) = self.load(value) else { continue };
-                let closed = system.clients.get(id.index()).is_some_and(|c| matches!(c.arrivals, Arrivals::Closed { .. }));
+                let closed =
+                    system.clients.get(id.index()).is_some_and(|c| matches!(c.arrivals, Arrivals::Closed { .. }));
                 let problem = match (&decoded, closed) {
                     (Load::Users(_), false) => Some("is an open loop, whose load is a rate"),
                     (Load::Users(_), true) | (_, false) => None,

@@ -21,7 +21,10 @@ pub(crate) struct Filled {
 pub(crate) enum Origin {
     File,
     /// The default's rule, where it is derived, and its source.
-    Default { rule: Option<&'static str>, source: &'static str },
+    Default {
+        rule: Option<&'static str>,
+        source: &'static str,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -32,7 +35,10 @@ pub(crate) enum Value {
     Absent(&'static str),
     /// `none`
     None,
-    Scalar { text: String, quantity: Quantity },
+    Scalar {
+        text: String,
+        quantity: Quantity,
+    },
     Object(Fields),
     Map(Vec<(Key, Filled)>),
     List(Vec<Filled>),

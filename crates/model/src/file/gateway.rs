@@ -7,13 +7,12 @@ use plimsoll_policy::cache::WriteMode;
 use super::decode::Decoder;
 use super::edge::{GATEWAY_TIMEOUT, LATENCY, TARGET, TRIES};
 use super::filled::Filled;
-use super::names::{Names, unknown};
+use super::names::Names;
 use super::policy::{cache, retry};
-use super::problem::Report;
 use super::quantity::{COUNT, DURATION, FLAG, NAME, TEXT};
 use super::service::{CALLS, PLACE, PROCESS, PROTECTION};
 use super::table::{Kind, Object, absent, none, required, value};
-use crate::system::{Component, Edge, EdgeId, Endpoint, EndpointId, Route, RouteCache, Service, ServiceId, ServiceKind};
+use crate::system::{Component, Edge, EdgeId, Endpoint, Route, RouteCache, Service, ServiceId, ServiceKind};
 
 pub(crate) static GATEWAY: Object = Object {
     name: "gateway",
@@ -23,10 +22,33 @@ pub(crate) static GATEWAY: Object = Object {
     groups: &[
         &[
             required("kind", Kind::Words(&[("gateway", "forwards requests")]), "What it is."),
-            absent("upstream", Kind::Scalar(&NAME), "only what `routes` say", "The service behind it: all its endpoints, but for those that `routes` send elsewhere."),
-            value("routes", Kind::List(&Kind::Object(&ROUTE)), "[]", "everything goes to `upstream`", "Where requests go, by the first route that matches."),
-            value("max_in_flight", Kind::Scalar(&COUNT), "10k", "sockets and memory end somewhere", "Requests that one instance holds at once; more are refused with 503."),
-            value("stops_when_cancelled", Kind::Scalar(&FLAG), "true", "proxies close the upstream connection", "Whether it stops working on a request whose caller has gone or whose deadline has passed."),
+            absent(
+                "upstream",
+                Kind::Scalar(&NAME),
+                "only what `routes` say",
+                "The service behind it: all its endpoints, but for those that `routes` send elsewhere.",
+            ),
+            value(
+                "routes",
+                Kind::List(&Kind::Object(&ROUTE)),
+                "[]",
+                "everything goes to `upstream`",
+                "Where requests go, by the first route that matches.",
+            ),
+            value(
+                "max_in_flight",
+                Kind::Scalar(&COUNT),
+                "10k",
+                "sockets and memory end somewhere",
+                "Requests that one instance holds at once; more are refused with 503.",
+            ),
+            value(
+                "stops_when_cancelled",
+                Kind::Scalar(&FLAG),
+                "true",
+                "proxies close the upstream connection",
+                "Whether it stops working on a request whose caller has gone or whose deadline has passed.",
+            ),
         ],
         PLACE,
         GATEWAY_TIMEOUT,
@@ -35,7 +57,13 @@ pub(crate) static GATEWAY: Object = Object {
         LATENCY,
         PROCESS,
         PROTECTION,
-        &[value("calls", CALLS, "{}", "every store has the defaults", "Policies on calls to stores, such as that of `rate_limit`, by name.")],
+        &[value(
+            "calls",
+            CALLS,
+            "{}",
+            "every store has the defaults",
+            "Policies on calls to stores, such as that of `rate_limit`, by name.",
+        )],
     ],
 };
 
@@ -44,127 +72,41 @@ static ROUTE: Object = Object {
     doc: "Where a gateway sends some of its requests. A policy that it states replaces the gateway's on this route, which \
           then has breaker, bulkhead and balancing state of its own.",
     groups: &[&[
-        value("match", Kind::Scalar(&TEXT), "*", "all of them", "Endpoints of `to`, where `*` stands for any text, as in `GET /notes*`."),
+        value(
+            "match",
+            Kind::Scalar(&TEXT),
+            "*",
+            "all of them",
+            "Endpoints of `to`, where `*` stands for any text, as in `GET /notes*`.",
+        ),
         required("to", Kind::Scalar(&NAME), "The service that answers."),
-        absent("timeout", Kind::OrNone(&Kind::Scalar(&DURATION)), "the gateway's", "From the arrival of a request until 504."),
-        absent("retry", Kind::OrNone(&Kind::Object(&retry::RETRY)), "the gateway's", "Further attempts after a failure."),
-        none("cache", Kind::Object(&cache::ROUTE_CACHE), "every request is forwarded", "Answers that each instance keeps, of idempotent requests."),
-        value("fallback", Kind::Scalar(&FLAG), "false", "an error is an error", "Whether a static answer is given where the upstream fails; it counts as a success, and as degraded."),
+        absent(
+            "timeout",
+            Kind::OrNone(&Kind::Scalar(&DURATION)),
+            "the gateway's",
+            "From the arrival of a request until 504.",
+        ),
+        absent(
+            "retry",
+            Kind::OrNone(&Kind::Object(&retry::RETRY)),
+            "the gateway's",
+            "Further attempts after a failure.",
+        ),
+        none(
+            "cache",
+            Kind::Object(&cache::ROUTE_CACHE),
+            "every request is forwarded",
+            "Answers that each instance keeps, of idempotent requests.",
+        ),
+        value(
+            "fallback",
+            Kind::Scalar(&FLAG),
+            "false",
+            "an error is an error",
+            "Whether a static answer is given where the upstream fails; it counts as a success, and as degraded.",
+        ),
     ]],
 };
-
-/// Finds each gateway's endpoints, which are those of the services behind it.
-pub(crate) fn routes(names: &mut Names, report: &mut Report) {
-    let mut state = vec![State::New; names.services.len()];
-    let mut total = 0;
-    for index in 0..names.services.len() {
-        resolve(index, 0, names, &mut state, &mut total, report);
-    }
-}
-
-/// Most endpoints of all gateways: a short file can make many of one service's.
-const FORWARDED_MAX: usize = 50_000;
-/// Most `*` of one route's pattern; each is a search through every endpoint's name.
-const STARS_MAX: usize = 3;
-/// Most routes of one gateway.
-const ROUTES_MAX: usize = 1_000;
-
-/// Most gateways one behind the other.
-const GATEWAYS_MAX: usize = 50;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    New,
-    Open,
-    Done,
-}
-
-fn resolve(
-    index: usize,
-    depth: usize,
-    names: &mut Names,
-    state: &mut [State],
-    total: &mut usize,
-    report: &mut Report,
-) {
-    if *total > FORWARDED_MAX || state[index] != State::New || !names.services[index].is_gateway() {
-        return;
-    }
-    state[index] = State::Open;
-    let gateway = names.services[index].filled;
-    let (routes, upstream) = (gateway.get("routes"), gateway.get("upstream"));
-    if !upstream.is_set() && routes.list().is_empty() && !routes.is_bad() {
-        report.at(gateway.at, "the gateway leads nowhere: it has no `upstream` and no `routes`".to_owned());
-    }
-    if routes.list().len() > ROUTES_MAX {
-        report.at(routes.at, format!("a gateway has at most {ROUTES_MAX} routes"));
-        return;
-    }
-    let wanted = routes.list().iter().filter(|route| !route.is_bad()).map(|route| (route.get("to"), Some(route)));
-    for (to, route) in wanted.chain(upstream.set().map(|upstream| (upstream, None))) {
-        let target = match names.find(to.text()) {
-            Some(Component::Service(target)) => target.index(),
-            _ if to.is_bad() => continue,
-            _ => {
-                let known = names.services.iter().filter(|service| !service.hidden).map(|service| service.name);
-                unknown(to.at, "service", to.text(), known, report);
-                continue;
-            }
-        };
-        if state[target] == State::Open {
-            report.at(to.at, format!("gateways in a circle: `{}` leads back here", names.services[target].name));
-            continue;
-        }
-        if depth == GATEWAYS_MAX {
-            report.at(to.at, format!("more than {GATEWAYS_MAX} gateways stand one behind the other"));
-            continue;
-        }
-        resolve(target, depth + 1, names, state, total, report);
-        let pattern = route.map_or("*", |route| route.get("match").text());
-        if pattern.matches('*').count() > STARS_MAX {
-            report.at(route.map_or(to.at, |route| route.place("match")), format!("a pattern has at most {STARS_MAX} `*`"));
-            continue;
-        }
-        let behind = names.services[target].endpoints.clone();
-        let mut matched = false;
-        for (position, name) in behind.iter().enumerate().filter(|(_, name)| glob(pattern, name)) {
-            matched = true;
-            let service = &mut names.services[index];
-            // The first route that matches an endpoint has it.
-            if service.add(name) {
-                *total += 1;
-                if *total > FORWARDED_MAX {
-                    report.at(to.at, format!("the gateways have more than {FORWARDED_MAX} endpoints"));
-                    return;
-                }
-                service.routes.push((EndpointId::new(ServiceId::from(target), position as u32), route));
-            }
-        }
-        if let (false, Some(route), false) = (matched, route, behind.is_empty())
-            && !route.get("match").is_bad()
-        {
-            let what = format!("endpoint of `{}` that matches", to.text());
-            unknown(route.place("match"), &what, pattern, behind.iter().map(String::as_str), report);
-        }
-    }
-    state[index] = State::Done;
-}
-
-/// Whether a name matches a pattern in which `*` stands for any text.
-fn glob(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = name.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
-    for part in parts {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
-}
 
 impl Decoder<'_> {
     pub(super) fn gateway(&mut self, id: ServiceId, service: &mut Service) {
@@ -205,7 +147,11 @@ impl Decoder<'_> {
             });
         }
         service.kind = ServiceKind::Gateway(routes);
-        service.endpoints = self.names.services[id.index()].endpoints.iter().map(|name| forwarded(name.clone(), service.line)).collect();
+        service.endpoints = self.names.services[id.index()]
+            .endpoints
+            .iter()
+            .map(|name| forwarded(name.clone(), service.line))
+            .collect();
     }
 
     /// The gateway's policies with those that a route states in their place.
@@ -249,7 +195,8 @@ pub(crate) fn inherit(names: &Names, services: &mut [Service]) {
                     None => break,
                 }
             }
-            let Some(behind) = services.get(origin.service.index()).and_then(|s| s.endpoints.get(origin.index as usize))
+            let Some(behind) =
+                services.get(origin.service.index()).and_then(|s| s.endpoints.get(origin.index as usize))
             else {
                 continue;
             };
@@ -260,29 +207,6 @@ pub(crate) fn inherit(names: &Names, services: &mut [Service]) {
                 endpoint.idempotent = idempotent || keyed;
                 endpoint.response_size = size;
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::glob;
-
-    #[test]
-    fn stars_stand_for_any_text() {
-        for (pattern, name, matches) in [
-            ("*", "GET /notes", true),
-            ("GET /notes*", "GET /notes/:id", true),
-            ("GET /notes*", "POST /notes", false),
-            ("GET /notes", "GET /notes", true),
-            ("GET /notes", "GET /notes/:id", false),
-            ("* /notes/*", "GET /notes/:id", true),
-            ("*a*b", "xayb", true),
-            ("*a*b", "xaybz", false),
-            ("a*a", "a", false),
-            ("", "", true),
-        ] {
-            assert_eq!(glob(pattern, name), matches, "{pattern} {name}");
         }
     }
 }

@@ -25,7 +25,13 @@ pub(crate) static GROWS: Object = Object {
     name: "grows",
     doc: "How a number of a component grows with the load. `linear` alone may stand in place of the mapping.",
     groups: &[&[
-        value("how", Kind::Words(&[("linear", "twice the load, twice the number, rounded up")]), "linear", "the simplest plan", "By what law."),
+        value(
+            "how",
+            Kind::Words(&[("linear", "twice the load, twice the number, rounded up")]),
+            "linear",
+            "the simplest plan",
+            "By what law.",
+        ),
         none("max", Kind::Scalar(&COUNT), "nothing bounds it", "Most that it can grow to."),
     ]],
 };
@@ -56,7 +62,8 @@ impl Decoder<'_> {
             };
             let at = key.at.part(0, length(name));
             let Some(component) = self.named(at, name, "component that can grow", sort) else { continue };
-            let known: Vec<&str> = KEYS.iter().filter(|(_, what)| can_grow(system, component, *what)).map(|(key, _)| *key).collect();
+            let known: Vec<&str> =
+                KEYS.iter().filter(|(_, what)| can_grow(system, component, *what)).map(|(key, _)| *key).collect();
             match KEYS.iter().find(|(key, _)| *key == number && known.contains(key)) {
                 Some((_, what)) => {
                     growth.push(Growth { component, what: *what, max: filled.get("max").set().map(Filled::count) });

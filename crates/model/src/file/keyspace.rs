@@ -135,8 +135,11 @@ pub(crate) fn inner(step: &Step) -> Vec<&Program> {
         Action::Parallel { branches, .. } => branches.iter().collect(),
         Action::Choice(alternatives) => alternatives.iter().map(|(_, program)| program).collect(),
         Action::Fallback { attempt, otherwise } => vec![attempt, otherwise],
-        Action::Work(_) | Action::Wait(_) | Action::Fail(_) | Action::Call { .. } | Action::Query { .. } | Action::Publish { .. } => {
-            Vec::new()
-        }
+        Action::Work(_)
+        | Action::Wait(_)
+        | Action::Fail(_)
+        | Action::Call { .. }
+        | Action::Query { .. }
+        | Action::Publish { .. } => Vec::new(),
     }
 }

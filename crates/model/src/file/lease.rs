@@ -12,7 +12,13 @@ pub(crate) static LEASE: Object = Object {
     doc: "A lease that one instance of a service holds at a time, such as that of a leader or a scheduler.",
     groups: &[&[
         required("service", Kind::Scalar(&NAME), "The service whose instances compete for it."),
-        value("ttl", Kind::Scalar(&DURATION), "15s", "Kubernetes' leader election, LeaseDuration", "How long it holds without renewal."),
+        value(
+            "ttl",
+            Kind::Scalar(&DURATION),
+            "15s",
+            "Kubernetes' leader election, LeaseDuration",
+            "How long it holds without renewal.",
+        ),
         Field {
             key: "renew",
             kind: Kind::Scalar(&DURATION),
@@ -24,9 +30,21 @@ pub(crate) static LEASE: Object = Object {
             doc: "Between renewals; less than `ttl`.",
             when: None,
         },
-        value("write_every", Kind::Scalar(&DURATION), "1s", "a guess: look yours up", "Between writes that the holder makes under it."),
+        value(
+            "write_every",
+            Kind::Scalar(&DURATION),
+            "1s",
+            "a guess: look yours up",
+            "Between writes that the holder makes under it.",
+        ),
         value("write", DURATIONS, "10ms", "a guess: look yours up", "Time that a write takes."),
-        value("fencing", Kind::Scalar(&FLAG), "false", "most locks give no token", "Whether the resource checks the token, and refuses the late write of an old holder."),
+        value(
+            "fencing",
+            Kind::Scalar(&FLAG),
+            "false",
+            "most locks give no token",
+            "Whether the resource checks the token, and refuses the late write of an old holder.",
+        ),
     ]],
 };
 
@@ -36,7 +54,10 @@ impl Decoder<'_> {
         for (key, filled) in root.get("leases").map() {
             let (ttl, renew) = (filled.get("ttl"), filled.get("renew"));
             if !ttl.is_bad() && !renew.is_bad() && renew.nanos() >= ttl.nanos() {
-                self.report.at(filled.place("renew"), "the lease runs out before it is renewed: `renew` must be below `ttl`".to_owned());
+                self.report.at(
+                    filled.place("renew"),
+                    "the lease runs out before it is renewed: `renew` must be below `ttl`".to_owned(),
+                );
             }
             leases.push(Lease {
                 name: key.text.clone(),

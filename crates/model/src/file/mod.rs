@@ -32,10 +32,13 @@ mod owners;
 mod policy;
 mod prices;
 mod problem;
+mod program;
 mod quantity;
+mod reader;
 mod reference;
 mod render;
 mod root;
+mod routes;
 mod schema;
 mod service;
 mod step;
@@ -101,7 +104,7 @@ struct Read {
 
 fn read(source: &Source) -> Result<Read, Problems> {
     let mut report = Report::default();
-    let tree = tree::read(source.bytes, &mut report);
+    let tree = reader::read(source.bytes, &mut report);
     let read = tree.as_ref().map(|tree| {
         let filled = check::check(tree, Kind::Object(&root::SYSTEM), &mut report);
         let (system, implied) = decode::decode(source, &filled, &mut report);

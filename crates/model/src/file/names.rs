@@ -96,7 +96,7 @@ impl<'a> Names<'a> {
                 }
             }
         }
-        super::gateway::routes(&mut names, report);
+        super::routes::routes(&mut names, report);
         names
     }
 

@@ -13,13 +13,23 @@ pub(crate) static OBJECTIVE: Object = Object {
     doc: "What is promised to users, in OpenSLO's words: a share of good requests over a window.",
     groups: &[&[
         required("name", Kind::Scalar(&NAME), "Its name."),
-        required("indicator", Kind::Scalar(&INDICATOR), "What makes a request good: `success(SUBJECT)`, or `latency(SUBJECT) < 200ms` for an answer without error within that time. A subject is `all`, a client, or an endpoint such as `edge GET /notes/:id`."),
+        required(
+            "indicator",
+            Kind::Scalar(&INDICATOR),
+            "What makes a request good: `success(SUBJECT)`, or `latency(SUBJECT) < 200ms` for an answer without error within that time. A subject is `all`, a client, or an endpoint such as `edge GET /notes/:id`.",
+        ),
         required("target", Kind::Scalar(&TARGET), "Share of good requests."),
-        value("window", Kind::Scalar(&DURATION), "30d", "the SRE workbook's usual window", "The window that the promise covers."),
+        value(
+            "window",
+            Kind::Scalar(&DURATION),
+            "30d",
+            "the SRE workbook's usual window",
+            "The window that the promise covers.",
+        ),
     ]],
 };
 
-static INDICATOR: Scalar = Scalar {
+pub(crate) static INDICATOR: Scalar = Scalar {
     what: "an indicator",
     example: "success(all)` or `latency(edge GET /notes) < 200ms",
     pattern: r"^(success\(.+\)|latency\(.+\) *< *[0-9.]+[a-zµ]+)$",
@@ -44,7 +54,9 @@ fn split(text: &str) -> Result<(&str, Option<u64>), Wrong> {
         ("latency", Some(bound)) => match duration(bound) {
             Ok(0) => wrong("no answer takes no time"),
             Ok(bound) => Ok((subject, Some(bound))),
-            Err(inner) => Err(Wrong { why: format!("`{}`: {}", super::tree::shorten(bound), inner.why), help: inner.help }),
+            Err(inner) => {
+                Err(Wrong { why: format!("`{}`: {}", super::tree::shorten(bound), inner.why), help: inner.help })
+            }
         },
         ("latency", None) => wrong("`latency` needs a bound, as in `< 200ms`"),
         (other, _) => Err(Wrong {

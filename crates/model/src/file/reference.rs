@@ -94,7 +94,10 @@ impl Pages {
 }
 
 fn section(object: &'static Object, out: &mut String) {
-    out.push_str(&format!("\n## {}\n\n{}\n\n| key | value | default | meaning |\n|---|---|---|---|\n", object.name, object.doc));
+    out.push_str(&format!(
+        "\n## {}\n\n{}\n\n| key | value | default | meaning |\n|---|---|---|---|\n",
+        object.name, object.doc
+    ));
     for field in object.fields() {
         let mut meaning = field.doc.to_owned();
         if let Kind::Words(words) = field.kind {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::reader::read_default;
 use super::root::SYSTEM;
 use super::table::{Default, Field, Json, Kind, Object, Scalar};
-use super::tree::{Content, Node, read_default};
+use super::tree::{Content, Node};
 
 /// The JSON Schema (draft 2020-12) of a system file. It describes what a YAML 1.2 parser makes of
 /// the file; what needs more than one place to judge (names, bounds between keys) is left to
@@ -55,7 +56,9 @@ impl Writer<'_> {
             }
             Kind::Tagged(tagged) => {
                 let name = tagged.name.to_owned();
-                self.define(&name, |writer| any_of(tagged.options.iter().map(|(_, object)| writer.reference(object)).collect()))
+                self.define(&name, |writer| {
+                    any_of(tagged.options.iter().map(|(_, object)| writer.reference(object)).collect())
+                })
             }
             Kind::List(item) => json!({ "type": "array", "items": self.kind(*item) }),
             Kind::Map { key, value } => {
@@ -190,7 +193,7 @@ mod tests {
 
     use super::*;
     use crate::file::problem::Report;
-    use crate::file::tree;
+    use crate::file::reader;
 
     /// As much of JSON Schema as the schema uses.
     struct Validator<'s> {
@@ -280,7 +283,7 @@ mod tests {
 
     fn instance(text: &str) -> Value {
         let mut report = Report::default();
-        json_of(&tree::read(text.as_bytes(), &mut report).expect("YAML"))
+        json_of(&reader::read(text.as_bytes(), &mut report).expect("YAML"))
     }
 
     fn validate(text: &str) -> Result<BTreeSet<(String, String)>, String> {

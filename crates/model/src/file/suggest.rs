@@ -55,7 +55,8 @@ fn distance(a: &[char], b: &[char]) -> usize {
     for i in 1..=a.len() {
         rows[2][0] = i;
         for j in 1..=b.len() {
-            let mut cost = (rows[1][j - 1] + usize::from(a[i - 1] != b[j - 1])).min(rows[1][j] + 1).min(rows[2][j - 1] + 1);
+            let mut cost =
+                (rows[1][j - 1] + usize::from(a[i - 1] != b[j - 1])).min(rows[1][j] + 1).min(rows[2][j - 1] + 1);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 cost = cost.min(rows[0][j - 2] + 1);
             }

@@ -1,4 +1,4 @@
-use super::{EndpointId, ClientId};
+use super::{ClientId, EndpointId};
 
 /// What is promised to users.
 #[derive(Clone, Debug, PartialEq)]

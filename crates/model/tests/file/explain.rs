@@ -9,14 +9,16 @@ fn an_explained_file_reads_as_the_same_system() {
             .unwrap_or_else(|problems| panic!("{name} explained: {}", problems.render(false)));
         assert_eq!(shape(&system), shape(&again), "{name}");
         // Explaining is a fixed point but for the origins.
-        let values = |text: &str| text.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>();
+        let values =
+            |text: &str| text.lines().map(|line| line.split("  # ").next().unwrap().to_owned()).collect::<Vec<_>>();
         assert_eq!(values(&explained), values(&explain_text(explained.as_bytes()).unwrap()), "{name}");
     }
 }
 
 #[test]
 fn says_where_each_value_comes_from() {
-    let explained = explain_text(crate::small(&[("    rate: 10/s", "    rate: 10/s\n    timeout: 1s")]).as_bytes()).unwrap();
+    let explained =
+        explain_text(crate::small(&[("    rate: 10/s", "    rate: 10/s\n    timeout: 1s")]).as_bytes()).unwrap();
     for line in [
         "    rate: 10/s  # from the file, line 4",
         "    timeout: 1s  # from the file, line 5",

@@ -18,9 +18,43 @@ enum Change {
 }
 
 const PIECES: &[&str] = &[
-    "none", "{}", "[]", "0", "-1", "100%", "101%", "5ms..1ms", "*caller", "&a", "<<: ", "- ", "? ", "!!str ", "\t", "\0",
-    "°±", "api/99", "api -> db", "p(", ")", "1e9", "99999999999999999999", "0.0000000001ns", "histogram(times.hlog)",
-    "trace(arrivals.csv)", "trace(none)", "exp(0)", "shadow: true", "\"", "'", "#", ": ", "---\n", "...", "| ", "\u{feff}",
+    "none",
+    "{}",
+    "[]",
+    "0",
+    "-1",
+    "100%",
+    "101%",
+    "5ms..1ms",
+    "*caller",
+    "&a",
+    "<<: ",
+    "- ",
+    "? ",
+    "!!str ",
+    "\t",
+    "\0",
+    "°±",
+    "api/99",
+    "api -> db",
+    "p(",
+    ")",
+    "1e9",
+    "99999999999999999999",
+    "0.0000000001ns",
+    "histogram(times.hlog)",
+    "trace(arrivals.csv)",
+    "trace(none)",
+    "exp(0)",
+    "shadow: true",
+    "\"",
+    "'",
+    "#",
+    ": ",
+    "---\n",
+    "...",
+    "| ",
+    "\u{feff}",
 ];
 
 fn change() -> impl Strategy<Value = Change> {
@@ -99,7 +133,8 @@ pub(crate) fn holds(bytes: &[u8]) -> Result<(), TestCaseError> {
         Ok(system) => {
             let explained = explain_text(bytes).expect("it was read");
             let again = parse_text(explained.as_bytes());
-            let again = again.map_err(|problems| TestCaseError::fail(format!("{}\n{explained}", problems.render(false))))?;
+            let again =
+                again.map_err(|problems| TestCaseError::fail(format!("{}\n{explained}", problems.render(false))))?;
             prop_assert_eq!(shape(&system), shape(&again));
             let cost = plimsoll_model::cost(&system);
             prop_assert!(cost.month_usd >= 0.0, "{cost:?}");

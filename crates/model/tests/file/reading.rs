@@ -58,8 +58,20 @@ fn every_call_has_an_edge() {
     assert_eq!(
         names,
         [
-            "again -> edge", "api -> async", "api -> db", "api -> q", "api -> sessions", "api -> small", "batch -> api",
-            "constant -> api", "edge -> api", "edge -> sessions", "front -> api", "index -> db", "recorded -> small", "web -> edge",
+            "again -> edge",
+            "api -> async",
+            "api -> db",
+            "api -> q",
+            "api -> sessions",
+            "api -> small",
+            "batch -> api",
+            "constant -> api",
+            "edge -> api",
+            "edge -> sessions",
+            "front -> api",
+            "index -> db",
+            "recorded -> small",
+            "web -> edge",
         ]
     );
 }
@@ -150,16 +162,16 @@ fn steps() {
 #[test]
 fn keyspaces_have_as_many_keys_as_lead_to_them() {
     let keys = |client: &str, step: &str| {
-        let text = small(&[
-            ("[ api GET / ]", client),
-            ("query: db.read", step),
-            ("stores:", "stores:\n  r: { kind: redis }"),
-        ]);
+        let text =
+            small(&[("[ api GET / ]", client), ("query: db.read", step), ("stores:", "stores:\n  r: { kind: redis }")]);
         let system = parse_text(text.as_bytes()).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
         system.keyspaces[0].keys
     };
     assert_eq!(keys("[ { endpoint: api, key: uniform(5k) } ]", "{ cache: r, key: k }"), 5_000);
-    assert_eq!(keys("[ { endpoint: api, key: uniform(5k) }, { endpoint: api, key: uniform(7k) } ]", "{ cache: r, key: k }"), 7_000);
+    assert_eq!(
+        keys("[ { endpoint: api, key: uniform(5k) }, { endpoint: api, key: uniform(7k) } ]", "{ cache: r, key: k }"),
+        7_000
+    );
     assert_eq!(keys("[ api ]", "{ cache: r, key: k }"), u32::MAX);
     assert_eq!(keys("[ api ]", "{ cache: r, key: k, keys: 1 }"), 1);
 }
@@ -197,13 +209,17 @@ fn experiments() {
     let experiment = &system.experiments[0];
     assert_eq!((experiment.duration, experiment.warmup), (60_000_000_000, 10_000_000_000));
     let loads: Vec<&Load> = experiment.load.iter().map(|(_, load)| load).collect();
-    assert_eq!(loads, [&Load::Ramp(100.0, 600.0), &Load::Users(100), &Load::Steps(vec![10.0, 20.0]), &Load::Rate(50.0)]);
+    assert_eq!(
+        loads,
+        [&Load::Ramp(100.0, 600.0), &Load::Users(100), &Load::Steps(vec![10.0, 20.0]), &Load::Rate(50.0)]
+    );
     let texts: Vec<&str> = experiment.faults.iter().map(|fault| fault.text.as_str()).collect();
     assert_eq!(texts[..4], ["kill api/2", "kill primary of db", "pause 30% of api", "slow db by 5x"]);
     assert_eq!(texts[14], "crash between insert and publish of api");
     let FaultKind::Kill(Target::Instance(_, 1)) = experiment.faults[0].kind else { panic!("the second instance") };
     assert_eq!((experiment.faults[1].at, experiment.faults[1].until), (1_000_000_000, 6_000_000_000));
-    let FaultKind::Slow { factor: 1.0, added: Dist::Exponential { .. }, target: Target::Edge(_) } = experiment.faults[4].kind
+    let FaultKind::Slow { factor: 1.0, added: Dist::Exponential { .. }, target: Target::Edge(_) } =
+        experiment.faults[4].kind
     else {
         panic!("an added delay")
     };
@@ -213,7 +229,10 @@ fn experiments() {
     assert_eq!(flush.at, flush.until);
 
     let expect = &experiment.expect;
-    assert_eq!((expect[0].metric, expect[0].phase, expect[0].bound), (Metric::Errors(Subject::All), Phase::Whole, Bound::Below(0.001)));
+    assert_eq!(
+        (expect[0].metric, expect[0].phase, expect[0].bound),
+        (Metric::Errors(Subject::All), Phase::Whole, Bound::Below(0.001))
+    );
     assert!(matches!(expect[4].metric, Metric::Percentile(99.9, Subject::Endpoint(_))));
     assert_eq!((expect[4].phase, expect[4].bound), (Phase::During, Bound::AtMost(2e9)));
     assert_eq!(expect[8].bound, Bound::Below(1.5));
@@ -234,5 +253,8 @@ fn lines_point_into_the_file() {
     assert_eq!(line(system.stores[2].line), "q:");
     assert_eq!(line(system.experiments[0].faults[3].line), "- { at: 1s, slow: db, by: 5x, until: 6s }");
     assert_eq!(line(system.experiments[0].expect[3].line), "- p(95) < 100ms");
-    assert_eq!(line(system.objectives[1].line), "- { name: fast, indicator: latency(edge GET /notes/:id) < 200ms, target: 99% }");
+    assert_eq!(
+        line(system.objectives[1].line),
+        "- { name: fast, indicator: latency(edge GET /notes/:id) < 200ms, target: 99% }"
+    );
 }

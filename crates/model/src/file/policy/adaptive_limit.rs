@@ -30,18 +30,42 @@ pub(crate) static LIMIT: Object = Object {
             value("initial", Kind::Scalar(&COUNT), "20", NETFLIX, "The limit before the first sample."),
             value("min", Kind::Scalar(&COUNT), "20", NETFLIX, "Never below."),
             value("max", Kind::Scalar(&COUNT), "200", NETFLIX, "Never above."),
-            value("smoothing", Kind::Scalar(&SHARE_POSITIVE), "20%", NETFLIX, "Gradient: weight of the new limit.").when(gradient, "where `algorithm` is `gradient`"),
+            value("smoothing", Kind::Scalar(&SHARE_POSITIVE), "20%", NETFLIX, "Gradient: weight of the new limit.")
+                .when(gradient, "where `algorithm` is `gradient`"),
             value(
                 "queue",
                 Kind::Scalar(&NUMBER_POSITIVE),
                 "4",
                 NETFLIX,
                 "Gradient: requests that may wait in the target; the limit grows by it.",
-            ).when(gradient, "where `algorithm` is `gradient`"),
-            value("tolerance", Kind::Scalar(&NUMBER_POSITIVE), "1.5", NETFLIX, "Gradient: how much slower than usual is still usual, from 1.").when(gradient, "where `algorithm` is `gradient`"),
-            value("long_window", Kind::Scalar(&COUNT), "600", NETFLIX, "Gradient: samples that the usual latency is averaged over.").when(gradient, "where `algorithm` is `gradient`"),
-            value("backoff", Kind::Scalar(&SHARE_POSITIVE), "90%", NETFLIX, "AIMD: what remains of the limit after a failure, from 50%.").when(aimd, "where `algorithm` is `aimd`"),
-            value("timeout", Kind::Scalar(&DURATION), "5s", NETFLIX, "AIMD: a longer request counts as failed.").when(aimd, "where `algorithm` is `aimd`"),
+            )
+            .when(gradient, "where `algorithm` is `gradient`"),
+            value(
+                "tolerance",
+                Kind::Scalar(&NUMBER_POSITIVE),
+                "1.5",
+                NETFLIX,
+                "Gradient: how much slower than usual is still usual, from 1.",
+            )
+            .when(gradient, "where `algorithm` is `gradient`"),
+            value(
+                "long_window",
+                Kind::Scalar(&COUNT),
+                "600",
+                NETFLIX,
+                "Gradient: samples that the usual latency is averaged over.",
+            )
+            .when(gradient, "where `algorithm` is `gradient`"),
+            value(
+                "backoff",
+                Kind::Scalar(&SHARE_POSITIVE),
+                "90%",
+                NETFLIX,
+                "AIMD: what remains of the limit after a failure, from 50%.",
+            )
+            .when(aimd, "where `algorithm` is `aimd`"),
+            value("timeout", Kind::Scalar(&DURATION), "5s", NETFLIX, "AIMD: a longer request counts as failed.")
+                .when(aimd, "where `algorithm` is `aimd`"),
         ],
         SHADOW,
     ],

@@ -16,21 +16,57 @@ pub(crate) static BALANCE: Object = Object {
     name: "balance",
     doc: "Which instance of the target is asked. The algorithm alone may stand in place of the mapping.",
     groups: &[&[
-        value("algorithm", Kind::Words(ALGORITHMS), "round_robin", "nginx, Envoy and HAProxy", "The algorithm that decides."),
-        none("shadow", Kind::Words(ALGORITHMS), "nothing to compare with", "An algorithm that is asked and counted but not obeyed."),
-        value("ring_points_min", Kind::Scalar(&COUNT), "1024", "Envoy, minimum_ring_size", "Ring: the fewest points.").when(|b| uses(b, &["ring"]), "where an algorithm is `ring`"),
-        value("ring_points_max", Kind::Scalar(&COUNT), "4096", "shares within about 10%", "Ring: the most points.").when(|b| uses(b, &["ring"]), "where an algorithm is `ring`"),
-        value("maglev_slots", Kind::Scalar(&COUNT), "65537", ENVOY, "Maglev: slots of the table, a prime.").when(|b| uses(b, &["maglev"]), "where an algorithm is `maglev`"),
+        value(
+            "algorithm",
+            Kind::Words(ALGORITHMS),
+            "round_robin",
+            "nginx, Envoy and HAProxy",
+            "The algorithm that decides.",
+        ),
+        none(
+            "shadow",
+            Kind::Words(ALGORITHMS),
+            "nothing to compare with",
+            "An algorithm that is asked and counted but not obeyed.",
+        ),
+        value("ring_points_min", Kind::Scalar(&COUNT), "1024", "Envoy, minimum_ring_size", "Ring: the fewest points.")
+            .when(|b| uses(b, &["ring"]), "where an algorithm is `ring`"),
+        value("ring_points_max", Kind::Scalar(&COUNT), "4096", "shares within about 10%", "Ring: the most points.")
+            .when(|b| uses(b, &["ring"]), "where an algorithm is `ring`"),
+        value("maglev_slots", Kind::Scalar(&COUNT), "65537", ENVOY, "Maglev: slots of the table, a prime.")
+            .when(|b| uses(b, &["maglev"]), "where an algorithm is `maglev`"),
         value(
             "bounded_load",
             Kind::OrNone(&Kind::Scalar(&NUMBER_POSITIVE)),
             "1.25",
             "HAProxy, hash-balance-factor 125",
             "Ring and Maglev: an instance holds at most this many times its fair share of the requests in flight.",
-        ).when(|b| uses(b, &["ring", "maglev"]), "where an algorithm is `ring` or `maglev`"),
-        value("ewma_seed", Kind::Scalar(&DURATION), "30ms", LINKERD, "P2C: the latency assumed of an instance that has not answered yet.").when(|b| uses(b, &["p2c"]), "where an algorithm is `p2c`"),
-        value("ewma_decay", Kind::Scalar(&DURATION), "10s", LINKERD, "P2C: the time over which latencies are forgotten.").when(|b| uses(b, &["p2c"]), "where an algorithm is `p2c`"),
-        value("failure_penalty", Kind::Scalar(&DURATION_OR_ZERO), "5s", LINKERD, "P2C: what a failure without `Retry-After` counts for.").when(|b| uses(b, &["p2c"]), "where an algorithm is `p2c`"),
+        )
+        .when(|b| uses(b, &["ring", "maglev"]), "where an algorithm is `ring` or `maglev`"),
+        value(
+            "ewma_seed",
+            Kind::Scalar(&DURATION),
+            "30ms",
+            LINKERD,
+            "P2C: the latency assumed of an instance that has not answered yet.",
+        )
+        .when(|b| uses(b, &["p2c"]), "where an algorithm is `p2c`"),
+        value(
+            "ewma_decay",
+            Kind::Scalar(&DURATION),
+            "10s",
+            LINKERD,
+            "P2C: the time over which latencies are forgotten.",
+        )
+        .when(|b| uses(b, &["p2c"]), "where an algorithm is `p2c`"),
+        value(
+            "failure_penalty",
+            Kind::Scalar(&DURATION_OR_ZERO),
+            "5s",
+            LINKERD,
+            "P2C: what a failure without `Retry-After` counts for.",
+        )
+        .when(|b| uses(b, &["p2c"]), "where an algorithm is `p2c`"),
     ]],
 };
 

@@ -26,7 +26,13 @@ pub(crate) const PERMITS: &[Field] = &[
         "resilience4j, maxWaitDuration 0: waiting hides an overload and adds to it",
         "Calls that wait for a permit.",
     ),
-    value("max_wait", Kind::Scalar(&DURATION), "1s", "a second is long for a caller", "How long a call waits at most, where there is a queue."),
+    value(
+        "max_wait",
+        Kind::Scalar(&DURATION),
+        "1s",
+        "a second is long for a caller",
+        "How long a call waits at most, where there is a queue.",
+    ),
 ];
 
 pub(crate) fn bulkhead(filled: &Filled, report: &mut Report) -> Config {

@@ -60,8 +60,18 @@ pub(crate) static ROUTE_CACHE: Object = Object {
     doc: "Answers that each instance of a gateway keeps.",
     groups: &[
         &[
-            required("key", Kind::Scalar(&NAME), "The kind of thing that is cached, a name of your own; routes with the same name share entries."),
-            value("capacity", Kind::Scalar(&COUNT), "50k", "some 100 MB of small answers", "Answers held by one instance."),
+            required(
+                "key",
+                Kind::Scalar(&NAME),
+                "The kind of thing that is cached, a name of your own; routes with the same name share entries.",
+            ),
+            value(
+                "capacity",
+                Kind::Scalar(&COUNT),
+                "50k",
+                "some 100 MB of small answers",
+                "Answers held by one instance.",
+            ),
         ],
         FRESHNESS,
         SHADOW,
@@ -89,7 +99,6 @@ pub(crate) fn freshness(filled: &Filled, capacity: u32, write: WriteMode, report
         ("stale_while_revalidate", "stale"),
         ("negative_ttl_min", "negative"),
         ("negative_ttl_max", "negative"),
-        
         ("flush_every", "flush"),
     ];
     refused(Cache::<()>::new(config), filled, &keys, report);

@@ -55,7 +55,13 @@ pub(crate) static BREAKER: Object = Object {
                 "Linkerd's breaker backs off with jitter",
                 "How much longer it may stay open, so that a fleet does not probe at the same instant.",
             ),
-            value("probes", Kind::Scalar(&COUNT), "3", "one proves little, ten are a load", "Calls that try the target again; at most 1000."),
+            value(
+                "probes",
+                Kind::Scalar(&COUNT),
+                "3",
+                "one proves little, ten are a load",
+                "Calls that try the target again; at most 1000.",
+            ),
             value(
                 "probe_lease",
                 Kind::Scalar(&DURATION),
@@ -63,7 +69,13 @@ pub(crate) static BREAKER: Object = Object {
                 "longer than a call should take",
                 "A probe that has not ended after this time loses its place.",
             ),
-            value("slow_call", Kind::Scalar(&DURATION), "60s", RESILIENCE4J, "A call that takes at least this long is slow."),
+            value(
+                "slow_call",
+                Kind::Scalar(&DURATION),
+                "60s",
+                RESILIENCE4J,
+                "A call that takes at least this long is slow.",
+            ),
             value(
                 "slow_call_rate",
                 Kind::Scalar(&SHARE_POSITIVE),
@@ -78,7 +90,13 @@ pub(crate) static BREAKER: Object = Object {
                 "one window",
                 "How long after the probes the admitted share takes to grow to all; 0 admits all at once.",
             ),
-            value("ramp_from", Kind::Scalar(&SHARE_POSITIVE), "10%", "Envoy's slow start", "The share at which that growth begins."),
+            value(
+                "ramp_from",
+                Kind::Scalar(&SHARE_POSITIVE),
+                "10%",
+                "Envoy's slow start",
+                "The share at which that growth begins.",
+            ),
         ],
         SHADOW,
     ],
@@ -100,7 +118,12 @@ pub(crate) fn breaker(filled: &Filled, report: &mut Report) -> Config {
         ramp_from: filled.get("ramp_from").number(),
         mode: mode(filled),
     };
-    let keys = [("minimum_calls", "min_calls"), ("half_open_probes", "probes"), ("open_for_max", "open_for_max"), ("open_for", "open_for")];
+    let keys = [
+        ("minimum_calls", "min_calls"),
+        ("half_open_probes", "probes"),
+        ("open_for_max", "open_for_max"),
+        ("open_for", "open_for"),
+    ];
     refused(CircuitBreaker::new(config, Time::ZERO), filled, &keys, report);
     config
 }

@@ -15,9 +15,25 @@ pub(crate) static DEGRADATION: Object = Object {
           there is room again.",
     groups: &[
         &[
-            required("levels", Kind::List(&Kind::Object(&LEVEL)), "The levels, from the mildest to the severest; a level keeps off what those before it switch off."),
-            value("escalate_every", Kind::Scalar(&DURATION_OR_ZERO), "1s", "so that a step shows before the next one is taken", "The shortest time from one step up to the next."),
-            value("min_dwell", Kind::Scalar(&DURATION), "30s", "longer than the ramps that follow a recovery", "How long it must have been calm before a step down."),
+            required(
+                "levels",
+                Kind::List(&Kind::Object(&LEVEL)),
+                "The levels, from the mildest to the severest; a level keeps off what those before it switch off.",
+            ),
+            value(
+                "escalate_every",
+                Kind::Scalar(&DURATION_OR_ZERO),
+                "1s",
+                "so that a step shows before the next one is taken",
+                "The shortest time from one step up to the next.",
+            ),
+            value(
+                "min_dwell",
+                Kind::Scalar(&DURATION),
+                "30s",
+                "longer than the ramps that follow a recovery",
+                "How long it must have been calm before a step down.",
+            ),
         ],
         SHADOW,
     ],
@@ -28,10 +44,24 @@ pub(crate) static LEVEL: Object = Object {
     doc: "One level of a degradation ladder.",
     groups: &[&[
         required("name", Kind::Scalar(&NAME), "Its name, for reports."),
-        required("enter", Kind::Scalar(&SHARE_POSITIVE), "Utilization of an instance's workers from which the level holds."),
-        required("leave", Kind::Scalar(&SHARE), "Utilization below which it may end; below `enter`, or the level would flap."),
+        required(
+            "enter",
+            Kind::Scalar(&SHARE_POSITIVE),
+            "Utilization of an instance's workers from which the level holds.",
+        ),
+        required(
+            "leave",
+            Kind::Scalar(&SHARE),
+            "Utilization below which it may end; below `enter`, or the level would flap.",
+        ),
         value("reject", Kind::List(&Kind::Scalar(&TEXT)), "[]", "nothing", "Endpoints that answer 503 at once."),
-        value("skip", Kind::List(&Kind::Scalar(&NAME)), "[]", "nothing", "Optional steps (`optional: NAME`) that are skipped."),
+        value(
+            "skip",
+            Kind::List(&Kind::Scalar(&NAME)),
+            "[]",
+            "nothing",
+            "Optional steps (`optional: NAME`) that are skipped.",
+        ),
     ]],
 };
 

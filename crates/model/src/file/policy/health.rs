@@ -17,7 +17,13 @@ pub(crate) static HEALTH: Object = Object {
     groups: &[
         &[
             value("path", Kind::Scalar(&TEXT), "/health", "the usual name", "The path asked for."),
-            value("every", Kind::Scalar(&DURATION), "5s", "NGINX Plus, health_check interval", "From one check to the next."),
+            value(
+                "every",
+                Kind::Scalar(&DURATION),
+                "5s",
+                "NGINX Plus, health_check interval",
+                "From one check to the next.",
+            ),
             Field {
                 key: "timeout",
                 kind: Kind::Scalar(&DURATION),
@@ -32,9 +38,21 @@ pub(crate) static HEALTH: Object = Object {
                 doc: "How long a check may take; at most `every`.",
                 when: None,
             },
-            value("unhealthy_after", Kind::Scalar(&COUNT), "3", "HAProxy, fall", "Failures in a row that take an instance out."),
+            value(
+                "unhealthy_after",
+                Kind::Scalar(&COUNT),
+                "3",
+                "HAProxy, fall",
+                "Failures in a row that take an instance out.",
+            ),
             value("healthy_after", Kind::Scalar(&COUNT), "2", "HAProxy, rise", "Passes in a row that bring it back."),
-            value("jitter", Kind::Scalar(&SHARE), "10%", "so that checkers do not march in step", "How much each wait varies, up or down; below 100%."),
+            value(
+                "jitter",
+                Kind::Scalar(&SHARE),
+                "10%",
+                "so that checkers do not march in step",
+                "How much each wait varies, up or down; below 100%.",
+            ),
         ],
         SHADOW,
     ],

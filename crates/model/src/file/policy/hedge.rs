@@ -29,8 +29,20 @@ pub(crate) static HEDGE: Object = Object {
                 "fewer have no 95th percentile to speak of",
                 "Latencies to have seen before the first extra attempt.",
             ),
-            value("min_delay", Kind::Scalar(&DURATION), "1ms", "Finagle, BackupRequestFilter", "The shortest wait before it."),
-            value("max_extra", Kind::Scalar(&COUNT), "1", "The Tail at Scale: one is enough", "Extra attempts for one try, at most 10."),
+            value(
+                "min_delay",
+                Kind::Scalar(&DURATION),
+                "1ms",
+                "Finagle, BackupRequestFilter",
+                "The shortest wait before it.",
+            ),
+            value(
+                "max_extra",
+                Kind::Scalar(&COUNT),
+                "1",
+                "The Tail at Scale: one is enough",
+                "Extra attempts for one try, at most 10.",
+            ),
             none(
                 "budget",
                 Kind::Short(&retry_budget::BUDGET, "share"),

@@ -15,9 +15,21 @@ pub(crate) static IDEMPOTENCY: Object = Object {
           request counts as carrying one, so all endpoints may be retried.",
     groups: &[
         &[
-            value("header", Kind::Scalar(&TEXT), "Idempotency-Key", "IETF draft-ietf-httpapi-idempotency-key-header", "The header that carries the key."),
+            value(
+                "header",
+                Kind::Scalar(&TEXT),
+                "Idempotency-Key",
+                "IETF draft-ietf-httpapi-idempotency-key-header",
+                "The header that carries the key.",
+            ),
             value("keep", Kind::Scalar(&DURATION), "24h", "Stripe's API", "How long an answer is kept."),
-            value("lease", Kind::Scalar(&DURATION), "60s", "above any request timeout", "How long a request may be in progress before it counts as dead."),
+            value(
+                "lease",
+                Kind::Scalar(&DURATION),
+                "60s",
+                "above any request timeout",
+                "How long a request may be in progress before it counts as dead.",
+            ),
             value("max_keys", Kind::Scalar(&COUNT), "100k", "some 20 MB", "Keys remembered."),
         ],
         SHADOW,

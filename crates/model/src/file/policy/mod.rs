@@ -72,13 +72,17 @@ pub(crate) fn refused<T>(
 pub(crate) mod tests {
     use super::*;
     use crate::file::check;
+    use crate::file::reader;
     use crate::file::table::Object;
-    use crate::file::tree;
 
     /// What a table makes of a text, and what the policy says to it.
-    pub(crate) fn decode<T>(text: &str, of: &'static Object, decode: fn(&Filled, &mut Report) -> T) -> Result<T, String> {
+    pub(crate) fn decode<T>(
+        text: &str,
+        of: &'static Object,
+        decode: fn(&Filled, &mut Report) -> T,
+    ) -> Result<T, String> {
         let mut report = Report::default();
-        let node = tree::read(text.as_bytes(), &mut report).expect("YAML");
+        let node = reader::read(text.as_bytes(), &mut report).expect("YAML");
         let filled = check::check(&node, Kind::Object(of), &mut report);
         let decoded = decode(&filled, &mut report);
         if report.is_empty() { Ok(decoded) } else { Err(report.finish("", text.as_bytes(), Some(&node)).to_string()) }

@@ -1,7 +1,7 @@
 //! `outliers: { consecutive_failures: 5, eject_for: 30s, max_ejected: 50% }`
 
-use plimsoll_policy::{OutlierEjection, Time};
 use plimsoll_policy::outlier_ejection::Config;
+use plimsoll_policy::{OutlierEjection, Time};
 
 use super::{SHADOW, mode, refused};
 use crate::file::filled::Filled;
@@ -23,14 +23,24 @@ pub(crate) static OUTLIERS: Object = Object {
                 ENVOY,
                 "Failures in a row that eject; 0 turns the rule off.",
             ),
-            value("eject_for", Kind::Scalar(&DURATION), "30s", ENVOY, "The first ejection; the n-th in a row is n times as long."),
+            value(
+                "eject_for",
+                Kind::Scalar(&DURATION),
+                "30s",
+                ENVOY,
+                "The first ejection; the n-th in a row is n times as long.",
+            ),
             Field {
                 key: "eject_for_max",
                 kind: Kind::Scalar(&DURATION),
                 default: Default::Derived {
                     from: |outliers| {
                         let eject_for = outliers.get("eject_for");
-                        if eject_for.nanos() > 300_000_000_000 { eject_for.text().to_owned() } else { "300s".to_owned() }
+                        if eject_for.nanos() > 300_000_000_000 {
+                            eject_for.text().to_owned()
+                        } else {
+                            "300s".to_owned()
+                        }
                     },
                     rule: "300s, or `eject_for` if that is longer",
                     source: ENVOY,
@@ -46,7 +56,13 @@ pub(crate) static OUTLIERS: Object = Object {
                 "The largest share of instances that is ejected at once, rounded down: at 10%, fewer than 10 instances \
                  never lose one.",
             ),
-            value("every", Kind::Scalar(&DURATION), "10s", ENVOY, "How often success rates are compared and ejections forgiven."),
+            value(
+                "every",
+                Kind::Scalar(&DURATION),
+                "10s",
+                ENVOY,
+                "How often success rates are compared and ejections forgiven.",
+            ),
             value(
                 "success_rate_sigmas",
                 Kind::Scalar(&NUMBER_OR_ZERO),
@@ -54,8 +70,20 @@ pub(crate) static OUTLIERS: Object = Object {
                 ENVOY,
                 "Standard deviations below the mean success rate that eject; 0 turns the rule off.",
             ),
-            value("min_hosts", Kind::Scalar(&COUNT), "5", ENVOY, "Instances with enough requests that this comparison needs, from 2."),
-            value("min_requests", Kind::Scalar(&COUNT), "100", ENVOY, "Requests between two sweeps that make an instance comparable."),
+            value(
+                "min_hosts",
+                Kind::Scalar(&COUNT),
+                "5",
+                ENVOY,
+                "Instances with enough requests that this comparison needs, from 2.",
+            ),
+            value(
+                "min_requests",
+                Kind::Scalar(&COUNT),
+                "100",
+                ENVOY,
+                "Requests between two sweeps that make an instance comparable.",
+            ),
             value(
                 "panic_below",
                 Kind::Scalar(&SHARE),
@@ -70,7 +98,13 @@ pub(crate) static OUTLIERS: Object = Object {
                 "nginx's and Envoy's examples",
                 "Time over which an instance that comes back reaches its full weight; 0 turns it off.",
             ),
-            value("slow_start_from", Kind::Scalar(&SHARE_POSITIVE), "10%", "Envoy, min_weight_percent", "The weight at which that begins."),
+            value(
+                "slow_start_from",
+                Kind::Scalar(&SHARE_POSITIVE),
+                "10%",
+                "Envoy, min_weight_percent",
+                "The weight at which that begins.",
+            ),
         ],
         SHADOW,
     ],

@@ -17,19 +17,17 @@ const QUOTA_KEYS: &[Field] = &[
         Kind::Words(&[
             ("gcra", "a steady rate, and `burst` at once after a pause"),
             ("sliding_window", "at most the quota in any stretch of time"),
-            ("fixed_window", "at most the quota from one full minute to the next: up to twice as much around the boundary"),
+            (
+                "fixed_window",
+                "at most the quota from one full minute to the next: up to twice as much around the boundary",
+            ),
         ]),
         "gcra",
         "Redis-cell, Stripe, Cloudflare: no boundary to exploit",
         "How requests are counted.",
     ),
-    absent(
-        "burst",
-        Kind::Scalar(&COUNT),
-        "a tenth of the quota, at least 1",
-        "Requests at once after a pause.",
-    )
-    .when(|limit| limit.get("algorithm").text() == "gcra", "where `algorithm` is `gcra`"),
+    absent("burst", Kind::Scalar(&COUNT), "a tenth of the quota, at least 1", "Requests at once after a pause.")
+        .when(|limit| limit.get("algorithm").text() == "gcra", "where `algorithm` is `gcra`"),
 ];
 
 pub(crate) static RATE_LIMIT: Object = Object {
@@ -58,7 +56,10 @@ pub(crate) static RATE_LIMIT: Object = Object {
             ),
             value(
                 "store_down",
-                Kind::Words(&[("open", "let requests through: no limit for a while"), ("closed", "refuse requests: no service for a while")]),
+                Kind::Words(&[
+                    ("open", "let requests through: no limit for a while"),
+                    ("closed", "refuse requests: no service for a while"),
+                ]),
                 "open",
                 "Envoy, failure_mode_deny: false",
                 "What happens while that Redis does not answer.",
@@ -108,7 +109,9 @@ pub(crate) fn rate_limit(filled: &Filled, report: &mut Report) -> Config {
     };
     let (limit, period) = filled.get("quota").quota();
     let scope = match (filled.object().map(|object| object.name), per(filled)) {
-        (Some("rate_limit"), RateLimitKey::User | RateLimitKey::Client | RateLimitKey::Endpoint) => Scope::PerKey { max_keys },
+        (Some("rate_limit"), RateLimitKey::User | RateLimitKey::Client | RateLimitKey::Endpoint) => {
+            Scope::PerKey { max_keys }
+        }
         _ => Scope::Shared,
     };
     let config = Config {
@@ -119,7 +122,12 @@ pub(crate) fn rate_limit(filled: &Filled, report: &mut Report) -> Config {
         store_down,
         mode: mode(filled),
     };
-    refused(RateLimit::new(config, Time::ZERO), filled, &[("limit", "quota"), ("per", "quota"), ("scope.max_keys", "max_keys")], report);
+    refused(
+        RateLimit::new(config, Time::ZERO),
+        filled,
+        &[("limit", "quota"), ("per", "quota"), ("scope.max_keys", "max_keys")],
+        report,
+    );
     config
 }
 

@@ -17,7 +17,13 @@ pub(crate) static BUDGET: Object = Object {
           alone may stand in place of the mapping.",
     groups: &[
         &[
-            value("share", Kind::Scalar(&PERCENT), "20%", FINAGLE, "Extra attempts as a share of the calls in the window."),
+            value(
+                "share",
+                Kind::Scalar(&PERCENT),
+                "20%",
+                FINAGLE,
+                "Extra attempts as a share of the calls in the window.",
+            ),
             value(
                 "min_per_second",
                 Kind::Scalar(&RATE_OR_ZERO),

@@ -33,8 +33,22 @@ pub(crate) static QUEUE: Object = Object {
                 "nearly every server",
                 "The order in which they are taken, and which are shed.",
             ),
-            value("target", Kind::Scalar(&DURATION), "5ms", "RFC 8289, section 4.2", "CoDel: the wait that a standing queue may have.").when(codel, "where `discipline` is `codel` or `adaptive_lifo`"),
-            value("interval", Kind::Scalar(&DURATION), "100ms", "RFC 8289", "CoDel: how long a queue must stand before it counts as overload.").when(codel, "where `discipline` is `codel` or `adaptive_lifo`"),
+            value(
+                "target",
+                Kind::Scalar(&DURATION),
+                "5ms",
+                "RFC 8289, section 4.2",
+                "CoDel: the wait that a standing queue may have.",
+            )
+            .when(codel, "where `discipline` is `codel` or `adaptive_lifo`"),
+            value(
+                "interval",
+                Kind::Scalar(&DURATION),
+                "100ms",
+                "RFC 8289",
+                "CoDel: how long a queue must stand before it counts as overload.",
+            )
+            .when(codel, "where `discipline` is `codel` or `adaptive_lifo`"),
         ],
         SHADOW,
     ],

@@ -1,12 +1,16 @@
 //! Faults of an experiment: `{ at: 20s, kill: api/2, for: 15s }`
 
-use super::decode::{Decoder, sort_of};
-use super::distribution::DURATIONS;
-use super::filled::Filled;
-use super::quantity::{
-    BANDWIDTH, DURATION, DURATION_OR_ZERO, FACTOR, NAME, OFFSET, Quantity, SHARE, SHARE_POSITIVE, SLOWDOWN, TEXT,
+mod table;
+
+use table::{
+    BANDWIDTH_FAULT, CRASH_BETWEEN, DEPLOY, DOWN, DROP, FLUSH, KILL, LAG, LOCK, PARTITION, PAUSE, PROMOTE, RESET, SKEW,
+    SLOW, SURGE,
 };
-use super::table::{Choice, Field, Kind, Object, absent, none, required, value};
+
+use crate::file::decode::{Decoder, sort_of};
+use crate::file::filled::Filled;
+use crate::file::quantity::Quantity;
+use crate::file::table::Choice;
 use crate::system::{Component, Dist, Fault, FaultKind, Program, Target, Version};
 
 pub(crate) static FAULT: Choice = Choice {
@@ -16,72 +20,33 @@ pub(crate) static FAULT: Choice = Choice {
           store (`api/2`, counted from 1), a share of it (`30% of api`), `primary of db`, `replicas of db`, a zone \
           (`zone a`) or an edge (`api -> db`).",
     options: &[
-        &KILL, &PAUSE, &SLOW, &PARTITION, &DROP, &RESET, &BANDWIDTH_FAULT, &FLUSH, &PROMOTE, &LAG, &LOCK, &DEPLOY,
-        &CRASH_BETWEEN, &SKEW, &SURGE, &DOWN,
+        &KILL,
+        &PAUSE,
+        &SLOW,
+        &PARTITION,
+        &DROP,
+        &RESET,
+        &BANDWIDTH_FAULT,
+        &FLUSH,
+        &PROMOTE,
+        &LAG,
+        &LOCK,
+        &DEPLOY,
+        &CRASH_BETWEEN,
+        &SKEW,
+        &SURGE,
+        &DOWN,
     ],
-};
-
-const AT: Field = required("at", Kind::Scalar(&DURATION_OR_ZERO), "Start, from the start of the measured part.");
-
-/// Keys of a fault that lasts.
-const LASTING: &[Field] = &[
-    AT,
-    absent("for", Kind::Scalar(&DURATION), "`until` says it", "How long it lasts."),
-    absent("until", Kind::Scalar(&DURATION), "`for` says it", "End, from the start of the measured part."),
-];
-
-/// Keys of a fault that is over at once.
-const INSTANT: &[Field] = &[AT];
-
-macro_rules! fault {
-    ($name:ident, $key:literal, $kind:expr, $target:literal, $doc:literal, [$($more:expr),*], $time:expr) => {
-        static $name: Object = Object {
-            name: concat!("fault ", $key),
-            doc: $doc,
-            groups: &[&[required($key, $kind, $target) $(, $more)*], $time],
-        };
-    };
-}
-
-const TARGET: Kind = Kind::Scalar(&TEXT);
-const NAMED: Kind = Kind::Scalar(&NAME);
-
-fault!(KILL, "kill", TARGET, "A service, consumer, store, instance, share or zone.", "Processes die at once, and start again at the end.", [], LASTING);
-fault!(PAUSE, "pause", TARGET, "A service, consumer, store, instance, share or zone.", "Processes stop (SIGSTOP): connections are accepted, nothing answers.", [], LASTING);
-fault!(SLOW, "slow", TARGET, "A service, consumer, store, instance, share, zone or edge.", "Work or an edge gets slower.",
-    [required("by", Kind::Scalar(&SLOWDOWN), "A factor (`5x`), or an added delay (`+500ms`, `+exp(50ms)`).")], LASTING);
-fault!(PARTITION, "partition", TARGET, "A component, instance, share, zone or edge.", "Nothing gets through, and nobody is told.", [], LASTING);
-fault!(DROP, "drop", TARGET, "A component, instance, share, zone or edge.", "A share of messages is lost, and sent again after a retransmission timeout.",
-    [value("share", Kind::Scalar(&SHARE_POSITIVE), "10%", "enough to be felt", "Share of messages.")], LASTING);
-fault!(RESET, "reset", TARGET, "A component, instance, share, zone or edge.", "A share of calls has its connection reset.",
-    [value("share", Kind::Scalar(&SHARE_POSITIVE), "10%", "enough to be felt", "Share of calls.")], LASTING);
-fault!(BANDWIDTH_FAULT, "bandwidth", TARGET, "A component, instance, share, zone or edge.", "Answers share so many bytes a second.",
-    [required("to", Kind::Scalar(&BANDWIDTH), "What is left.")], LASTING);
-fault!(FLUSH, "flush", NAMED, "A Redis.", "A cache loses all its keys.", [], INSTANT);
-fault!(PROMOTE, "promote", NAMED, "A PostgreSQL.", "A replica becomes the primary.", [], INSTANT);
-fault!(LAG, "lag", NAMED, "A PostgreSQL.", "Replicas fall behind.", [required("by", Kind::Scalar(&DURATION), "How far.")], LASTING);
-fault!(LOCK, "lock", TARGET, "A table of a PostgreSQL, as in `db.notes`; the store alone if it has one table.", "A migration holds a table lock.", [], LASTING);
-fault!(DEPLOY, "deploy", NAMED, "A service.", "A new version rolls out, and is rolled back at the end.",
-    [value("version", Kind::Object(&VERSION), "{}", "no different", "How it differs from the old one.")], LASTING);
-fault!(CRASH_BETWEEN, "crash_between", Kind::List(&Kind::Scalar(&NAME)), "Two named steps (`name:`), the one that was done and the one that was not.", "An instance dies between two steps of the next request that does both, once.",
-    [required("of", Kind::Scalar(&NAME), "The service or consumer that does them.")], INSTANT);
-fault!(SKEW, "skew", TARGET, "A service, consumer, instance, share or zone.", "Clocks are ahead, or behind.", [required("by", Kind::Scalar(&OFFSET), "How far ahead; behind, if negative.")], LASTING);
-fault!(SURGE, "surge", TARGET, "A client, or `all`.", "A client's load is multiplied.", [required("by", Kind::Scalar(&FACTOR), "By how much.")], LASTING);
-fault!(DOWN, "down", NAMED, "A topic.", "A topic takes nothing and gives nothing.", [], LASTING);
-
-static VERSION: Object = Object {
-    name: "version",
-    doc: "A new version of a service.",
-    groups: &[&[
-        value("slow", Kind::Scalar(&FACTOR), "1x", "no different", "Work takes this many times as long."),
-        value("errors", Kind::Scalar(&SHARE), "0%", "no different", "Share of requests that fail with 500."),
-        none("startup", DURATIONS, "as the old one's", "Its startup."),
-    ]],
 };
 
 impl Decoder<'_> {
     /// A fault of an experiment that is so many ns long.
-    pub(super) fn fault(&mut self, filled: &Filled, duration: u64, services: &[crate::system::Service]) -> Option<Fault> {
+    pub(in crate::file) fn fault(
+        &mut self,
+        filled: &Filled,
+        duration: u64,
+        services: &[crate::system::Service],
+    ) -> Option<Fault> {
         let lead = filled.object()?.lead();
         let (at, until) = self.span(filled, duration);
         let kind = self.fault_kind(filled, lead, services)?;
@@ -116,8 +81,14 @@ impl Decoder<'_> {
                 self.report.at(place.at, "the fault ends before it starts".to_owned());
             } else if until > duration && at < duration {
                 let seconds = |ns: u64| ns as f64 / 1e9;
-                let message = format!("the fault ends at {}s, after the experiment's end at {}s", seconds(until), seconds(duration));
-                self.report.at(place.at, message).help("make the experiment longer: what comes after a fault tells most".to_owned());
+                let message = format!(
+                    "the fault ends at {}s, after the experiment's end at {}s",
+                    seconds(until),
+                    seconds(duration)
+                );
+                self.report
+                    .at(place.at, message)
+                    .help("make the experiment longer: what comes after a fault tells most".to_owned());
             }
         }
         (at, until)
@@ -259,7 +230,13 @@ impl Decoder<'_> {
         };
         if position.is_none() {
             let at = if table.is_empty() { what.at } else { what.at.part(length(name) + 1, length(table)) };
-            super::names::unknown(at, &format!("table of `{name}` called"), table, known.iter().copied(), self.report);
+            crate::file::names::unknown(
+                at,
+                &format!("table of `{name}` called"),
+                table,
+                known.iter().copied(),
+                self.report,
+            );
         }
         position.map(|table| FaultKind::LockTable { store, table })
     }
@@ -267,7 +244,8 @@ impl Decoder<'_> {
     fn crash_between(&mut self, steps: &Filled, of: &Filled, services: &[crate::system::Service]) -> Option<FaultKind> {
         let [done, next] = steps.list() else {
             if !steps.is_bad() {
-                self.report.at(steps.at, "two steps are needed: the one that was done and the one that was not".to_owned());
+                self.report
+                    .at(steps.at, "two steps are needed: the one that was done and the one that was not".to_owned());
             }
             return None;
         };
@@ -283,7 +261,7 @@ impl Decoder<'_> {
         for step in [done, next] {
             if !step.is_bad() && !known.iter().any(|name| name == step.text()) {
                 let what = format!("step of `{}` with the name", of.text());
-                super::names::unknown(step.at, &what, step.text(), known.iter().map(String::as_str), self.report);
+                crate::file::names::unknown(step.at, &what, step.text(), known.iter().map(String::as_str), self.report);
             }
         }
         Some(FaultKind::CrashBetween { service, done: done.text().to_owned(), next: next.text().to_owned() })
@@ -293,7 +271,7 @@ impl Decoder<'_> {
 fn step_names(program: &Program, names: &mut Vec<String>) {
     for step in program {
         names.extend(step.name.clone());
-        super::keyspace::inner(step).into_iter().for_each(|inner| step_names(inner, names));
+        crate::file::keyspace::inner(step).into_iter().for_each(|inner| step_names(inner, names));
     }
 }
 
