@@ -1,0 +1,165 @@
+//! The map is the land: what ARCHITECTURE.md and the other pages name is there, and the crates depend
+//! on each other as the map says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The workspace's crates from the top down. A crate may use those below it, as listed.
+const EDGES: &[(&str, &[&str])] = &[
+    ("cli", &["report", "sim", "model"]),
+    ("report", &["model"]),
+    ("sim", &["model", "policy"]),
+    ("model", &["policy"]),
+    ("policy", &[]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Pages that people read.
+fn pages() -> Vec<String> {
+    let mut pages: Vec<String> =
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md"].map(String::from).into();
+    for entry in std::fs::read_dir(root().join("docs")).expect("docs") {
+        let name = entry.expect("a page").file_name().into_string().expect("UTF-8");
+        if name.ends_with(".md") {
+            pages.push(format!("docs/{name}"));
+        }
+    }
+    pages.sort();
+    pages
+}
+
+/// What stands in backticks, outside of blocks of code.
+fn quoted(page: &str) -> Vec<String> {
+    let mut block = false;
+    let mut out = Vec::new();
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            block = !block;
+        } else if !block {
+            out.extend(line.split('`').skip(1).step_by(2).map(str::to_owned));
+        }
+    }
+    out
+}
+
+#[test]
+fn every_path_on_the_map_exists() {
+    let paths: Vec<String> = quoted(&read("ARCHITECTURE.md")).into_iter().filter(|word| is_path(word)).collect();
+    assert!(paths.len() >= 20, "the map names only {paths:?}");
+    let missing: Vec<&String> = paths.iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md names what is not there: {missing:?}");
+}
+
+fn is_path(word: &str) -> bool {
+    let path = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    word.chars().all(path) && (word.contains('/') || [".rs", ".toml", ".md"].iter().any(|end| word.ends_with(end)))
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut links = 0;
+    for page in pages() {
+        let folder = root().join(&page).parent().expect("a folder").to_owned();
+        for link in read(&page).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.starts_with('#') {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = folder.join(file);
+            assert!(target.exists(), "{page} links to {link}");
+            if !anchor.is_empty() {
+                let text = std::fs::read_to_string(&target).expect("a page");
+                assert!(headings(&text).iter().any(|heading| heading == anchor), "{page}: no heading for {link}");
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 20, "only {links} links");
+}
+
+/// Headings as links name them.
+fn headings(page: &str) -> Vec<String> {
+    let headings =
+        page.lines().filter_map(|line| line.strip_prefix('#')).map(|line| line.trim_start_matches('#').trim());
+    headings
+        .map(|heading| {
+            let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.collect::<String>().to_lowercase().replace(' ', "-")
+        })
+        .collect()
+}
+
+/// Options and commands that pages name are there.
+#[test]
+fn options_on_the_pages_are_those_of_the_program() {
+    let help = |arguments: &[&str]| {
+        let output =
+            std::process::Command::new(env!("CARGO_BIN_EXE_plimsoll")).args(arguments).output().expect("it runs");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let commands = ["line", "sim", "explain", "schema", "compare", "example"];
+    let helps: BTreeMap<&str, String> = commands.iter().map(|name| (*name, help(&[name, "--help"]))).collect();
+    let mut seen = 0;
+    for page in pages() {
+        for line in
+            read(&page).lines().flat_map(|line| line.split("plimsoll ").skip(1).map(str::to_owned).collect::<Vec<_>>())
+        {
+            let line = line.split(['`', '|', ')', '#']).next().unwrap_or_default();
+            let mut words = line.split_whitespace();
+            let Some(help) = words.next().and_then(|command| helps.get(command)) else { continue };
+            for option in words.filter(|word| word.starts_with("--")) {
+                let option = option.split(['=', ',', '.', ':', ';']).next().unwrap_or_default();
+                assert!(help.contains(option), "{page}: `plimsoll {line}` has no {option}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 10, "only {seen} options");
+}
+
+#[test]
+fn crates_depend_downwards_only() {
+    let mut crates: Vec<String> = std::fs::read_dir(root().join("crates"))
+        .expect("crates")
+        .map(|entry| entry.expect("a crate").file_name().into_string().expect("UTF-8"))
+        .collect();
+    crates.sort();
+    let mut known: Vec<&str> = EDGES.iter().map(|(name, _)| *name).collect();
+    known.sort_unstable();
+    assert_eq!(crates, known, "a crate has come or gone: change EDGES, and ARCHITECTURE.md with it");
+    for (name, below) in EDGES {
+        let mut found = dependencies(name);
+        found.sort();
+        let mut expected: Vec<String> = below.iter().map(|name| format!("plimsoll-{name}")).collect();
+        expected.sort();
+        assert_eq!(found, expected, "what crates/{name} uses");
+    }
+}
+
+/// The workspace's crates that a crate's manifest names, in any section.
+fn dependencies(name: &str) -> Vec<String> {
+    let manifest = read(&format!("crates/{name}/Cargo.toml"));
+    let names = manifest.lines().filter(|line| !line.trim_start().starts_with("name")).filter_map(|line| {
+        let key = line.trim().split(['=', '.', ' ', ']']).next()?;
+        key.starts_with("plimsoll-").then(|| key.to_owned())
+    });
+    names.collect()
+}
+
+/// `policy` stays what everything else can stand on: no serialisation, no asynchrony, nothing but
+/// portable mathematics.
+#[test]
+fn the_lowest_crate_needs_only_mathematics() {
+    let manifest = read("crates/policy/Cargo.toml");
+    let section = manifest.split("[dependencies]").nth(1).expect("dependencies").split("\n[").next().unwrap();
+    let names: Vec<&str> =
+        section.lines().filter_map(|line| line.split(['=', '.', ' ']).next()).filter(|name| !name.is_empty()).collect();
+    assert_eq!(names, ["libm"]);
+}
