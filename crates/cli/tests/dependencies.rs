@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The workspaces of this repository.
-const WORKSPACES: [&str; 3] = [".", "fuzz", "benches/peers"];
+/// The workspaces of this repository that keep a lock file.
+const WORKSPACES: [&str; 2] = [".", "benches/peers"];
 
 #[test]
 fn every_dependency_may_be_used() {
@@ -17,8 +17,8 @@ fn every_dependency_may_be_used() {
     }
 }
 
-/// What benchmarks compare with and what fuzzing needs is not shipped, so that its licences are its
-/// own affair; where it comes from is ours.
+/// What benchmarks compare with is not shipped, so that its licences are its own affair; where it
+/// comes from is ours.
 #[test]
 fn everything_comes_from_the_registry() {
     for workspace in WORKSPACES {
