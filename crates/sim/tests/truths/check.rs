@@ -8,25 +8,25 @@ use plimsoll_model::{Source, parse};
 use plimsoll_sim::{Precision, Runner, Scenario, simulate};
 
 /// Every truth replays from this seed.
-pub const SEED: u64 = 1;
+pub(crate) const SEED: u64 = 1;
 
 #[track_caller]
-pub fn system(text: &str) -> System {
+pub(crate) fn system(text: &str) -> System {
     parse(&Source::alone("truth.yaml", text)).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// A run without faults, after a warm-up.
-pub fn calm(system: &System, warmup_s: f64, seconds: f64) -> Run {
+pub(crate) fn calm(system: &System, warmup_s: f64, seconds: f64) -> Run {
     let ns = |seconds: f64| (seconds * 1e9) as u64;
     run(system, &Scenario::calm(ns(warmup_s), ns(seconds)), SEED, 1)
 }
 
 /// The run of the file's first experiment.
-pub fn experiment(system: &System) -> Run {
+pub(crate) fn experiment(system: &System) -> Run {
     run(system, &Scenario::from_experiment(&system.experiments[0]), SEED, 1)
 }
 
-pub fn run(system: &System, scenario: &Scenario, seed: u64, threads: usize) -> Run {
+pub(crate) fn run(system: &System, scenario: &Scenario, seed: u64, threads: usize) -> Run {
     let stop = AtomicBool::new(false);
     let runner = Runner { seed, threads, stop: &stop, progress: &|_, _| () };
     simulate(system, scenario, &[], &Precision::default(), &runner)
@@ -34,7 +34,7 @@ pub fn run(system: &System, scenario: &Scenario, seed: u64, threads: usize) -> R
 
 /// A figure's value in each replication.
 #[track_caller]
-pub fn figure(run: &Run, kind: SubjectKind, name: &str, figure: &str) -> Vec<f64> {
+pub(crate) fn figure(run: &Run, kind: SubjectKind, name: &str, figure: &str) -> Vec<f64> {
     let subject = run.subject(kind, name).unwrap_or_else(|| panic!("no {kind:?} {name}"));
     let figure = subject.figure(figure).unwrap_or_else(|| panic!("{name} has no {figure}"));
     assert!(figure.samples.len() >= 10, "{} replications", figure.samples.len());
@@ -43,13 +43,13 @@ pub fn figure(run: &Run, kind: SubjectKind, name: &str, figure: &str) -> Vec<f64
 
 /// A figure over all clients.
 #[track_caller]
-pub fn overall(run: &Run, name: &str) -> Vec<f64> {
+pub(crate) fn overall(run: &Run, name: &str) -> Vec<f64> {
     figure(run, SubjectKind::All, "all", name)
 }
 
 /// Whether the mean of independent values lies within four standard errors of the truth. Values that
 /// do not vary must be the truth.
-pub fn within(what: &str, values: &[f64], truth: f64) -> Result<(), String> {
+pub(crate) fn within(what: &str, values: &[f64], truth: f64) -> Result<(), String> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / (n - 1.0);
@@ -61,14 +61,14 @@ pub fn within(what: &str, values: &[f64], truth: f64) -> Result<(), String> {
 }
 
 #[track_caller]
-pub fn holds(what: &str, values: &[f64], truth: f64) {
+pub(crate) fn holds(what: &str, values: &[f64], truth: f64) {
     if let Err(why) = within(what, values, truth) {
         panic!("{why}");
     }
 }
 
 /// The mean of a series from one second to another, over all replications.
-pub fn between(series: &[f32], from: usize, to: usize) -> f64 {
+pub(crate) fn between(series: &[f32], from: usize, to: usize) -> f64 {
     let part = &series[from..to];
     part.iter().map(|&value| f64::from(value)).sum::<f64>() / part.len() as f64
 }

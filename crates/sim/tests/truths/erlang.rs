@@ -5,7 +5,7 @@ use plimsoll_model::run::{Run, SubjectKind};
 use crate::check::{calm, figure, holds, overall, system, within};
 
 /// Requests that each take 10 ms of a worker, exponentially distributed.
-pub fn file(servers: u32, rate: f64, queue: &str, time: &str) -> String {
+pub(crate) fn file(servers: u32, rate: f64, queue: &str, time: &str) -> String {
     format!(
         "
 system: erlang
@@ -27,7 +27,7 @@ fn wait_share(run: &Run, servers: f64, load: f64) -> Vec<f64> {
 }
 
 /// Figures of M/M/8 at 6.4 erlangs, in units of the mean service time.
-pub fn eight_servers(run: &Run) -> Vec<Result<(), String>> {
+pub(crate) fn eight_servers(run: &Run) -> Vec<Result<(), String>> {
     let times = |name| scaled(overall(run, name), 0.1);
     vec![
         within("M/M/8 wait", &times("latency_ms_mean").iter().map(|r| r - 1.0).collect::<Vec<_>>(), 0.286_028),

@@ -5,7 +5,7 @@ use plimsoll_model::run::{Run, SubjectKind};
 use crate::check::{calm, figure, holds, overall, system, within};
 
 /// A service that fails every other time, called with so many attempts.
-pub fn even_odds(attempts: u32) -> Run {
+pub(crate) fn even_odds(attempts: u32) -> Run {
     let file = format!(
         "
 system: retries
@@ -22,7 +22,7 @@ services: {{ api: {{ async: true, endpoints: {{ GET /: [{{ fail: 50% }}] }} }} }
 }
 
 /// Three retries at even odds: 1 + 1/2 + 1/4 + 1/8 attempts, of which none succeeds in 1/16.
-pub fn three_retries(run: &Run) -> Vec<Result<(), String>> {
+pub(crate) fn three_retries(run: &Run) -> Vec<Result<(), String>> {
     vec![
         within("attempts a call", &figure(run, SubjectKind::Edge, "web -> api", "amplification"), 1.875),
         within("calls that fail", &overall(run, "errors"), 0.0625),
