@@ -136,7 +136,11 @@ impl Subject {
 
 impl World<'_> {
     /// Visits everything that is averaged over time or counted.
-    pub(crate) fn each_measure(&mut self, mut gauge: impl FnMut(&mut Gauge, u64), mut counter: impl FnMut(&mut Counter)) {
+    pub(crate) fn each_measure(
+        &mut self,
+        mut gauge: impl FnMut(&mut Gauge, u64),
+        mut counter: impl FnMut(&mut Counter),
+    ) {
         let now = self.now;
         for service in &mut self.services {
             counter(&mut service.counter);
@@ -203,12 +207,14 @@ impl World<'_> {
         for (s, service) in self.plan.system.services.iter().enumerate() {
             let state = &self.services[s];
             let component = Component::Service(ServiceId(s as u32));
-            let mut of_service = Subject::new(Of::Component(component), SubjectKind::Service, service.name.clone(), &state.counter);
+            let mut of_service =
+                Subject::new(Of::Component(component), SubjectKind::Service, service.name.clone(), &state.counter);
             of_service.times = state.times.clone();
             let mut instances = Vec::new();
             for i in self.slots(s as u32) {
                 let instance = &self.instances[i];
-                let used = instance.number < service.instances || instance.in_flight.segments.iter().any(|s| s.max > 0.0);
+                let used =
+                    instance.number < service.instances || instance.in_flight.segments.iter().any(|s| s.max > 0.0);
                 if !used {
                     continue;
                 }
@@ -256,7 +262,8 @@ impl World<'_> {
         for (s, store) in self.plan.system.stores.iter().enumerate() {
             let state = &self.stores[s];
             let component = Component::Store(StoreId(s as u32));
-            let mut of_store = Subject::new(Of::Component(component), SubjectKind::Store, store.name.clone(), &state.counter);
+            let mut of_store =
+                Subject::new(Of::Component(component), SubjectKind::Store, store.name.clone(), &state.counter);
             let hits: Vec<f64> = state.hits.iter().map(|&(hits, _)| hits as f64).collect();
             let lookups: Vec<f64> = state.hits.iter().map(|&(_, lookups)| lookups as f64).collect();
             of_store.extras.push(("hits", hits));
@@ -374,7 +381,8 @@ impl World<'_> {
         for (t, topic) in self.plan.system.topics.iter().enumerate() {
             let state = &self.topics[t];
             let component = Component::Topic(TopicId(t as u32));
-            let mut subject = Subject::new(Of::Component(component), SubjectKind::Topic, topic.name.clone(), &state.counter);
+            let mut subject =
+                Subject::new(Of::Component(component), SubjectKind::Topic, topic.name.clone(), &state.counter);
             subject.resources.push(Resource {
                 name: "capacity",
                 capacity: topic.capacity as f64,

@@ -100,7 +100,10 @@ pub(crate) struct CacheSite {
 pub(crate) enum CacheOwner {
     Store(u32),
     /// A gateway service with room for so many answers an instance.
-    Gateway { service: u32, capacity: u32 },
+    Gateway {
+        service: u32,
+        capacity: u32,
+    },
 }
 
 /// An endpoint's code and what its callers must know.
@@ -274,9 +277,15 @@ impl Code {
             }
             Action::Transaction { edge, store, steps, cross_shard } => {
                 let begin = Op::Begin { edge: edge.0, store: store.0, cross_shard: *cross_shard };
-                self.guarded(begin, on_error, Op::Commit, |then| Op::Rollback { then }, |code, failed| {
-                    code.program(steps, failed);
-                });
+                self.guarded(
+                    begin,
+                    on_error,
+                    Op::Commit,
+                    |then| Op::Rollback { then },
+                    |code, failed| {
+                        code.program(steps, failed);
+                    },
+                );
             }
             Action::Publish { topic, outbox } => {
                 self.emit(Op::Publish { topic: topic.0, outbox: *outbox }, on_error);
@@ -306,9 +315,13 @@ impl Code {
                 }
             }
             Action::Fallback { attempt, otherwise } => {
-                self.fallback(on_error, |code, failed| code.program(attempt, failed), |code| {
-                    code.program(otherwise, on_error);
-                });
+                self.fallback(
+                    on_error,
+                    |code, failed| code.program(attempt, failed),
+                    |code| {
+                        code.program(otherwise, on_error);
+                    },
+                );
             }
             Action::Lease { lease, steps } => {
                 let lease = lease.0;

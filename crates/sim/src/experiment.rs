@@ -120,7 +120,12 @@ fn events(sample: &Sample) -> Vec<Event> {
     sample
         .log
         .iter()
-        .map(|event| Event { at_ns: event.at, kind: event.kind, subject: event.subject.clone(), text: event.text.clone() })
+        .map(|event| Event {
+            at_ns: event.at,
+            kind: event.kind,
+            subject: event.subject.clone(),
+            text: event.text.clone(),
+        })
         .collect()
 }
 
@@ -150,7 +155,9 @@ fn subjects(plan: &Plan, samples: &[&Sample], segments: &[usize]) -> Vec<Subject
         // Slots of instances can be used in one replication and not in another.
         let of: Vec<&Subject> = samples
             .iter()
-            .filter_map(|sample| sample.subjects.get(at).filter(|s| s.of == subject.of).or_else(|| sample.subject(subject.of)))
+            .filter_map(|sample| {
+                sample.subjects.get(at).filter(|s| s.of == subject.of).or_else(|| sample.subject(subject.of))
+            })
             .collect();
         out.push(subject_run(plan, &of, segments));
     }
@@ -209,7 +216,8 @@ fn audience_run(
     );
     let length = plan.length(segments);
     let in_flight = |s: &&Sample| {
-        let area: f64 = segments.iter().filter_map(|&i| s.audiences[at].in_flight.segments.get(i)).map(|g| g.area).sum();
+        let area: f64 =
+            segments.iter().filter_map(|&i| s.audiences[at].in_flight.segments.get(i)).map(|g| g.area).sum();
         area / length as f64
     };
     figures.push("in_flight_mean", None, samples.iter().map(in_flight));
@@ -361,7 +369,8 @@ impl Figures {
 }
 
 fn counts(counters: &[&[Totals]]) -> Series {
-    let column = |f: fn(&Totals) -> u64| mean_series(counters.iter().map(|seconds| seconds.iter().map(move |t| f(t) as f32)));
+    let column =
+        |f: fn(&Totals) -> u64| mean_series(counters.iter().map(|seconds| seconds.iter().map(move |t| f(t) as f32)));
     Series {
         offered: column(|t| t.offered),
         ok: column(|t| t.ok),

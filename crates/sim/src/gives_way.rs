@@ -182,7 +182,9 @@ fn weight(system: &System, all: &[Suspect], suspect: &Suspect) -> f64 {
     let used_up = |other: &&Suspect| other.used >= USED_UP && *other != suspect;
     if suspect.resource == "policies" {
         if let Of::Edge(edge) = suspect.of
-            && all.iter().any(|other| other.resource == "policies" && other.of == Of::Component(system.edges[edge as usize].to))
+            && all
+                .iter()
+                .any(|other| other.resource == "policies" && other.of == Of::Component(system.edges[edge as usize].to))
         {
             // The target says no; it is named itself.
             return 0.0;

@@ -242,8 +242,7 @@ impl Counter {
 
     pub(crate) fn cut(&mut self) {
         // Seconds count from the end of the warm-up, which is the first cut.
-        self.second =
-            if self.segments.is_empty() { Totals::default() } else { minus(&self.second, &self.now) };
+        self.second = if self.segments.is_empty() { Totals::default() } else { minus(&self.second, &self.now) };
         self.segments.push(self.now);
         self.now = Totals::default();
     }

@@ -70,11 +70,10 @@ pub(crate) fn value(plan: &Plan, sample: &Sample, metric: &Metric, segments: &[u
             let totals = subject.totals(segments);
             share(totals.rejected, totals.offered)
         }),
-        Metric::StaleReads(store) => component(sample, Component::Store(store))
-            .map_or(f64::NAN, |subject| {
-                let totals = subject.totals(segments);
-                share(totals.stale, totals.ok)
-            }),
+        Metric::StaleReads(store) => component(sample, Component::Store(store)).map_or(f64::NAN, |subject| {
+            let totals = subject.totals(segments);
+            share(totals.stale, totals.ok)
+        }),
         Metric::LostWrites(target) => totals_of(sample, target, segments).map_or(f64::NAN, |t| t.lost as f64),
         Metric::Duplicates(target) => totals_of(sample, target, segments).map_or(f64::NAN, |t| t.duplicates as f64),
         Metric::Backlog(topic) => component(sample, Component::Topic(topic))

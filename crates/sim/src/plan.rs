@@ -184,18 +184,18 @@ impl Plan {
         thresholds.dedup();
         let spare = (0..system.services.len())
             .map(|s| {
-                let deploys = scenario.faults.iter().any(
-                    |fault| matches!(fault.kind, FaultKind::Deploy { service, .. } if service.index() == s),
-                );
+                let deploys = scenario
+                    .faults
+                    .iter()
+                    .any(|fault| matches!(fault.kind, FaultKind::Deploy { service, .. } if service.index() == s));
                 let deploy = &system.services[s].deploy;
                 if deploys && deploy.surge { deploy.batch } else { 0 }
             })
             .collect();
         let table_locks = (0..system.stores.len())
             .map(|s| {
-                let migrates = |fault: &Fault| {
-                    matches!(fault.kind, FaultKind::LockTable { store, .. } if store.index() == s)
-                };
+                let migrates =
+                    |fault: &Fault| matches!(fault.kind, FaultKind::LockTable { store, .. } if store.index() == s);
                 system.stores[s].operations.iter().any(|op| op.lock == Lock::Table)
                     || scenario.faults.iter().any(migrates)
             })
@@ -303,11 +303,7 @@ fn load(system: &System, scenario: &Scenario, client: usize, end: u64) -> Client
         .collect();
     surges.extend(scenario.steps.iter().map(|&(from, to, factor)| (from + w, to + w, factor)));
     let weights: Vec<f64> = of.calls.iter().map(|call| call.weight).collect();
-    ClientLoad {
-        segments: surged(&parts, &surges),
-        calls: alias_table(&weights),
-        users,
-    }
+    ClientLoad { segments: surged(&parts, &surges), calls: alias_table(&weights), users }
 }
 
 /// Splits segments at the surges' ends and multiplies the rate within them.
@@ -327,8 +323,11 @@ fn surged(parts: &[RateSegment], surges: &[(u64, u64, f64)]) -> Vec<RateSegment>
             if start < part.start || end > part.end {
                 continue;
             }
-            let factor: f64 =
-                surges.iter().filter(|&&(from, to, _)| from <= start && end <= to).map(|&(_, _, factor)| factor).product();
+            let factor: f64 = surges
+                .iter()
+                .filter(|&&(from, to, _)| from <= start && end <= to)
+                .map(|&(_, _, factor)| factor)
+                .product();
             out.push(RateSegment { start, end, from: rate_at(start) * factor, to: rate_at(end) * factor });
         }
     }

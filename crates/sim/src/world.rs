@@ -92,37 +92,83 @@ pub(crate) enum Wake {
     FaultStart(u32),
     FaultEnd(u32),
     /// A new process is ready, if it is still the process that was started.
-    Ready { instance: u32, epoch: u32 },
+    Ready {
+        instance: u32,
+        epoch: u32,
+    },
     /// A process that was to start, starts.
-    Boot { instance: u32, epoch: u32 },
+    Boot {
+        instance: u32,
+        epoch: u32,
+    },
     /// A draining instance has waited long enough.
-    DrainOver { instance: u32, epoch: u32 },
+    DrainOver {
+        instance: u32,
+        epoch: u32,
+    },
     /// An edge end's health checks or ejections are due.
-    Members { end: u32 },
+    Members {
+        end: u32,
+    },
     /// An autoscaler decides.
-    Scale { service: u32 },
+    Scale {
+        service: u32,
+    },
     /// A rolling deploy goes on.
-    Deploy { fault: u32 },
+    Deploy {
+        fault: u32,
+    },
     /// A store's replica takes over.
-    Promoted { store: u32, shard: u32, epoch: u32 },
+    Promoted {
+        store: u32,
+        shard: u32,
+        epoch: u32,
+    },
     /// A failed primary has been noticed.
-    FailoverDecision { store: u32, shard: u32, epoch: u32 },
+    FailoverDecision {
+        store: u32,
+        shard: u32,
+        epoch: u32,
+    },
     /// A message that the outbox relay has carried.
-    Relayed { message: Ref },
+    Relayed {
+        message: Ref,
+    },
     /// A message is handled again.
-    Redeliver { message: Ref },
+    Redeliver {
+        message: Ref,
+    },
     /// A publish is acknowledged to a task.
-    Published { task: Ref },
+    Published {
+        task: Ref,
+    },
     /// A cache's buffered writes go to their origin.
-    Flush { cache: CacheId },
+    Flush {
+        cache: CacheId,
+    },
     /// A lease's holder or contender acts.
-    Lease { lease: u32, instance: u32, epoch: u32 },
+    Lease {
+        lease: u32,
+        instance: u32,
+        epoch: u32,
+    },
     /// A lease's holder's write reaches the resource.
-    LeaseWrite { lease: u32, instance: u32, epoch: u32, token: u64 },
+    LeaseWrite {
+        lease: u32,
+        instance: u32,
+        epoch: u32,
+        token: u64,
+    },
     /// A quorum node catches up.
-    Propagate { node: u32, key: u32, version: u32 },
+    Propagate {
+        node: u32,
+        key: u32,
+        version: u32,
+    },
     /// A degradation ladder looks at its instance.
-    Degradation { instance: u32 },
+    Degradation {
+        instance: u32,
+    },
 }
 
 impl<'a> World<'a> {

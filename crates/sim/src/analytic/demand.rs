@@ -150,7 +150,8 @@ impl<'s> State<'s> {
             let after: Vec<Misses> = self.caches.misses().collect();
             let moved = |(a, b): (&Misses, &Misses)| (a.fetch - b.fetch).abs().max((a.wait - b.wait).abs());
             let closed = self.system.clients.iter().any(|client| matches!(client.arrivals, Arrivals::Closed { .. }));
-            if !closed && before.len() == after.len() && before.iter().zip(&after).map(moved).fold(0.0, f64::max) < 1e-6 {
+            if !closed && before.len() == after.len() && before.iter().zip(&after).map(moved).fold(0.0, f64::max) < 1e-6
+            {
                 break;
             }
         }

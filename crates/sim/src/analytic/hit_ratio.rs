@@ -177,7 +177,10 @@ fn mass(dist: &KeyDist, start: u32, end: u32) -> f64 {
 fn characteristic_time(load: &CacheLoad, groups: &[Group], unique: f64) -> f64 {
     let life = load.ttl + load.stale;
     let living = unique * life
-        + groups.iter().map(|g| if g.lookups > 0.0 { g.keys / (1.0 + 1.0 / (g.lookups * life)) } else { 0.0 }).sum::<f64>();
+        + groups
+            .iter()
+            .map(|g| if g.lookups > 0.0 { g.keys / (1.0 + 1.0 / (g.lookups * life)) } else { 0.0 })
+            .sum::<f64>();
     if living <= load.capacity {
         return f64::INFINITY;
     }

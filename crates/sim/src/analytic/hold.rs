@@ -29,7 +29,8 @@ impl Hold {
     pub(super) fn mixture(parts: &[(f64, Hold)]) -> Self {
         let sum = |of: fn(&Hold) -> f64| parts.iter().map(|(weight, part)| likely(*weight, of(part))).sum::<f64>();
         let mean = sum(|part| part.mean);
-        let between: f64 = parts.iter().map(|(weight, part)| likely(*weight, (part.mean - mean) * (part.mean - mean))).sum();
+        let between: f64 =
+            parts.iter().map(|(weight, part)| likely(*weight, (part.mean - mean) * (part.mean - mean))).sum();
         Hold { mean, variance: sum(|part| part.variance) + between, ok: sum(|part| part.ok) }
     }
 

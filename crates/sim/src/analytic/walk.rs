@@ -155,8 +155,7 @@ impl<'s> Walk<'s> {
 
     fn enter_endpoint(&mut self, edge: EdgeId, endpoint: EndpointId, weight: f64) -> Hold {
         let service = &self.system.services[endpoint.service.index()];
-        let repeatable =
-            service.endpoints[endpoint.index as usize].idempotent || service.idempotency.is_some();
+        let repeatable = service.endpoints[endpoint.index as usize].idempotent || service.idempotency.is_some();
         self.through(edge, weight, repeatable, |walk, weight| {
             let there = walk.endpoint(endpoint, weight);
             Hold { mean: there.mean + 2.0 * walk.one_way(edge), ..there }
@@ -287,7 +286,8 @@ impl<'s> Walk<'s> {
         let network = &self.system.network;
         let (from, to) = (self.zones(of.from), self.zones(of.to));
         let pairs = (from.len() * to.len()) as f64;
-        let crossing = from.iter().flat_map(|a| to.iter().map(move |b| a != b)).filter(|&crosses| crosses).count() as f64;
+        let crossing =
+            from.iter().flat_map(|a| to.iter().map(move |b| a != b)).filter(|&crosses| crosses).count() as f64;
         let share = if pairs == 0.0 { 0.0 } else { crossing / pairs };
         (network.same_zone.mean() * (1.0 - share) + network.cross_zone.mean() * share) / 1e9
     }
@@ -297,7 +297,9 @@ impl<'s> Walk<'s> {
             Component::Client(id) => self.system.clients[id.index()].zone.into_iter().collect(),
             Component::Service(id) => self.system.services[id.index()].zones.clone(),
             Component::Store(id) => self.system.stores[id.index()].zones.clone(),
-            Component::Consumer(id) => self.system.services[self.system.consumers[id.index()].service.index()].zones.clone(),
+            Component::Consumer(id) => {
+                self.system.services[self.system.consumers[id.index()].service.index()].zones.clone()
+            }
             Component::Topic(_) | Component::Lease(_) => Vec::new(),
         }
     }
@@ -467,7 +469,8 @@ impl<'s> Walk<'s> {
                 let tried = self.program(attempt, service, weight);
                 let failed = 1.0 - tried.ok;
                 let instead = self.program(otherwise, service, weight * failed);
-                let made_good = Hold { ok: 1.0, ..tried }.then(Hold::mixture(&[(failed, instead), (tried.ok, Hold::NOTHING)]));
+                let made_good =
+                    Hold { ok: 1.0, ..tried }.then(Hold::mixture(&[(failed, instead), (tried.ok, Hold::NOTHING)]));
                 Hold { ok: tried.ok + failed * instead.ok, ..made_good }
             }
             Action::Lease { lease, steps } => {

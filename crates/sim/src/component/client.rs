@@ -89,15 +89,8 @@ impl World<'_> {
             |keys| keys.sample(state.draw.part(KEY).bits(number)),
         );
         let endpoint = plan.code.endpoint(call.endpoint);
-        let context = Context {
-            draw: request,
-            logical: request.0,
-            client,
-            user,
-            key,
-            class: call.class,
-            deadline: u64::MAX,
-        };
+        let context =
+            Context { draw: request, logical: request.0, client, user, key, class: call.class, deadline: u64::MAX };
         self.requests += 1;
         self.open_requests += 1;
         let segment = self.segment;
@@ -176,11 +169,8 @@ impl World<'_> {
             }
             Arrivals::Trace { times, span } => {
                 let at = (state.made % times.len() as u64) as usize;
-                let before = if at == 0 {
-                    if state.made == 0 { 0 } else { times[times.len() - 1] }
-                } else {
-                    times[at - 1]
-                };
+                let before =
+                    if at == 0 { if state.made == 0 { 0 } else { times[times.len() - 1] } } else { times[at - 1] };
                 let wrapped = if at == 0 && state.made > 0 { *span } else { 0 };
                 ((times[at] + wrapped - before) as f64, None)
             }

@@ -96,21 +96,36 @@ pub(crate) enum Parent {
     Client(Origin),
     Task(Ref),
     /// A request whose quota is counted in a store.
-    Limiter { task: Ref, key: u64 },
+    Limiter {
+        task: Ref,
+        key: u64,
+    },
     /// A task that looks something up in a cache.
-    CacheLookup { task: Ref },
+    CacheLookup {
+        task: Ref,
+    },
     /// A task that stores something in a cache, and goes on whatever comes of it.
-    CacheStore { task: Ref },
+    CacheStore {
+        task: Ref,
+    },
 }
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum What {
     Endpoint(u32),
-    Operation { store: u32, operation: u32 },
-    Begin { store: u32, crosses: bool },
+    Operation {
+        store: u32,
+        operation: u32,
+    },
+    Begin {
+        store: u32,
+        crosses: bool,
+    },
     /// A cache's or session store's command.
-    Command { store: u32 },
+    Command {
+        store: u32,
+    },
     /// A limiter's command.
     Limiter,
 }
@@ -167,7 +182,8 @@ impl World<'_> {
         let edge = &plan.system.edges[e];
         let policies = &edge.policies;
         let number = instance.map_or(0, |i| self.instances[i as usize].number);
-        let draw = self.root.named(&plan.system.edge_name(plimsoll_model::system::EdgeId(e as u32))).part(number as u64);
+        let draw =
+            self.root.named(&plan.system.edge_name(plimsoll_model::system::EdgeId(e as u32))).part(number as u64);
         let (first_target, targets, pool) = match edge.to {
             Component::Service(id) => {
                 let slots = self.slots(id.0);
@@ -209,10 +225,8 @@ impl World<'_> {
         let per_try = lane(policies.pipeline.per_try_timeout.map(ns));
         let pool_timeout = lane(pool.map(|(_, timeout)| timeout)).unwrap_or((u64::MAX, None));
         let members = (policies.health.is_some() || policies.outliers.is_some()).then(|| {
-            let ejection = policies
-                .outliers
-                .clone()
-                .unwrap_or_else(plimsoll_policy::outlier_ejection::Config::without_ejection);
+            let ejection =
+                policies.outliers.clone().unwrap_or_else(plimsoll_policy::outlier_ejection::Config::without_ejection);
             let health = policies.health.as_ref().map(|health| health.config);
             let config = plimsoll_policy::members::Config { health, ejection };
             Members::new(config, targets, Time::ZERO, draw.bits(3)).expect(CHECKED)
@@ -433,7 +447,8 @@ impl World<'_> {
         // A caller that is itself called off at the deadline needs no timer of its own.
         if deadline < context.deadline {
             let delay = deadline - now;
-            let lane = [e.per_try, e.timeout].into_iter().flatten().find(|(d, _)| *d == delay).and_then(|(_, lane)| lane);
+            let lane =
+                [e.per_try, e.timeout].into_iter().flatten().find(|(d, _)| *d == delay).and_then(|(_, lane)| lane);
             self.after(delay, lane, Event::AttemptTimeout { attempt });
         }
         if slot == 0
@@ -592,10 +607,8 @@ impl World<'_> {
         let now = self.now;
         let time = self.time();
         let outcome = outcome(answer);
-        let hint = Hint {
-            throttled: answer == Answer::TooMany,
-            retry_after: (answer == Answer::Busy).then_some(RETRY_AFTER),
-        };
+        let hint =
+            Hint { throttled: answer == Answer::TooMany, retry_after: (answer == Answer::Busy).then_some(RETRY_AFTER) };
         let e = &mut self.ends[end as usize];
         e.in_flight.add(now, -1.0);
         e.times[self.segment].record(now - started);

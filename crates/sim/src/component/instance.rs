@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use plimsoll_model::run::EventKind;
-use plimsoll_policy::{AdaptiveLimit, Bulkhead, Cache, RateLimit, Degradation, ShedQueue, bulkhead};
+use plimsoll_policy::{AdaptiveLimit, Bulkhead, Cache, Degradation, RateLimit, ShedQueue, bulkhead};
 
 use crate::engine::{Answer, Event, Ref, duration};
 use crate::measure::{Counter, Gauge, Times};
@@ -165,9 +165,8 @@ impl World<'_> {
         state.epoch += 1;
         let epoch = state.epoch;
         let service = state.service as usize;
-        let startup = self.services[service]
-            .version_startup(state.version)
-            .unwrap_or(&plan.system.services[service].startup);
+        let startup =
+            self.services[service].version_startup(state.version).unwrap_or(&plan.system.services[service].startup);
         let draw = self.services[service].draw.part(BOOT).part(instance as u64);
         let takes = duration(startup, draw.bits(epoch as u64));
         self.wake_at(self.now + takes, Wake::Ready { instance, epoch });
@@ -328,10 +327,7 @@ impl InstancePolicies {
                 .filter(|limit| limit.store.is_none())
                 .map(|limit| RateLimit::new(limit.config, now).expect(CHECKED)),
             bulkheads: of.bulkheads.iter().map(|b| Bulkhead::new(b.config, now).expect(CHECKED)).collect(),
-            ladder: of
-                .degradation
-                .as_ref()
-                .map(|d| Degradation::new(d.ladder.clone()).expect(CHECKED)),
+            ladder: of.degradation.as_ref().map(|d| Degradation::new(d.ladder.clone()).expect(CHECKED)),
             caches,
         }
     }

@@ -2,8 +2,8 @@
 
 use plimsoll_model::run::EventKind;
 use plimsoll_model::system::{Component, ServiceId};
-use plimsoll_policy::outlier_ejection::Transition;
 use plimsoll_policy::Outcome;
+use plimsoll_policy::outlier_ejection::Transition;
 
 use crate::component::task::{Context, PROBE, Task, TaskParent};
 use crate::engine::Draw;
@@ -99,15 +99,8 @@ impl World<'_> {
         if self.instances[instance as usize].paused_at.is_some() {
             return;
         }
-        let context = Context {
-            draw: Draw(number as u64),
-            logical: 0,
-            deadline: u64::MAX,
-            client: 0,
-            user: 0,
-            key: 0,
-            class: 0,
-        };
+        let context =
+            Context { draw: Draw(number as u64), logical: 0, deadline: u64::MAX, client: 0, user: 0, key: 0, class: 0 };
         let parent = TaskParent::Probe { end, target, number };
         let task = self.tasks.insert(Task::new(parent, instance, self.plan.code.nothing, PROBE, context, self.now));
         self.seat_probe(task);
@@ -142,7 +135,9 @@ impl World<'_> {
                     (EventKind::Ejected, Some(*endpoint), "ejected: it fails more than its peers")
                 }
                 Transition::Returned { endpoint } => (EventKind::Returned, Some(*endpoint), "takes traffic again"),
-                Transition::Unhealthy { endpoint } => (EventKind::Unhealthy, Some(*endpoint), "fails its health checks"),
+                Transition::Unhealthy { endpoint } => {
+                    (EventKind::Unhealthy, Some(*endpoint), "fails its health checks")
+                }
                 Transition::Healthy { endpoint } => (EventKind::Healthy, Some(*endpoint), "passes its health checks"),
                 Transition::PanicEntered => (EventKind::PanicStart, None, "too few targets are healthy: all are used"),
                 Transition::PanicLeft => (EventKind::PanicEnd, None, "enough targets are healthy again"),

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use plimsoll_model::run::EventKind;
 use plimsoll_model::system::{Lock, Postgres, StoreKind};
-use plimsoll_policy::read_your_writes::{Position, Read, ReadYourWrites};
 use plimsoll_policy::Eligible;
+use plimsoll_policy::read_your_writes::{Position, Read, ReadYourWrites};
 
 use crate::component::client::FRESH_KEY;
 use crate::component::edge::{Parent, What};
@@ -189,11 +189,8 @@ impl<'a> World<'a> {
                     Read::Wait { until } => {
                         let floor = sessions.floor(session);
                         let visible = log.visible_at(number, floor).unwrap_or(u64::MAX);
-                        let (at, node) = if visible <= until.as_nanos() {
-                            (visible, node)
-                        } else {
-                            (until.as_nanos(), primary)
-                        };
+                        let (at, node) =
+                            if visible <= until.as_nanos() { (visible, node) } else { (until.as_nanos(), primary) };
                         if soonest.is_none_or(|(best, _)| at < best) {
                             soonest = Some((at, node));
                         }
@@ -796,7 +793,8 @@ impl<'a> World<'a> {
                 return self.complete_op(op, Answer::Error);
             }
             let Holder::Transaction(tx) = holder else { return };
-            let next = self.ops.refs().find(|&other| self.ops[other].transaction == tx && self.ops[other].waits_for.is_some());
+            let next =
+                self.ops.refs().find(|&other| self.ops[other].transaction == tx && self.ops[other].waits_for.is_some());
             match next.and_then(|other| self.ops[other].waits_for) {
                 Some((waited, _)) => lock = waited,
                 None => return,
@@ -967,10 +965,8 @@ impl<'a> World<'a> {
         let mut refused = Vec::new();
         for e in &mut self.ends {
             let local = node.wrapping_sub(e.first_target) as usize;
-            let to_store = matches!(
-                self.plan.system.edges[e.edge as usize].to,
-                plimsoll_model::system::Component::Store(_)
-            );
+            let to_store =
+                matches!(self.plan.system.edges[e.edge as usize].to, plimsoll_model::system::Component::Store(_));
             if !to_store || local >= e.pools.len() {
                 continue;
             }
@@ -1082,4 +1078,3 @@ fn sessions(pg: &Postgres) -> ReadYourWrites {
     };
     ReadYourWrites::new(config, 1).expect("its wait comes from the file's reader")
 }
-

@@ -58,8 +58,7 @@ impl World<'_> {
             let draw = self.root.named(&service.name);
             for number in 0..slots {
                 let policies = InstancePolicies::new(plan, s as u32, Time::ZERO);
-                let zone = (!service.zones.is_empty())
-                    .then(|| service.zones[number as usize % service.zones.len()].0);
+                let zone = (!service.zones.is_empty()).then(|| service.zones[number as usize % service.zones.len()].0);
                 let up = number < service.instances;
                 let mut held = Gauge::new();
                 held.set(0, 0.0);
@@ -149,7 +148,8 @@ impl World<'_> {
         context.deadline = if service.stops_when_cancelled { deadline } else { u64::MAX };
         let entry = code.entry;
         self.count_service(instance, |totals| totals.offered += 1);
-        let task = self.tasks.insert(Task::new(TaskParent::Attempt(attempt), instance, entry, endpoint, context, self.now));
+        let task =
+            self.tasks.insert(Task::new(TaskParent::Attempt(attempt), instance, entry, endpoint, context, self.now));
         self.attempts[attempt].server = task;
         self.admit(task);
     }
@@ -241,7 +241,9 @@ impl World<'_> {
             let state = &mut self.instances[instance as usize];
             let deadline = Time::from_nanos(self.tasks[task].context.deadline);
             match state.bulkheads[b].admit_or_queue(time, deadline) {
-                Ok(bulkhead::Admission::Now(permit)) => self.tasks[task].bulkhead_permit = Some(Box::new((b as u32, permit))),
+                Ok(bulkhead::Admission::Now(permit)) => {
+                    self.tasks[task].bulkhead_permit = Some(Box::new((b as u32, permit)))
+                }
                 Ok(bulkhead::Admission::Queued { ticket, until }) => {
                     state.bulkhead_waiters.push((ticket, task));
                     self.tasks[task].waiting = Waiting::Bulkhead { bulkhead: b as u32 };

@@ -137,8 +137,8 @@ impl World<'_> {
             let first = self.nodes.len() as u32;
             for shard in 0..shards {
                 for number in 0..per_shard {
-                    let zone = (!store.zones.is_empty())
-                        .then(|| store.zones[(shard + number) as usize % store.zones.len()].0);
+                    let zone =
+                        (!store.zones.is_empty()).then(|| store.zones[(shard + number) as usize % store.zones.len()].0);
                     self.nodes.push(Node {
                         store: s as u32,
                         shard,
@@ -184,7 +184,8 @@ impl World<'_> {
     pub(crate) fn node_name(&self, node: u32) -> String {
         let n = &self.nodes[node as usize];
         let store = &self.plan.system.stores[n.store as usize];
-        let shard = if self.stores[n.store as usize].shards > 1 { format!("shard-{}/", n.shard + 1) } else { String::new() };
+        let shard =
+            if self.stores[n.store as usize].shards > 1 { format!("shard-{}/", n.shard + 1) } else { String::new() };
         match &store.kind {
             StoreKind::Postgres(_) if n.number == 0 => format!("{}/{shard}primary", store.name),
             StoreKind::Postgres(_) => format!("{}/{shard}replica-{}", store.name, n.number),

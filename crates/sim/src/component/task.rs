@@ -73,7 +73,9 @@ pub(crate) enum Waiting {
     Nothing,
     /// A place in its instance's queue.
     Queue(shed::Handle),
-    Bulkhead { bulkhead: u32 },
+    Bulkhead {
+        bulkhead: u32,
+    },
     /// The store of a shared limiter.
     Limiter,
     /// A core, or the core that has it.
@@ -85,7 +87,9 @@ pub(crate) enum Waiting {
     /// A lease's lock.
     Lock(u32),
     /// Another's fetch for a cache.
-    Fetch { site: u32 },
+    Fetch {
+        site: u32,
+    },
     /// A message's publication.
     Publish,
 }
@@ -386,7 +390,8 @@ impl World<'_> {
     #[inline]
     fn called_context(&self, task: Ref) -> Context {
         let t = &self.tasks[task];
-        let stops = self.plan.system.services[self.instances[t.instance as usize].service as usize].stops_when_cancelled;
+        let stops =
+            self.plan.system.services[self.instances[t.instance as usize].service as usize].stops_when_cancelled;
         Context {
             draw: t.context.draw.part(t.pc as u64),
             logical: mix(t.context.logical ^ t.pc as u64),
@@ -500,11 +505,8 @@ impl World<'_> {
                 self.soon(Event::Resume { task, answer: Answer::Cancelled });
             }
             Waiting::Fork => {
-                let branches: Vec<Ref> = self
-                    .tasks
-                    .refs()
-                    .filter(|&branch| self.tasks[branch].parent == TaskParent::Join(task))
-                    .collect();
+                let branches: Vec<Ref> =
+                    self.tasks.refs().filter(|&branch| self.tasks[branch].parent == TaskParent::Join(task)).collect();
                 for branch in branches {
                     self.cancel_task(branch);
                 }
@@ -554,4 +556,3 @@ impl World<'_> {
         }
     }
 }
-

@@ -5,9 +5,7 @@ mod random;
 mod slab;
 
 pub(crate) use queue::{EventQueue, LaneId};
-pub(crate) use random::{
-    Draw, KeySampler, alias_table, count, duration, exponential, mix, pick_alias, scale,
-};
+pub(crate) use random::{Draw, KeySampler, alias_table, count, duration, exponential, mix, pick_alias, scale};
 pub(crate) use slab::{Ref, Slab};
 
 /// Something that is due. Plain data, at most 16 bytes.

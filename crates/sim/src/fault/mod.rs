@@ -81,10 +81,7 @@ impl World<'_> {
             | FaultKind::Reset { .. }
             | FaultKind::Bandwidth { .. } => self.settle_links(fault),
             // A crash waits for its place for as long as the run lasts; the others leave nothing to undo.
-            FaultKind::Flush(_)
-            | FaultKind::Promote(_)
-            | FaultKind::Surge { .. }
-            | FaultKind::CrashBetween { .. } => {}
+            FaultKind::Flush(_) | FaultKind::Promote(_) | FaultKind::Surge { .. } | FaultKind::CrashBetween { .. } => {}
             FaultKind::Lag { store, .. } => self.set_lag(store.0, 0),
             FaultKind::LockTable { store, table } => self.end_lock(fault, store.0, *table),
             FaultKind::Deploy { .. } => self.deploy_end(fault),

@@ -99,7 +99,8 @@ pub(crate) fn judge(plan: &Plan, tallies: &[Tally], waived: &[bool]) -> Judgemen
             if phase && waived[o] {
                 continue;
             }
-            let counts: Vec<(u64, u64)> = tallies.iter().map(|t| if phase { t.during[o] } else { t.after[o] }).collect();
+            let counts: Vec<(u64, u64)> =
+                tallies.iter().map(|t| if phase { t.during[o] } else { t.after[o] }).collect();
             let (good, all) = counts.iter().fold((0, 0), |(g, a), c| (g + c.0, a + c.1));
             if all == 0 {
                 continue;

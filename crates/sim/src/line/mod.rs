@@ -28,10 +28,10 @@ pub struct Settings {
     pub replications: u32,
     /// The calm mark is stated for this long without a collapse, ns. Default: an hour.
     pub horizon: u64,
-    /// Requests that the long quiet run may take. Default: 4 million.
+    /// Requests that the long quiet run may take. Default: 2 million.
     pub quiet_requests: f64,
     /// Requests that the replications which confirm a mark in other than calm weather may take.
-    /// Default: 1 million.
+    /// Default: half a million.
     pub weather_requests: f64,
     /// Whether runs at and past each mark are kept, for pictures. Default: yes.
     pub keep_runs: bool,
@@ -39,8 +39,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { precision: 0.05, replications: 10, horizon: 3_600_000_000_000, quiet_requests: 4e6,
-            weather_requests: 1e6, keep_runs: true }
+        Settings {
+            precision: 0.05,
+            replications: 10,
+            horizon: 3_600_000_000_000,
+            quiet_requests: 2e6,
+            weather_requests: 5e5,
+            keep_runs: true,
+        }
     }
 }
 

@@ -14,13 +14,7 @@ const STRETCH: u64 = 600_000_000_000;
 /// A short run overstates a line: a system can be one unlucky burst away from a collapse that it
 /// does not leave. So the calm mark is run for its whole horizon, as far as the budget of requests
 /// goes, and lowered while collapses are seen.
-pub(crate) fn confirm(
-    prepared: &Prepared,
-    calm: &Forecast,
-    settings: &Settings,
-    runner: &Runner<'_>,
-    mark: &mut Mark,
-) {
+pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings, runner: &Runner<'_>, mark: &mut Mark) {
     if mark.limit != Limit::Found || mark.load_per_s <= 0.0 {
         return;
     }
@@ -31,10 +25,7 @@ pub(crate) fn confirm(
         let total = settings.horizon.min(affordable).max(calm.scenario.duration);
         let runs = total.div_ceil(STRETCH).max(runner.threads as u64) as u32;
         let each = total / runs as u64;
-        let scenario = Scenario {
-            scale: load / today(&prepared.system),
-            ..Scenario::calm(calm.scenario.warmup, each)
-        };
+        let scenario = Scenario { scale: load / today(&prepared.system), ..Scenario::calm(calm.scenario.warmup, each) };
         let plan = Plan::new(prepared, &scenario, false);
         let settled = plan.segments_between(each / 4 * 3, each);
         let forecast = Forecast { scenario: scenario.clone(), ..calm.clone() };

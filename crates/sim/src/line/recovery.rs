@@ -80,7 +80,8 @@ fn comes_back(search: &Search<'_>, load: f64, share: f64) -> Option<u64> {
     let falls = cleared + PATIENCE;
     scenario.steps.push((falls, scenario.duration, share));
     scenario.cuts = vec![cleared + extra + search.forecast.grace];
-    let forecast = Forecast { scenario: scenario.clone(), grace: extra + search.forecast.grace, ..search.forecast.clone() };
+    let forecast =
+        Forecast { scenario: scenario.clone(), grace: extra + search.forecast.grace, ..search.forecast.clone() };
     let plan = Plan::new(search.prepared, &scenario, false);
     let tallies = search.runner.run(&plan, 0, RUNS, |_, sample| tally(&plan, &forecast, &sample));
     let everything = vec![true; search.waived.len()];

@@ -34,6 +34,9 @@ const FLOOR: f64 = 0.02;
 /// The search gives up upwards at this many times what the closed forms expect.
 const CEILING: f64 = 3.0;
 
+/// Replications behind a mark in other than calm weather, at least.
+const LEAST: u32 = 3;
+
 /// Steps of a tenth past a mark in which a cause is looked for.
 const FURTHER: u32 = 3;
 
@@ -41,7 +44,7 @@ const FURTHER: u32 = 3;
 const RUNS: u32 = 1;
 
 /// Replications in which a probe is judged: first, then when it is in doubt, then at most.
-const STAGES: [u32; 3] = [1, 3, 6];
+const STAGES: [u32; 3] = [1, 2, 4];
 
 impl<'a> Search<'a> {
     pub(crate) fn new(
@@ -183,7 +186,7 @@ impl<'a> Search<'a> {
         }
         let scenario = &self.forecast.scenario;
         let each = load * (scenario.warmup + scenario.duration) as f64 / 1e9;
-        ((self.settings.weather_requests / each) as u32).clamp(4, self.settings.replications.max(4))
+        ((self.settings.weather_requests / each) as u32).clamp(LEAST, self.settings.replications.max(LEAST))
     }
 
     fn plan(&self, load: f64, detail: bool) -> Plan {
@@ -344,7 +347,10 @@ fn analytic(bound: &Bound, first: Option<&GivesWay>, weather: &str) -> Analytic 
                 first.component, first.resource
             )
         } else {
-            format!("the closed forms know calm weather; in this one {} ({}) goes first", first.component, first.resource)
+            format!(
+                "the closed forms know calm weather; in this one {} ({}) goes first",
+                first.component, first.resource
+            )
         }
     });
     Analytic {

@@ -35,10 +35,10 @@ const LASTS: u64 = 16 * SECOND;
 const OUTAGE: u64 = 10 * SECOND;
 
 /// After the fault a system has this long to come back.
-const GRACE: u64 = 6 * SECOND;
+const GRACE: u64 = 10 * SECOND;
 
 /// And is watched for this long after that.
-const AFTER: u64 = 6 * SECOND;
+const AFTER: u64 = 5 * SECOND;
 
 /// The built-in weathers that apply to a system, calm first.
 pub fn forecasts(system: &System) -> Vec<Forecast> {
@@ -97,8 +97,9 @@ fn plain_services(system: &System) -> impl Iterator<Item = (ServiceId, &plimsoll
 /// One instance of the service that suffers most from it: the one with the fewest, of those that
 /// have a second.
 fn instance_lost(system: &System) -> Option<Forecast> {
-    let (id, service) =
-        plain_services(system).filter(|(_, service)| service.instances > 1).min_by_key(|(_, service)| service.instances)?;
+    let (id, service) = plain_services(system)
+        .filter(|(_, service)| service.instances > 1)
+        .min_by_key(|(_, service)| service.instances)?;
     let text = format!("kill {}/1 for 16 s", service.name);
     let fault = FaultKind::Kill(Target::Instance(Component::Service(id), 0));
     Some(forecast(WeatherKind::InstanceLost, "instance lost", text, fault, LASTS))
@@ -159,7 +160,9 @@ fn caches_in(program: &Program) -> Option<StoreId> {
     program.iter().find_map(|step| match &step.action {
         Action::Cache { store, .. } => Some(*store),
         Action::CacheWrite { write, .. } => caches_in(write),
-        Action::Transaction { steps, .. } | Action::ForEach { steps, .. } | Action::Lease { steps, .. } => caches_in(steps),
+        Action::Transaction { steps, .. } | Action::ForEach { steps, .. } | Action::Lease { steps, .. } => {
+            caches_in(steps)
+        }
         Action::Parallel { branches, .. } => branches.iter().find_map(caches_in),
         Action::Choice(alternatives) => alternatives.iter().find_map(|(_, program)| caches_in(program)),
         Action::Fallback { attempt, otherwise } => caches_in(attempt).or_else(|| caches_in(otherwise)),
