@@ -55,10 +55,7 @@ pub(crate) fn style(colour: Colour) -> Style {
 pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = || format!("{}: cannot be written", path.display());
-    let mut file = tempfile::Builder::new()
-        .prefix(".plimsoll-")
-        .tempfile_in(folder)
-        .with_context(failed)?;
+    let mut file = tempfile::Builder::new().prefix(".plimsoll-").tempfile_in(folder).with_context(failed)?;
     file.write_all(text.as_bytes()).with_context(failed)?;
     #[cfg(unix)]
     {

@@ -37,7 +37,8 @@ impl Progress {
         let filled = (share.clamp(0.0, 1.0) * 24.0).round() as usize;
         let bar: String = (0..24).map(|i| if i < filled { '#' } else { '-' }).collect();
         let what: String = what.chars().take(36).collect();
-        let _ = write!(std::io::stderr(), "\r\x1b[K[{bar}] {:>3.0}%  {seconds} s  {what}", share.clamp(0.0, 1.0) * 100.0);
+        let _ =
+            write!(std::io::stderr(), "\r\x1b[K[{bar}] {:>3.0}%  {seconds} s  {what}", share.clamp(0.0, 1.0) * 100.0);
     }
 }
 

@@ -29,13 +29,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            algorithm: Algorithm::GRADIENT2,
-            initial: 20,
-            min: 20,
-            max: 200,
-            mode: Mode::Enforce,
-        }
+        Config { algorithm: Algorithm::GRADIENT2, initial: 20, min: 20, max: 200, mode: Mode::Enforce }
     }
 }
 
@@ -86,10 +80,7 @@ impl Algorithm {
     };
 
     /// AIMD with its defaults.
-    pub const AIMD: Algorithm = Algorithm::Aimd {
-        backoff: 0.9,
-        timeout: Duration::from_secs(5),
-    };
+    pub const AIMD: Algorithm = Algorithm::Aimd { backoff: 0.9, timeout: Duration::from_secs(5) };
 }
 
 /// The right to make one call.
@@ -106,11 +97,7 @@ pub struct Permit {
 impl Permit {
     /// The permit where no limit is configured.
     pub(crate) const fn none() -> Permit {
-        Permit {
-            started: Time::ZERO,
-            in_flight: 0,
-            generation: 0,
-        }
+        Permit { started: Time::ZERO, in_flight: 0, generation: 0 }
     }
 
     /// The call is made only now: it waited elsewhere, and that wait is not the target's latency.
@@ -147,11 +134,7 @@ impl AdaptiveLimit {
     }
 
     /// As `new`, but permits of a limit with other generations are stale here.
-    pub(crate) fn with_generation(
-        config: Config,
-        _now: Time,
-        generation: u32,
-    ) -> Result<Self, InvalidConfig> {
+    pub(crate) fn with_generation(config: Config, _now: Time, generation: u32) -> Result<Self, InvalidConfig> {
         validate(&config)?;
         Ok(AdaptiveLimit {
             limit: f64::from(config.initial),
@@ -170,19 +153,11 @@ impl AdaptiveLimit {
             self.in_flight += 1;
             self.counts.admitted += 1;
             let in_flight = self.in_flight;
-            return Ok(Permit {
-                started: now,
-                in_flight,
-                generation: self.generation,
-            });
+            return Ok(Permit { started: now, in_flight, generation: self.generation });
         }
         if self.config.mode == Mode::Shadow {
             self.counts.shadowed += 1;
-            return Ok(Permit {
-                started: now,
-                in_flight: 0,
-                generation: self.generation,
-            });
+            return Ok(Permit { started: now, in_flight: 0, generation: self.generation });
         }
         self.counts.rejected += 1;
         Err(Rejected::new(Reason::LimitReached))
@@ -208,13 +183,7 @@ impl AdaptiveLimit {
         // Less than half used: how the target would fare at the limit, nobody has tried.
         let app_limited = f64::from(in_flight) < self.limit / 2.0;
         let limit = match self.config.algorithm {
-            Algorithm::Gradient2 {
-                smoothing,
-                queue,
-                queue_when,
-                tolerance,
-                long_window,
-            } => {
+            Algorithm::Gradient2 { smoothing, queue, queue_when, tolerance, long_window } => {
                 let current = latency_ns.max(1) as f64;
                 if !failed {
                     self.usual.add(current, long_window);
@@ -264,9 +233,7 @@ impl AdaptiveLimit {
     /// latency.
     pub fn set_config(&mut self, config: Config, _now: Time) -> Result<(), InvalidConfig> {
         validate(&config)?;
-        self.limit = self
-            .limit
-            .clamp(f64::from(config.min), f64::from(config.max));
+        self.limit = self.limit.clamp(f64::from(config.min), f64::from(config.max));
         self.config = config;
         Ok(())
     }
@@ -315,19 +282,13 @@ fn validate(config: &Config) -> Result<(), InvalidConfig> {
         Algorithm::Gradient2 { smoothing, .. } if !(smoothing > 0.0 && smoothing <= 1.0) => {
             refuse("smoothing", "above 0, at most 1")
         }
-        Algorithm::Gradient2 { queue, .. } if !(queue.is_finite() && queue > 0.0) => {
-            refuse("queue", "above 0")
-        }
+        Algorithm::Gradient2 { queue, .. } if !(queue.is_finite() && queue > 0.0) => refuse("queue", "above 0"),
         Algorithm::Gradient2 { tolerance, .. } if !(tolerance.is_finite() && tolerance >= 1.0) => {
             refuse("tolerance", "at least 1")
         }
         Algorithm::Gradient2 { long_window: 0, .. } => refuse("long_window", "at least 1"),
-        Algorithm::Aimd { backoff, .. } if !(0.5..1.0).contains(&backoff) => {
-            refuse("backoff", "at least 0.5, below 1")
-        }
-        Algorithm::Aimd { timeout, .. } if timeout.is_zero() => {
-            refuse("timeout", "a duration above zero")
-        }
+        Algorithm::Aimd { backoff, .. } if !(0.5..1.0).contains(&backoff) => refuse("backoff", "at least 0.5, below 1"),
+        Algorithm::Aimd { timeout, .. } if timeout.is_zero() => refuse("timeout", "a duration above zero"),
         _ => Ok(()),
     }
 }

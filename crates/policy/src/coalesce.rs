@@ -176,10 +176,7 @@ impl<W> Coalescer<W> {
                 return Join::Alone;
             }
             let number = state.number;
-            let caller = Caller {
-                flight: key,
-                waiter,
-            };
+            let caller = Caller { flight: key, waiter };
             let handle = self.callers.push_back(&mut state.callers, caller);
             self.counts.joined += 1;
             return Join::Joined(Flight { key, number }, handle);
@@ -190,21 +187,8 @@ impl<W> Coalescer<W> {
         }
         let flight = self.launch(now, key);
         let mut callers = List::EMPTY;
-        let handle = self.callers.push_back(
-            &mut callers,
-            Caller {
-                flight: key,
-                waiter,
-            },
-        );
-        self.flights.insert_new(
-            key,
-            State {
-                number: flight.number,
-                callers,
-                restarts: 0,
-            },
-        );
+        let handle = self.callers.push_back(&mut callers, Caller { flight: key, waiter });
+        self.flights.insert_new(key, State { number: flight.number, callers, restarts: 0 });
         self.counts.started += 1;
         Join::Start(flight, handle)
     }
@@ -227,12 +211,7 @@ impl<W> Coalescer<W> {
 
     /// A call has failed for reasons of the caller it was made for (its deadline, its rights): that
     /// caller leaves with its error, and the others get another call.
-    pub fn caller_failed(
-        &mut self,
-        now: Time,
-        flight: Flight,
-        caller: Handle,
-    ) -> (Option<W>, Next) {
+    pub fn caller_failed(&mut self, now: Time, flight: Flight, caller: Handle) -> (Option<W>, Next) {
         if self.state(flight).is_none() {
             return (None, Next::Nothing);
         }
@@ -259,11 +238,7 @@ impl<W> Coalescer<W> {
 
     /// A caller stops waiting.
     pub fn leave(&mut self, flight: Flight, caller: Handle) -> Left<W> {
-        if self
-            .callers
-            .get(caller)
-            .is_none_or(|c| c.flight != flight.key)
-        {
+        if self.callers.get(caller).is_none_or(|c| c.flight != flight.key) {
             return Left::Gone;
         }
         // The call may have been replaced since this caller joined; it waits for the successor.
@@ -323,9 +298,7 @@ impl<W> Coalescer<W> {
     }
 
     fn state(&mut self, flight: Flight) -> Option<&mut State> {
-        self.flights
-            .get_mut(flight.key)
-            .filter(|s| s.number == flight.number)
+        self.flights.get_mut(flight.key).filter(|s| s.number == flight.number)
     }
 
     fn relaunch(&mut self, now: Time, flight: Flight) -> Next {
@@ -340,10 +313,7 @@ impl<W> Coalescer<W> {
 
     fn launch(&mut self, now: Time, key: u64) -> Flight {
         self.last_number += 1;
-        let flight = Flight {
-            key,
-            number: self.last_number,
-        };
+        let flight = Flight { key, number: self.last_number };
         // Leases of flights that are over leave with the next launch, so that the queue stays as
         // short as the calls under way.
         while let Some(&(_, first)) = self.leases.front() {

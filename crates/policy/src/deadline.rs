@@ -93,12 +93,7 @@ impl Timeouts {
     /// Refuses a zero duration, with which no call could ever be made.
     pub fn new(config: Config, _now: Time) -> Result<Self, InvalidConfig> {
         let (timeout_ns, per_try_ns) = validate(&config)?;
-        Ok(Timeouts {
-            config,
-            timeout_ns,
-            per_try_ns,
-            counts: Counts::default(),
-        })
+        Ok(Timeouts { config, timeout_ns, per_try_ns, counts: Counts::default() })
     }
 
     /// The deadline of a call that starts at `now`: the earlier of the caller's and our own.
@@ -158,16 +153,10 @@ impl Timeouts {
 
 fn validate(config: &Config) -> Result<(u64, u64), InvalidConfig> {
     let ns = |field, value: Option<Duration>| match value.map(nanos) {
-        Some(0) => Err(InvalidConfig {
-            field,
-            expected: "a duration above zero",
-        }),
+        Some(0) => Err(InvalidConfig { field, expected: "a duration above zero" }),
         other => Ok(other.unwrap_or(u64::MAX)),
     };
-    Ok((
-        ns("timeout", config.timeout)?,
-        ns("per_try_timeout", config.per_try_timeout)?,
-    ))
+    Ok((ns("timeout", config.timeout)?, ns("per_try_timeout", config.per_try_timeout)?))
 }
 
 #[cfg(test)]
@@ -189,27 +178,11 @@ mod tests {
     fn an_attempt_gets_the_lesser_of_the_total_and_its_own() {
         let mut timeouts = timeouts(1_000, Some(300), Mode::Enforce);
         let total = timeouts.start(MS(0), Deadline::NEVER);
-        for (now, deadline) in [
-            (0, Ok(300)),
-            (650, Ok(950)),
-            (900, Ok(1_000)),
-            (999, Ok(1_000)),
-            (1_000, Err(())),
-        ] {
-            let got = timeouts
-                .attempt(MS(now), total)
-                .map(Deadline::time)
-                .map_err(drop);
+        for (now, deadline) in [(0, Ok(300)), (650, Ok(950)), (900, Ok(1_000)), (999, Ok(1_000)), (1_000, Err(()))] {
+            let got = timeouts.attempt(MS(now), total).map(Deadline::time).map_err(drop);
             assert_eq!(got, deadline.map(MS), "at {now} ms");
         }
-        assert_eq!(
-            timeouts.counts(),
-            Counts {
-                admitted: 4,
-                rejected: 1,
-                shadowed: 0
-            }
-        );
+        assert_eq!(timeouts.counts(), Counts { admitted: 4, rejected: 1, shadowed: 0 });
     }
 
     #[test]
@@ -250,32 +223,16 @@ mod tests {
         let total = timeouts.start(MS(0), Deadline::NEVER);
         assert_eq!(timeouts.attempt(MS(0), total), Ok(Deadline::NEVER));
         assert_eq!(timeouts.attempt(MS(500), total), Ok(Deadline::NEVER));
-        assert_eq!(
-            timeouts.counts(),
-            Counts {
-                admitted: 1,
-                rejected: 0,
-                shadowed: 1
-            }
-        );
+        assert_eq!(timeouts.counts(), Counts { admitted: 1, rejected: 0, shadowed: 1 });
     }
 
     #[test]
     fn zero_is_refused_and_a_new_timeout_spares_running_calls() {
-        let zero = Config {
-            timeout: Some(Duration::ZERO),
-            ..Config::default()
-        };
-        assert_eq!(
-            Timeouts::new(zero, Time::ZERO).unwrap_err().field,
-            "timeout"
-        );
+        let zero = Config { timeout: Some(Duration::ZERO), ..Config::default() };
+        assert_eq!(Timeouts::new(zero, Time::ZERO).unwrap_err().field, "timeout");
         let mut timeouts = timeouts(1_000, None, Mode::Enforce);
         let running = timeouts.start(MS(0), Deadline::NEVER);
-        let tight = Config {
-            timeout: Some(Duration::from_millis(10)),
-            ..Config::default()
-        };
+        let tight = Config { timeout: Some(Duration::from_millis(10)), ..Config::default() };
         timeouts.set_config(tight, MS(5)).unwrap();
         assert_eq!(running.time(), MS(1_000));
         assert_eq!(timeouts.start(MS(5), Deadline::NEVER).time(), MS(15));

@@ -221,9 +221,7 @@ impl Degradation {
         let before = self.level();
         self.off = accumulate(&config.levels);
         self.level = self.level.min(config.levels.len());
-        self.forced = self
-            .forced
-            .map(|(level, until)| (level.min(config.levels.len()), until));
+        self.forced = self.forced.map(|(level, until)| (level.min(config.levels.len()), until));
         self.config = config;
         Ok(self.transition(before, Cause::Reconfigured))
     }
@@ -257,17 +255,9 @@ mod tests {
     use super::*;
 
     fn ladder(mode: Mode) -> Degradation {
-        let level = |enter_at, leave_at, off: &[u32]| Level {
-            enter_at,
-            leave_at,
-            switches_off: off.to_vec(),
-        };
+        let level = |enter_at, leave_at, off: &[u32]| Level { enter_at, leave_at, switches_off: off.to_vec() };
         Degradation::new(Config {
-            levels: vec![
-                level(0.8, 0.6, &[7]),
-                level(0.9, 0.7, &[3]),
-                level(0.95, 0.8, &[5, 3]),
-            ],
+            levels: vec![level(0.8, 0.6, &[7]), level(0.9, 0.7, &[3]), level(0.95, 0.8, &[5, 3])],
             min_dwell: Duration::from_secs(10),
             mode,
             ..Config::default()
@@ -290,12 +280,7 @@ mod tests {
             (2.1, 0.99, 3, "and the last"),
             (9.0, 0.99, 3, "there is no further"),
             (10.0, 0.79, 3, "below leave_at: the dwell begins"),
-            (
-                15.0,
-                0.81,
-                3,
-                "a bounce between the thresholds starts it again",
-            ),
+            (15.0, 0.81, 3, "a bounce between the thresholds starts it again"),
             (16.0, 0.79, 3, "dwelling"),
             (25.9, 0.79, 3, "dwelling"),
             (26.0, 0.79, 2, "ten seconds without a break"),
@@ -303,12 +288,7 @@ mod tests {
             (30.0, 0.10, 2, "dwelling"),
             (40.0, 0.10, 1, "one step at a time"),
             (49.9, 0.10, 1, "each step dwells"),
-            (
-                50.0,
-                0.10,
-                1,
-                "calm counts from the first observation after the step",
-            ),
+            (50.0, 0.10, 1, "calm counts from the first observation after the step"),
             (59.9, 0.10, 0, "full service"),
         ];
         for (time, pressure, level, why) in table {
@@ -323,11 +303,7 @@ mod tests {
         let mut changes = 0;
         for tick in 0..10_000u32 {
             let pressure = 0.8 + if tick % 2 == 0 { 0.05 } else { -0.05 };
-            changes += u32::from(
-                ladder
-                    .observe(at(f64::from(tick) * 0.1), pressure)
-                    .is_some(),
-            );
+            changes += u32::from(ladder.observe(at(f64::from(tick) * 0.1), pressure).is_some());
         }
         assert_eq!(changes, 1);
     }
@@ -350,56 +326,24 @@ mod tests {
         assert_eq!(ladder.switched_off(), [3, 7]);
         assert_eq!(ladder.admit(7), Err(Rejected::new(Reason::Degraded)));
         assert_eq!(ladder.admit(5), Ok(()));
-        assert_eq!(
-            ladder.counts(),
-            Counts {
-                admitted: 2,
-                rejected: 1,
-                shadowed: 0
-            }
-        );
+        assert_eq!(ladder.counts(), Counts { admitted: 2, rejected: 1, shadowed: 0 });
     }
 
     #[test]
     fn an_override_expires_into_what_the_pressure_asks_for() {
         let mut ladder = ladder(Mode::Enforce);
         let forced = ladder.force(9, at(60.0));
-        assert_eq!(
-            forced,
-            Some(Transition {
-                from: 0,
-                to: 3,
-                cause: Cause::Override
-            })
-        );
-        assert_eq!(
-            ladder.observe(at(1.0), 0.85),
-            None,
-            "the pressure moves only what lies beneath"
-        );
+        assert_eq!(forced, Some(Transition { from: 0, to: 3, cause: Cause::Override }));
+        assert_eq!(ladder.observe(at(1.0), 0.85), None, "the pressure moves only what lies beneath");
         assert_eq!(ladder.next_wake(), Some(at(60.0)));
         assert_eq!(ladder.on_wake(at(59.0)), None);
         let expired = ladder.on_wake(at(60.0));
-        assert_eq!(
-            expired,
-            Some(Transition {
-                from: 3,
-                to: 1,
-                cause: Cause::OverrideExpired
-            })
-        );
+        assert_eq!(expired, Some(Transition { from: 3, to: 1, cause: Cause::OverrideExpired }));
         assert_eq!((ladder.on_wake(at(61.0)), ladder.next_wake()), (None, None));
         ladder.force(0, at(90.0));
         assert_eq!(ladder.level(), 0);
         let released = ladder.release();
-        assert_eq!(
-            released,
-            Some(Transition {
-                from: 0,
-                to: 1,
-                cause: Cause::Override
-            })
-        );
+        assert_eq!(released, Some(Transition { from: 0, to: 1, cause: Cause::Override }));
     }
 
     #[test]
@@ -419,32 +363,15 @@ mod tests {
         let mut config = ladder.config.clone();
         config.levels.truncate(1);
         let changed = ladder.set_config(config).unwrap();
-        assert_eq!(
-            changed,
-            Some(Transition {
-                from: 3,
-                to: 1,
-                cause: Cause::Reconfigured
-            })
-        );
+        assert_eq!(changed, Some(Transition { from: 3, to: 1, cause: Cause::Reconfigured }));
         assert!(ladder.observe(at(5.0), f64::NAN).is_none());
     }
 
     #[test]
     fn refuses_ladders_that_would_flap() {
         let with = |levels: &[(f64, f64)]| {
-            let levels = levels.iter().map(|&(enter_at, leave_at)| Level {
-                enter_at,
-                leave_at,
-                switches_off: vec![],
-            });
-            Degradation::new(Config {
-                levels: levels.collect(),
-                ..Config::default()
-            })
-            .map(|_| ())
-            .unwrap_err()
-            .field
+            let levels = levels.iter().map(|&(enter_at, leave_at)| Level { enter_at, leave_at, switches_off: vec![] });
+            Degradation::new(Config { levels: levels.collect(), ..Config::default() }).map(|_| ()).unwrap_err().field
         };
         assert_eq!(with(&[(0.8, 0.8)]), "leave_at");
         assert_eq!(with(&[(0.8, 0.6), (0.8, 0.7)]), "enter_at");

@@ -121,12 +121,7 @@ pub struct HealthCheck {
 
 impl HealthCheck {
     /// A target in the given state, probed first at a random time within one interval.
-    pub fn new(
-        config: Config,
-        healthy: bool,
-        now: Time,
-        random: u64,
-    ) -> Result<Self, InvalidConfig> {
+    pub fn new(config: Config, healthy: bool, now: Time, random: u64) -> Result<Self, InvalidConfig> {
         config.check()?;
         Ok(HealthCheck {
             config,
@@ -151,10 +146,7 @@ impl HealthCheck {
                 let vary = 1.0 + self.config.jitter * (2.0 * unit(random) - 1.0);
                 self.due = now.plus_nanos(((every * vary) as u64).max(1));
                 self.sent += 1;
-                let probe = Probe {
-                    number: self.sent,
-                    deadline: now + self.config.timeout,
-                };
+                let probe = Probe { number: self.sent, deadline: now + self.config.timeout };
                 self.in_flight = Some(probe);
                 Poll::Send(probe)
             }
@@ -205,31 +197,19 @@ impl HealthCheck {
     }
 
     fn judge(&mut self, passed: bool) -> Option<Change> {
-        *(if passed {
-            &mut self.counts.passed
-        } else {
-            &mut self.counts.failed
-        }) += 1;
+        *(if passed { &mut self.counts.passed } else { &mut self.counts.failed }) += 1;
         if passed == self.healthy {
             self.contrary = 0;
             return None;
         }
         self.contrary += 1;
-        let needed = if passed {
-            self.config.healthy_after
-        } else {
-            self.config.unhealthy_after
-        };
+        let needed = if passed { self.config.healthy_after } else { self.config.unhealthy_after };
         if self.contrary < needed {
             return None;
         }
         self.contrary = 0;
         self.healthy = passed;
         self.counts.shadowed += u64::from(!passed && self.config.mode == Mode::Shadow);
-        Some(if passed {
-            Change::Healthy
-        } else {
-            Change::Unhealthy
-        })
+        Some(if passed { Change::Healthy } else { Change::Unhealthy })
     }
 }

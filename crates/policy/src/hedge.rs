@@ -85,20 +85,15 @@ impl Hedge {
         }
         self.latencies.record(latency_ns);
         let seen = self.latencies.recorded;
-        if seen == self.config.min_samples
-            || (seen > self.config.min_samples && seen.is_multiple_of(REFRESH))
-        {
+        if seen == self.config.min_samples || (seen > self.config.min_samples && seen.is_multiple_of(REFRESH)) {
             self.refresh();
         }
     }
 
     #[inline(never)]
     fn refresh(&mut self) {
-        self.delay_ns = (self.latencies.recorded >= self.config.min_samples).then(|| {
-            self.latencies
-                .quantile(self.config.percentile)
-                .max(self.min_delay_ns)
-        });
+        self.delay_ns = (self.latencies.recorded >= self.config.min_samples)
+            .then(|| self.latencies.quantile(self.config.percentile).max(self.min_delay_ns));
     }
 
     /// Whether another extra attempt may be made for a try that has had `extra` of them: counts
@@ -175,12 +170,7 @@ struct Latencies {
 impl Default for Latencies {
     fn default() -> Self {
         let buckets = Box::new([0; BUCKETS]);
-        Latencies {
-            buckets,
-            total: 0,
-            recorded: 0,
-            until_fade: HALF_LIFE,
-        }
+        Latencies { buckets, total: 0, recorded: 0, until_fade: HALF_LIFE }
     }
 }
 
@@ -314,20 +304,8 @@ mod tests {
         assert!(hedge.decide(0, || true));
         assert!(!hedge.decide(0, || false));
         assert!(!hedge.decide(1, unpaid));
-        assert_eq!(
-            hedge.counts(),
-            Counts {
-                admitted: 1,
-                rejected: 2,
-                shadowed: 0
-            }
-        );
-        hedge
-            .set_config(Config {
-                mode: Mode::Shadow,
-                ..Config::default()
-            })
-            .unwrap();
+        assert_eq!(hedge.counts(), Counts { admitted: 1, rejected: 2, shadowed: 0 });
+        hedge.set_config(Config { mode: Mode::Shadow, ..Config::default() }).unwrap();
         assert!(!hedge.decide(0, unpaid));
         assert_eq!(hedge.counts().shadowed, 1);
     }
@@ -338,10 +316,7 @@ mod tests {
             for latency in [1u64 << exponent, (1 << exponent) + (1 << exponent) / 3] {
                 let upper = upper_end(bucket(latency));
                 let top = upper_end(BUCKETS - 1);
-                assert!(
-                    upper >= latency.min(top),
-                    "{latency} in a bucket up to {upper}"
-                );
+                assert!(upper >= latency.min(top), "{latency} in a bucket up to {upper}");
                 if (1 << LOWEST_BIT..top).contains(&latency) {
                     assert!(upper as f64 <= latency as f64 * 17.0 / 16.0);
                 }
@@ -355,42 +330,14 @@ mod tests {
         for i in 1..=100 {
             hedge.observe(i * MS, false);
         }
-        hedge
-            .set_config(Config {
-                percentile: 0.5,
-                ..Config::default()
-            })
-            .unwrap();
+        hedge.set_config(Config { percentile: 0.5, ..Config::default() }).unwrap();
         assert!((50.0..54.0).contains(&delay_ms(&hedge)));
-        hedge
-            .set_config(Config {
-                min_samples: 1_000,
-                ..Config::default()
-            })
-            .unwrap();
+        hedge.set_config(Config { min_samples: 1_000, ..Config::default() }).unwrap();
         assert_eq!(hedge.delay(), None);
         for (config, field) in [
-            (
-                Config {
-                    percentile: 1.0,
-                    ..Config::default()
-                },
-                "percentile",
-            ),
-            (
-                Config {
-                    min_samples: 0,
-                    ..Config::default()
-                },
-                "min_samples",
-            ),
-            (
-                Config {
-                    max_extra: 0,
-                    ..Config::default()
-                },
-                "max_extra",
-            ),
+            (Config { percentile: 1.0, ..Config::default() }, "percentile"),
+            (Config { min_samples: 0, ..Config::default() }, "min_samples"),
+            (Config { max_extra: 0, ..Config::default() }, "max_extra"),
         ] {
             assert_eq!(hedge.set_config(config).unwrap_err().field, field);
         }

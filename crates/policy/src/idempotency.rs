@@ -234,10 +234,7 @@ impl<T> Idempotency<T> {
             self.counts.full += 1;
             if self.config.mode == Mode::Enforce {
                 let retry_at = self.ends.front().map(|(until, ..)| *until);
-                return Begin::Refused(Rejected {
-                    reason: Reason::LimitReached,
-                    retry_at,
-                });
+                return Begin::Refused(Rejected { reason: Reason::LimitReached, retry_at });
             }
             self.counts.shadowed += 1;
             return Begin::Proceed(Ticket { key, number: 0 });
@@ -246,24 +243,13 @@ impl<T> Idempotency<T> {
         self.last_number += 1;
         let number = self.last_number;
         let until = now + self.config.lease;
-        self.records.insert_new(
-            key,
-            Record {
-                fingerprint,
-                number,
-                until,
-                response: None,
-            },
-        );
+        self.records.insert_new(key, Record { fingerprint, number, until, response: None });
         Begin::Proceed(Ticket { key, number })
     }
 
     /// The record that a ticket still holds.
     fn held(&mut self, ticket: &Ticket) -> Option<&mut Record<T>> {
-        let held = self
-            .records
-            .get(ticket.key)
-            .is_some_and(|r| r.number == ticket.number);
+        let held = self.records.get(ticket.key).is_some_and(|r| r.number == ticket.number);
         if !held {
             self.counts.late += u64::from(ticket.number != 0);
             return None;

@@ -28,10 +28,7 @@ pub(crate) struct Keyed<V> {
 
 impl<V> Keyed<V> {
     pub(crate) fn new() -> Self {
-        Keyed {
-            entries: Vec::new(),
-            index: vec![VACANT; 16],
-        }
+        Keyed { entries: Vec::new(), index: vec![VACANT; 16] }
     }
 
     #[inline]
@@ -135,10 +132,7 @@ impl<V> Keyed<V> {
         while self.index[cell].at != EMPTY {
             cell = (cell + 1) & mask;
         }
-        self.index[cell] = Cell {
-            at,
-            tag: (hash >> 32) as u32,
-        };
+        self.index[cell] = Cell { at, tag: (hash >> 32) as u32 };
     }
 
     /// Empties a cell and moves back whatever had to probe past it.

@@ -28,10 +28,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            ttl: Duration::from_secs(15),
-            mode: Mode::Enforce,
-        }
+        Config { ttl: Duration::from_secs(15), mode: Mode::Enforce }
     }
 }
 
@@ -85,20 +82,13 @@ impl Lease {
     /// 0 if none was: a lease service that restarts from 1 would let old holders back in.
     pub fn new(config: Config, last_token: u64) -> Result<Self, InvalidConfig> {
         check(&config)?;
-        Ok(Lease {
-            config,
-            held: None,
-            last_token,
-            counts: Counts::default(),
-        })
+        Ok(Lease { config, held: None, last_token, counts: Counts::default() })
     }
 
     /// Asks for the lease. The present holder gets a new token too: it may be a new process under
     /// an old name.
     pub fn acquire(&mut self, now: Time, holder: u64) -> Result<Grant, Rejected> {
-        let other = self
-            .held
-            .filter(|held| held.until > now && held.holder != holder);
+        let other = self.held.filter(|held| held.until > now && held.holder != holder);
         if let Some(held) = other
             && self.config.mode == Mode::Enforce
         {
@@ -112,11 +102,7 @@ impl Lease {
             self.counts.shadowed += 1;
         } else {
             self.counts.admitted += 1;
-            self.held = Some(Held {
-                holder,
-                token,
-                until: grant.until,
-            });
+            self.held = Some(Held { holder, token, until: grant.until });
         }
         Ok(grant)
     }
@@ -125,11 +111,7 @@ impl Lease {
     /// another may have held it in between.
     pub fn renew(&mut self, now: Time, token: Token) -> Result<Grant, Rejected> {
         let grant = self.grant(now, token);
-        if let Some(held) = self
-            .held
-            .as_mut()
-            .filter(|held| held.token == token && held.until > now)
-        {
+        if let Some(held) = self.held.as_mut().filter(|held| held.token == token && held.until > now) {
             held.until = grant.until;
             self.counts.admitted += 1;
             return Ok(grant);
@@ -153,9 +135,7 @@ impl Lease {
 
     /// Who holds it now.
     pub fn holder(&self, now: Time) -> Option<u64> {
-        self.held
-            .filter(|held| held.until > now)
-            .map(|held| held.holder)
+        self.held.filter(|held| held.until > now).map(|held| held.holder)
     }
 
     /// When it becomes free unless renewed.
@@ -182,20 +162,13 @@ impl Lease {
 
     fn grant(&self, now: Time, token: Token) -> Grant {
         let ttl = nanos(self.config.ttl);
-        Grant {
-            token,
-            until: now.plus_nanos(ttl),
-            renew_at: now.plus_nanos(ttl / 3 * 2),
-        }
+        Grant { token, until: now.plus_nanos(ttl), renew_at: now.plus_nanos(ttl / 3 * 2) }
     }
 }
 
 fn check(config: &Config) -> Result<(), InvalidConfig> {
     if nanos(config.ttl) == 0 {
-        return Err(InvalidConfig {
-            field: "ttl",
-            expected: "above zero",
-        });
+        return Err(InvalidConfig { field: "ttl", expected: "above zero" });
     }
     Ok(())
 }
@@ -211,11 +184,7 @@ pub struct Fence {
 impl Fence {
     /// A fence that has seen no token.
     pub fn new(mode: Mode) -> Self {
-        Fence {
-            newest: None,
-            mode,
-            counts: Counts::default(),
-        }
+        Fence { newest: None, mode, counts: Counts::default() }
     }
 
     /// Whether a write with this token may happen. Equal tokens may: one holder writes many times.
@@ -263,14 +232,7 @@ mod tests {
     }
 
     fn lease(mode: Mode) -> Lease {
-        Lease::new(
-            Config {
-                mode,
-                ..Config::default()
-            },
-            0,
-        )
-        .unwrap()
+        Lease::new(Config { mode, ..Config::default() }, 0).unwrap()
     }
 
     #[test]
@@ -279,19 +241,13 @@ mod tests {
         let a = lease.acquire(at(0), A).unwrap();
         assert_eq!((a.until, a.renew_at), (at(15), at(10)));
         assert_eq!(fence.check(a.token), Ok(()));
-        assert_eq!(
-            lease.acquire(at(14), B),
-            Err(Rejected::until(Reason::Fenced, at(15)))
-        );
+        assert_eq!(lease.acquire(at(14), B), Err(Rejected::until(Reason::Fenced, at(15))));
         // A pauses. Its lease ends, B takes over and writes, A wakes up and writes.
         let b = lease.acquire(at(15), B).unwrap();
         assert!(b.token > a.token);
         assert_eq!(fence.check(b.token), Ok(()));
         assert_eq!(fence.check(a.token), Err(Rejected::new(Reason::Fenced)));
-        assert_eq!(
-            lease.renew(at(16), a.token),
-            Err(Rejected::new(Reason::Fenced))
-        );
+        assert_eq!(lease.renew(at(16), a.token), Err(Rejected::new(Reason::Fenced)));
         assert!(!lease.release(a.token));
         assert_eq!(lease.holder(at(16)), Some(B));
     }
@@ -313,10 +269,7 @@ mod tests {
         let grant = lease.acquire(at(0), A).unwrap();
         let renewed = lease.renew(at(10), grant.token).unwrap();
         assert_eq!((renewed.token, renewed.until), (grant.token, at(25)));
-        assert!(
-            lease.renew(at(25), grant.token).is_err(),
-            "over, though nobody else has it"
-        );
+        assert!(lease.renew(at(25), grant.token).is_err(), "over, though nobody else has it");
         assert_eq!(lease.holder(at(25)), None);
     }
 
@@ -325,10 +278,7 @@ mod tests {
         let mut lease = lease(Mode::Enforce);
         let first = lease.acquire(at(0), A).unwrap();
         let again = lease.acquire(at(1), A).unwrap();
-        assert!(
-            again.token > first.token,
-            "a new process under the old name"
-        );
+        assert!(again.token > first.token, "a new process under the old name");
         assert!(lease.renew(at(2), first.token).is_err());
         assert!(lease.release(again.token));
         let mut restarted = Lease::new(Config::default(), lease.last_token()).unwrap();
@@ -341,24 +291,10 @@ mod tests {
         let a = lease.acquire(at(0), A).unwrap();
         let b = lease.acquire(at(1), B).unwrap();
         assert!(b.token > a.token);
-        assert_eq!(
-            lease.holder(at(1)),
-            Some(A),
-            "the state is what enforcing would make it"
-        );
+        assert_eq!(lease.holder(at(1)), Some(A), "the state is what enforcing would make it");
         assert!(lease.renew(at(2), b.token).is_ok());
-        assert_eq!(
-            lease.counts(),
-            Counts {
-                admitted: 1,
-                rejected: 0,
-                shadowed: 2
-            }
-        );
-        assert_eq!(
-            (fence.check(b.token), fence.check(a.token)),
-            (Ok(()), Ok(()))
-        );
+        assert_eq!(lease.counts(), Counts { admitted: 1, rejected: 0, shadowed: 2 });
+        assert_eq!((fence.check(b.token), fence.check(a.token)), (Ok(()), Ok(())));
         assert_eq!(fence.counts().shadowed, 1);
     }
 }

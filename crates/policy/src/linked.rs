@@ -27,11 +27,7 @@ pub(crate) struct List {
 }
 
 impl List {
-    pub(crate) const EMPTY: List = List {
-        head: NIL,
-        tail: NIL,
-        len: 0,
-    };
+    pub(crate) const EMPTY: List = List { head: NIL, tail: NIL, len: 0 };
 
     #[inline]
     pub(crate) const fn len(&self) -> usize {
@@ -53,20 +49,12 @@ pub(crate) struct Slab<T> {
 
 impl<T> Slab<T> {
     pub(crate) const fn new() -> Self {
-        Slab {
-            nodes: Vec::new(),
-            free: NIL,
-        }
+        Slab { nodes: Vec::new(), free: NIL }
     }
 
     pub(crate) fn push_back(&mut self, list: &mut List, value: T) -> Handle {
         let index = if self.free == NIL {
-            self.nodes.push(Node {
-                value: None,
-                previous: NIL,
-                next: NIL,
-                generation: 0,
-            });
+            self.nodes.push(Node { value: None, previous: NIL, next: NIL, generation: 0 });
             (self.nodes.len() - 1) as u32
         } else {
             let index = self.free;
@@ -94,20 +82,12 @@ impl<T> Slab<T> {
 
     pub(crate) fn pop_front(&mut self, list: &mut List) -> Option<T> {
         let head = list.head;
-        if head == NIL {
-            None
-        } else {
-            self.take(list, head)
-        }
+        if head == NIL { None } else { self.take(list, head) }
     }
 
     pub(crate) fn pop_back(&mut self, list: &mut List) -> Option<T> {
         let tail = list.tail;
-        if tail == NIL {
-            None
-        } else {
-            self.take(list, tail)
-        }
+        if tail == NIL { None } else { self.take(list, tail) }
     }
 
     /// The value behind a handle that is not stale.

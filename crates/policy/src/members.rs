@@ -35,20 +35,9 @@ pub struct Members {
 impl Members {
     /// `endpoints` endpoints, all taken to be healthy until checks say otherwise. `seed_random`
     /// spreads the first probes.
-    pub fn new(
-        config: Config,
-        endpoints: usize,
-        now: Time,
-        seed_random: u64,
-    ) -> Result<Self, InvalidConfig> {
+    pub fn new(config: Config, endpoints: usize, now: Time, seed_random: u64) -> Result<Self, InvalidConfig> {
         let ejection = OutlierEjection::new(config.ejection.clone(), endpoints, now)?;
-        let mut members = Members {
-            config,
-            ejection,
-            checks: Vec::new(),
-            transitions: Vec::new(),
-            seed: seed_random,
-        };
+        let mut members = Members { config, ejection, checks: Vec::new(), transitions: Vec::new(), seed: seed_random };
         if let Some(health) = members.config.health {
             for i in 0..endpoints {
                 let check = HealthCheck::new(health, true, now, mix(members.seed ^ i as u64))?;
@@ -81,8 +70,7 @@ impl Members {
     /// Then take the probes to send from [`poll_check`](Self::poll_check).
     pub fn on_wake(&mut self, now: Time) -> &[Transition] {
         self.transitions.clear();
-        self.transitions
-            .extend_from_slice(self.ejection.on_wake(now));
+        self.transitions.extend_from_slice(self.ejection.on_wake(now));
         for i in 0..self.checks.len() {
             let Some(check) = &mut self.checks[i] else {
                 continue;
@@ -101,9 +89,7 @@ impl Members {
     /// The next probe to send now and its target. Call until it is `None`, with fresh random bits.
     pub fn poll_check(&mut self, now: Time, random: u64) -> Option<(usize, Probe)> {
         self.checks.iter_mut().enumerate().find_map(|(i, check)| {
-            let check = check
-                .as_mut()
-                .filter(|c| c.next_wake() <= now && !c.has_probe_in_flight())?;
+            let check = check.as_mut().filter(|c| c.next_wake() <= now && !c.has_probe_in_flight())?;
             match check.poll(now, random) {
                 Poll::Send(probe) => Some((i, probe)),
                 Poll::Idle | Poll::TimedOut(_) => None,
@@ -112,13 +98,7 @@ impl Members {
     }
 
     /// A probe of endpoint `i` has answered.
-    pub fn settle_check(
-        &mut self,
-        now: Time,
-        i: usize,
-        probe: Probe,
-        passed: bool,
-    ) -> &[Transition] {
+    pub fn settle_check(&mut self, now: Time, i: usize, probe: Probe, passed: bool) -> &[Transition] {
         self.transitions.clear();
         if let Some(check) = self.checks.get_mut(i).and_then(Option::as_mut) {
             let change = check.settle(probe, passed);
@@ -129,12 +109,7 @@ impl Members {
 
     /// Adds an endpoint at the index that the balancer gave it. It starts slowly, and if it is not
     /// `healthy` yet, only once its checks have passed.
-    pub fn add(
-        &mut self,
-        now: Time,
-        i: usize,
-        healthy: bool,
-    ) -> Result<&[Transition], InvalidConfig> {
+    pub fn add(&mut self, now: Time, i: usize, healthy: bool) -> Result<&[Transition], InvalidConfig> {
         let mut in_service = true;
         if let Some(health) = self.config.health {
             if self.checks.len() <= i {
@@ -168,10 +143,7 @@ impl Members {
 
     /// Whether the checks find endpoint `i` well; true without checks.
     pub fn is_healthy(&self, i: usize) -> bool {
-        self.checks
-            .get(i)
-            .and_then(Option::as_ref)
-            .is_none_or(HealthCheck::is_healthy)
+        self.checks.get(i).and_then(Option::as_ref).is_none_or(HealthCheck::is_healthy)
     }
 
     /// The ejection half, for its counts and states.
@@ -185,17 +157,12 @@ impl Members {
     }
 
     /// Changes the settings and keeps the state of everything that stays configured.
-    pub fn set_config(
-        &mut self,
-        config: Config,
-        now: Time,
-    ) -> Result<&[Transition], InvalidConfig> {
+    pub fn set_config(&mut self, config: Config, now: Time) -> Result<&[Transition], InvalidConfig> {
         if let Some(health) = &config.health {
             health.check()?;
         }
         self.transitions.clear();
-        self.transitions
-            .extend_from_slice(self.ejection.set_config(config.ejection.clone(), now)?);
+        self.transitions.extend_from_slice(self.ejection.set_config(config.ejection.clone(), now)?);
         for i in 0..self.ejection.len() {
             if self.checks.len() <= i && config.health.is_some() {
                 self.checks.push(None);
@@ -212,8 +179,7 @@ impl Members {
                 }
                 _ => true,
             };
-            self.transitions
-                .extend_from_slice(self.ejection.set_available(now, i, in_service));
+            self.transitions.extend_from_slice(self.ejection.set_available(now, i, in_service));
         }
         if config.health.is_none() {
             self.checks.clear();
@@ -229,7 +195,6 @@ impl Members {
             Change::Healthy => Transition::Healthy { endpoint: i },
         });
         let in_service = self.checks[i].as_ref().is_none_or(HealthCheck::in_service);
-        self.transitions
-            .extend_from_slice(self.ejection.set_available(now, i, in_service));
+        self.transitions.extend_from_slice(self.ejection.set_available(now, i, in_service));
     }
 }

@@ -44,21 +44,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            wait_max: Duration::from_millis(50),
-            sessions_max: 100_000,
-            mode: Mode::Enforce,
-        }
+        Config { wait_max: Duration::from_millis(50), sessions_max: 100_000, mode: Mode::Enforce }
     }
 }
 
 impl Config {
     fn check(&self) -> Result<(), InvalidConfig> {
         if self.sessions_max == 0 {
-            return Err(InvalidConfig {
-                field: "sessions_max",
-                expected: "at least 1",
-            });
+            return Err(InvalidConfig { field: "sessions_max", expected: "at least 1" });
         }
         Ok(())
     }
@@ -155,13 +148,7 @@ impl ReadYourWrites {
     /// Where a session's read goes, given how far a replica has replayed. `waiting_since` is when
     /// this read first got [`Read::Wait`].
     #[inline]
-    pub fn read(
-        &mut self,
-        now: Time,
-        session: u64,
-        replica: Position,
-        waiting_since: Option<Time>,
-    ) -> Read {
+    pub fn read(&mut self, now: Time, session: u64, replica: Position, waiting_since: Option<Time>) -> Read {
         if self.satisfies(session, replica) {
             self.counts.replica += 1;
             return Read::Replica;
@@ -189,9 +176,7 @@ impl ReadYourWrites {
     /// The position below which a session must not read, on the present timeline.
     #[inline]
     pub fn floor(&self, session: u64) -> u64 {
-        self.floors
-            .get(session)
-            .map_or(self.forgotten, |floor| floor.lsn)
+        self.floors.get(session).map_or(self.forgotten, |floor| floor.lsn)
     }
 
     /// A replica was promoted: `timeline` began at `branch`, the last position of the old one that
@@ -201,19 +186,13 @@ impl ReadYourWrites {
         if timeline <= self.timeline() {
             return 0;
         }
-        self.timelines.push(Position {
-            timeline,
-            lsn: branch,
-        });
+        self.timelines.push(Position { timeline, lsn: branch });
         self.forgotten = self.forgotten.min(branch);
         let mut lost = 0;
         for at in 0..self.floors.len() {
             let floor = self.floors.at_mut(at);
             if floor.lsn > branch {
-                *floor = Floor {
-                    lsn: branch,
-                    lost: true,
-                };
+                *floor = Floor { lsn: branch, lost: true };
                 lost += 1;
             }
         }
@@ -224,9 +203,7 @@ impl ReadYourWrites {
     /// Whether a session's last write was lost in a failover since the last call: its user should
     /// hear of it.
     pub fn take_lost(&mut self, session: u64) -> bool {
-        self.floors
-            .get_mut(session)
-            .is_some_and(|floor| std::mem::take(&mut floor.lost))
+        self.floors.get_mut(session).is_some_and(|floor| std::mem::take(&mut floor.lost))
     }
 
     /// The primary's timeline.
@@ -273,28 +250,19 @@ impl ReadYourWrites {
     /// The position at which a timeline ended, if it has.
     fn end_of(&self, timeline: u32) -> Option<u64> {
         // Later branches may have begun below earlier ones: the lowest counts.
-        self.timelines
-            .iter()
-            .filter(|t| t.timeline > timeline)
-            .map(|t| t.lsn)
-            .min()
+        self.timelines.iter().filter(|t| t.timeline > timeline).map(|t| t.lsn).min()
     }
 
     /// Whether a replica holds log that did not survive.
     #[inline]
     fn has_diverged(&self, replica: Position) -> bool {
-        replica.timeline < self.timeline()
-            && self
-                .end_of(replica.timeline)
-                .is_some_and(|end| replica.lsn > end)
+        replica.timeline < self.timeline() && self.end_of(replica.timeline).is_some_and(|end| replica.lsn > end)
     }
 
     /// Forgets the lowest floor of the next few sessions: the one that costs the others least.
     fn evict(&mut self) {
         let len = self.floors.len();
-        let lowest = (0..len.min(8))
-            .map(|k| (self.hand + k) % len)
-            .min_by_key(|&at| self.floors.at(at).1.lsn);
+        let lowest = (0..len.min(8)).map(|k| (self.hand + k) % len).min_by_key(|&at| self.floors.at(at).1.lsn);
         self.hand = (self.hand + 8) % len.max(1);
         if let Some(at) = lowest {
             let (_, floor) = self.floors.remove_at(at);

@@ -27,11 +27,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            attempts: 3,
-            backoff: Backoff::default(),
-            mode: Mode::Enforce,
-        }
+        Config { attempts: 3, backoff: Backoff::default(), mode: Mode::Enforce }
     }
 }
 
@@ -193,11 +189,7 @@ impl Retry {
     /// waits for exactly the cap, and the herd is back. Only a `Retry-After` goes past the cap, by
     /// the slack at most.
     pub fn wait_ns(&self, retry: u32, hint: Hint, last_wait_ns: u64, random: u64) -> u64 {
-        let base = if hint.throttled {
-            self.throttled_base_ns
-        } else {
-            self.base_ns
-        };
+        let base = if hint.throttled { self.throttled_base_ns } else { self.base_ns };
         let wait = match self.config.backoff.jitter {
             Jitter::None => self.window_ns(base, retry),
             Jitter::Full => below(self.window_ns(base, retry), random),
@@ -229,19 +221,12 @@ impl Retry {
             }
             window = next;
         }
-        if window >= cap {
-            self.cap_ns
-        } else {
-            window as u64
-        }
+        if window >= cap { self.cap_ns } else { window as u64 }
     }
 
     /// Replaces the configuration; calls in progress follow it from their next attempt.
     pub fn set_config(&mut self, config: Config, now: Time) -> Result<(), InvalidConfig> {
-        *self = Retry {
-            counts: self.counts,
-            ..Retry::new(config, now)?
-        };
+        *self = Retry { counts: self.counts, ..Retry::new(config, now)? };
         Ok(())
     }
 
@@ -285,14 +270,7 @@ mod tests {
     const HALF: u64 = 1 << 63;
 
     fn retry(backoff: Backoff) -> Retry {
-        Retry::new(
-            Config {
-                backoff,
-                ..Config::default()
-            },
-            Time::ZERO,
-        )
-        .unwrap()
+        Retry::new(Config { backoff, ..Config::default() }, Time::ZERO).unwrap()
     }
 
     fn waits_ms(backoff: Backoff, random: u64, retries: u32) -> Vec<u64> {
@@ -303,33 +281,15 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_cap_and_jitter_stays_below_it() {
-        let with = |jitter| Backoff {
-            jitter,
-            cap: Duration::from_millis(300),
-            ..Backoff::default()
-        };
+        let with = |jitter| Backoff { jitter, cap: Duration::from_millis(300), ..Backoff::default() };
         assert_eq!(waits_ms(with(Jitter::None), 0, 5), [50, 100, 200, 300, 300]);
-        assert_eq!(
-            waits_ms(with(Jitter::Full), HALF, 5),
-            [25, 50, 100, 150, 150]
-        );
-        assert_eq!(
-            waits_ms(with(Jitter::Equal), HALF, 5),
-            [37, 75, 150, 225, 225]
-        );
-        for jitter in [
-            Jitter::None,
-            Jitter::Full,
-            Jitter::Equal,
-            Jitter::Decorrelated,
-        ] {
+        assert_eq!(waits_ms(with(Jitter::Full), HALF, 5), [25, 50, 100, 150, 150]);
+        assert_eq!(waits_ms(with(Jitter::Equal), HALF, 5), [37, 75, 150, 225, 225]);
+        for jitter in [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Decorrelated] {
             let retry = retry(with(jitter));
             for n in 0..200 {
                 let wait = retry.wait_ns(n, Hint::default(), u64::MAX, u64::MAX);
-                assert!(
-                    wait <= 300_000_000,
-                    "{jitter:?}: {wait} ns before retry {n}"
-                );
+                assert!(wait <= 300_000_000, "{jitter:?}: {wait} ns before retry {n}");
             }
         }
     }
@@ -343,64 +303,29 @@ mod tests {
 
     #[test]
     fn nothing_overflows() {
-        let backoff = Backoff {
-            base: Duration::MAX,
-            cap: Duration::MAX,
-            jitter: Jitter::None,
-            ..Backoff::default()
-        };
-        let hint = Hint {
-            throttled: false,
-            retry_after: Some(Duration::MAX),
-        };
-        assert_eq!(
-            retry(backoff).wait_ns(u32::MAX, hint, u64::MAX, u64::MAX),
-            u64::MAX
-        );
-        let backoff = Backoff {
-            jitter: Jitter::Decorrelated,
-            ..backoff
-        };
-        assert_eq!(
-            retry(backoff).wait_ns(u32::MAX, hint, u64::MAX, u64::MAX),
-            u64::MAX
-        );
-        let one = Backoff {
-            multiplier: 1.0,
-            jitter: Jitter::None,
-            ..Backoff::default()
-        };
-        assert_eq!(
-            retry(one).wait_ns(u32::MAX, Hint::default(), 0, 0),
-            50_000_000
-        );
+        let backoff = Backoff { base: Duration::MAX, cap: Duration::MAX, jitter: Jitter::None, ..Backoff::default() };
+        let hint = Hint { throttled: false, retry_after: Some(Duration::MAX) };
+        assert_eq!(retry(backoff).wait_ns(u32::MAX, hint, u64::MAX, u64::MAX), u64::MAX);
+        let backoff = Backoff { jitter: Jitter::Decorrelated, ..backoff };
+        assert_eq!(retry(backoff).wait_ns(u32::MAX, hint, u64::MAX, u64::MAX), u64::MAX);
+        let one = Backoff { multiplier: 1.0, jitter: Jitter::None, ..Backoff::default() };
+        assert_eq!(retry(one).wait_ns(u32::MAX, Hint::default(), 0, 0), 50_000_000);
     }
 
     #[test]
     fn decorrelated_grows_from_the_previous_wait() {
-        let backoff = Backoff {
-            jitter: Jitter::Decorrelated,
-            ..Backoff::default()
-        };
+        let backoff = Backoff { jitter: Jitter::Decorrelated, ..Backoff::default() };
         let retry = retry(backoff);
-        let ms = |previous: u64, random| {
-            retry.wait_ns(0, Hint::default(), previous * 1_000_000, random) / 1_000_000
-        };
+        let ms = |previous: u64, random| retry.wait_ns(0, Hint::default(), previous * 1_000_000, random) / 1_000_000;
         assert_eq!((ms(0, 0), ms(0, HALF)), (50, 100)); // [50, 150)
         assert_eq!((ms(100, 0), ms(100, HALF)), (50, 175)); // [50, 300)
     }
 
     #[test]
     fn throttling_waits_longer_and_hints_are_clamped() {
-        let retry = retry(Backoff {
-            jitter: Jitter::None,
-            ..Backoff::default()
-        });
+        let retry = retry(Backoff { jitter: Jitter::None, ..Backoff::default() });
         let ms = |throttled, hint_ms: Option<u64>| {
-            let hint = Hint {
-                throttled,
-                retry_after: hint_ms.map(Duration::from_millis),
-            };
+            let hint = Hint { throttled, retry_after: hint_ms.map(Duration::from_millis) };
             retry.wait_ns(0, hint, 0, 0) / 1_000_000
         };
         assert_eq!(ms(false, None), 50);
@@ -413,54 +338,20 @@ mod tests {
 
     #[test]
     fn every_reason_to_stop_and_none_of_them_costs_budget() {
-        let no_jitter = Backoff {
-            jitter: Jitter::None,
-            ..Backoff::default()
-        };
+        let no_jitter = Backoff { jitter: Jitter::None, ..Backoff::default() };
         let mut retry = retry(no_jitter);
         let at = |ms: u64| Time::from_nanos(ms * 1_000_000);
-        let late_hint = Hint {
-            throttled: false,
-            retry_after: Some(Duration::from_secs(3)),
-        };
+        let late_hint = Hint { throttled: false, retry_after: Some(Duration::from_secs(3)) };
         // (attempts made, deadline in ms, hint, budget pays) -> decision, budget asked
         let table = [
             (1, 1_000, Hint::default(), true, Ok(at(50)), true),
             (2, 1_000, Hint::default(), true, Ok(at(100)), true),
-            (
-                3,
-                1_000,
-                Hint::default(),
-                true,
-                Err(Stop::AttemptsExhausted),
-                false,
-            ),
-            (
-                1,
-                50,
-                Hint::default(),
-                true,
-                Err(Stop::DeadlineTooClose),
-                false,
-            ),
+            (3, 1_000, Hint::default(), true, Err(Stop::AttemptsExhausted), false),
+            (1, 50, Hint::default(), true, Err(Stop::DeadlineTooClose), false),
             (1, 51, Hint::default(), true, Ok(at(50)), true),
-            (
-                1,
-                2_000,
-                late_hint,
-                true,
-                Err(Stop::DeadlineTooClose),
-                false,
-            ),
+            (1, 2_000, late_hint, true, Err(Stop::DeadlineTooClose), false),
             (1, 3_001, late_hint, true, Ok(at(3_000)), true),
-            (
-                1,
-                1_000,
-                Hint::default(),
-                false,
-                Err(Stop::BudgetExhausted),
-                true,
-            ),
+            (1, 1_000, Hint::default(), false, Err(Stop::BudgetExhausted), true),
         ];
         for (made, deadline, hint, pays, decision, asked) in table {
             let mut was_asked = false;
@@ -469,33 +360,16 @@ mod tests {
                 pays
             };
             let deadline = Deadline::at(at(deadline));
-            let mut tries = Tries {
-                made,
-                last_wait_ns: 0,
-            };
+            let mut tries = Tries { made, last_wait_ns: 0 };
             let got = retry.next(Time::ZERO, &mut tries, deadline, hint, 0, pay);
             assert_eq!((got, was_asked), (decision, asked));
         }
-        assert_eq!(
-            retry.counts(),
-            Counts {
-                admitted: 4,
-                rejected: 4,
-                shadowed: 0
-            }
-        );
+        assert_eq!(retry.counts(), Counts { admitted: 4, rejected: 4, shadowed: 0 });
 
-        let shadow = Config {
-            mode: Mode::Shadow,
-            backoff: no_jitter,
-            ..Config::default()
-        };
+        let shadow = Config { mode: Mode::Shadow, backoff: no_jitter, ..Config::default() };
         retry.set_config(shadow, Time::ZERO).unwrap();
         let unpaid = || panic!("a shadow retry costs no budget");
-        let mut tries = Tries {
-            made: 1,
-            last_wait_ns: 0,
-        };
+        let mut tries = Tries { made: 1, last_wait_ns: 0 };
         let hint = Hint::default();
         let got = retry.next(Time::ZERO, &mut tries, Deadline::NEVER, hint, 0, unpaid);
         assert_eq!(got, Err(Stop::Shadowed));
@@ -504,45 +378,14 @@ mod tests {
 
     #[test]
     fn bad_configurations_are_refused() {
-        let with = |backoff, attempts| Config {
-            attempts,
-            backoff,
-            mode: Mode::Enforce,
-        };
+        let with = |backoff, attempts| Config { attempts, backoff, mode: Mode::Enforce };
         let default = Backoff::default();
         for (config, field) in [
             (with(default, 0), "attempts"),
             (with(default, 101), "attempts"),
-            (
-                with(
-                    Backoff {
-                        multiplier: 0.5,
-                        ..default
-                    },
-                    3,
-                ),
-                "backoff.multiplier",
-            ),
-            (
-                with(
-                    Backoff {
-                        multiplier: f64::NAN,
-                        ..default
-                    },
-                    3,
-                ),
-                "backoff.multiplier",
-            ),
-            (
-                with(
-                    Backoff {
-                        cap: Duration::ZERO,
-                        ..default
-                    },
-                    3,
-                ),
-                "backoff.cap",
-            ),
+            (with(Backoff { multiplier: 0.5, ..default }, 3), "backoff.multiplier"),
+            (with(Backoff { multiplier: f64::NAN, ..default }, 3), "backoff.multiplier"),
+            (with(Backoff { cap: Duration::ZERO, ..default }, 3), "backoff.cap"),
         ] {
             assert_eq!(Retry::new(config, Time::ZERO).unwrap_err().field, field);
         }

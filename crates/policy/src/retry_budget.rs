@@ -49,11 +49,7 @@ pub enum Rule {
 
 impl Default for Rule {
     fn default() -> Self {
-        Rule::Share {
-            ratio: 0.2,
-            min_per_second: 10.0,
-            window: Duration::from_secs(10),
-        }
+        Rule::Share { ratio: 0.2, min_per_second: 10.0, window: Duration::from_secs(10) }
     }
 }
 
@@ -61,12 +57,7 @@ impl Rule {
     /// The quota of the AWS SDKs' standard mode: 500 tokens, 5 a retry, 1 back for a success at
     /// the first attempt, 5 for a later one
     /// (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-retry-behavior.html>).
-    pub const AWS_STANDARD: Rule = Rule::Tokens {
-        capacity: 500.0,
-        retry_cost: 5.0,
-        success_return: 1.0,
-        refund: true,
-    };
+    pub const AWS_STANDARD: Rule = Rule::Tokens { capacity: 500.0, retry_cost: 5.0, success_return: 1.0, refund: true };
 
     /// Brooker's adaptive retry: a success gives back part of the token that a retry takes, a tenth
     /// in his example (<https://brooker.co.za/blog/2022/02/28/retries.html>).
@@ -74,12 +65,7 @@ impl Rule {
     /// While a share `f` of the attempts fails, calls settle at `1 / (1 - success_return x (1 - f))`
     /// attempts each: at `f` 0.5 and 0.2 back, 1.11, where three plain retries make 1.88.
     pub const fn adaptive(capacity: f64, success_return: f64) -> Rule {
-        Rule::Tokens {
-            capacity,
-            retry_cost: 1.0,
-            success_return,
-            refund: false,
-        }
+        Rule::Tokens { capacity, retry_cost: 1.0, success_return, refund: false }
     }
 }
 
@@ -104,13 +90,7 @@ enum State {
         buckets: Buckets<Flow, { BUCKETS + 1 }>,
     },
     /// In millionths of a token, so that ten tenths make one.
-    Tokens {
-        tokens: u64,
-        capacity: u64,
-        retry_cost: u64,
-        success_return: u64,
-        late_success_return: u64,
-    },
+    Tokens { tokens: u64, capacity: u64, retry_cost: u64, success_return: u64, late_success_return: u64 },
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -138,11 +118,7 @@ impl RetryBudget {
     pub fn new(config: Config, now: Time) -> Result<Self, InvalidConfig> {
         validate(&config)?;
         let state = State::new(config.rule, now);
-        Ok(RetryBudget {
-            config,
-            state,
-            counts: Counts::default(),
-        })
+        Ok(RetryBudget { config, state, counts: Counts::default() })
     }
 
     /// A call starts (not an attempt: retries must not earn retries).
@@ -150,29 +126,15 @@ impl RetryBudget {
     pub fn deposit(&mut self, now: Time) {
         if let State::Share { buckets, .. } = &mut self.state {
             buckets.advance(now);
-            buckets.record(Flow {
-                deposits: 1,
-                payouts: 0,
-            });
+            buckets.record(Flow { deposits: 1, payouts: 0 });
         }
     }
 
     /// A call has succeeded; `retried` says that it took more than one attempt.
     #[inline]
     pub fn succeed(&mut self, retried: bool) {
-        if let State::Tokens {
-            tokens,
-            capacity,
-            success_return,
-            late_success_return,
-            ..
-        } = &mut self.state
-        {
-            let back = if retried {
-                *late_success_return
-            } else {
-                *success_return
-            };
+        if let State::Tokens { tokens, capacity, success_return, late_success_return, .. } = &mut self.state {
+            let back = if retried { *late_success_return } else { *success_return };
             *tokens = tokens.saturating_add(back).min(*capacity);
         }
     }
@@ -182,13 +144,8 @@ impl RetryBudget {
     pub fn withdraw(&mut self, now: Time) -> Result<(), Rejected> {
         if self.balance(now) >= 1.0 {
             match &mut self.state {
-                State::Share { buckets, .. } => buckets.record(Flow {
-                    deposits: 0,
-                    payouts: 1,
-                }),
-                State::Tokens {
-                    tokens, retry_cost, ..
-                } => *tokens -= *retry_cost,
+                State::Share { buckets, .. } => buckets.record(Flow { deposits: 0, payouts: 1 }),
+                State::Tokens { tokens, retry_cost, .. } => *tokens -= *retry_cost,
             }
             self.counts.admitted += 1;
             return Ok(());
@@ -208,11 +165,7 @@ impl RetryBudget {
     #[inline]
     pub fn balance(&mut self, now: Time) -> f64 {
         match &mut self.state {
-            State::Share {
-                ratio,
-                reserve,
-                buckets,
-            } => {
+            State::Share { ratio, reserve, buckets } => {
                 buckets.advance(now);
                 let total = buckets.total();
                 // Deposits over at most the window, payouts over at least the window: then no
@@ -220,9 +173,7 @@ impl RetryBudget {
                 let deposits = total.deposits.saturating_sub(buckets.oldest().deposits);
                 *ratio * f64::from(deposits) + *reserve - f64::from(total.payouts)
             }
-            State::Tokens {
-                tokens, retry_cost, ..
-            } => *tokens as f64 / *retry_cost as f64,
+            State::Tokens { tokens, retry_cost, .. } => *tokens as f64 / *retry_cost as f64,
         }
     }
 
@@ -236,14 +187,7 @@ impl RetryBudget {
                 old.set_width(new.width_ns(), now);
                 std::mem::swap(new, old);
             }
-            (
-                State::Tokens {
-                    tokens: new,
-                    capacity,
-                    ..
-                },
-                State::Tokens { tokens: old, .. },
-            ) => {
+            (State::Tokens { tokens: new, capacity, .. }, State::Tokens { tokens: old, .. }) => {
                 *new = (*old).min(*capacity);
             }
             _ => {}
@@ -267,32 +211,19 @@ impl RetryBudget {
 impl State {
     fn new(rule: Rule, now: Time) -> State {
         match rule {
-            Rule::Share {
-                ratio,
-                min_per_second,
-                window,
-            } => State::Share {
+            Rule::Share { ratio, min_per_second, window } => State::Share {
                 ratio,
                 reserve: min_per_second * window.as_secs_f64(),
                 buckets: Buckets::new(nanos(window).div_ceil(BUCKETS as u64), now),
             },
-            Rule::Tokens {
-                capacity,
-                retry_cost,
-                success_return,
-                refund,
-            } => {
+            Rule::Tokens { capacity, retry_cost, success_return, refund } => {
                 let millionths = |x: f64| (x * 1e6).round() as u64;
                 State::Tokens {
                     tokens: millionths(capacity),
                     capacity: millionths(capacity),
                     retry_cost: millionths(retry_cost),
                     success_return: millionths(success_return),
-                    late_success_return: millionths(if refund {
-                        retry_cost
-                    } else {
-                        success_return
-                    }),
+                    late_success_return: millionths(if refund { retry_cost } else { success_return }),
                 }
             }
         }
@@ -304,17 +235,13 @@ fn validate(config: &Config) -> Result<(), InvalidConfig> {
     let amount = |x: f64| x.is_finite() && x >= 0.0;
     match config.rule {
         Rule::Share { ratio, .. } if !amount(ratio) => refuse("ratio", "zero or more"),
-        Rule::Share { min_per_second, .. } if !amount(min_per_second) => {
-            refuse("min_per_second", "zero or more")
-        }
+        Rule::Share { min_per_second, .. } if !amount(min_per_second) => refuse("min_per_second", "zero or more"),
         Rule::Share { window, .. } if window.is_zero() => refuse("window", "a duration above zero"),
         Rule::Tokens { capacity, .. } if !amount(capacity) => refuse("capacity", "zero or more"),
         Rule::Tokens { retry_cost, .. } if !(amount(retry_cost) && retry_cost >= 1e-6) => {
             refuse("retry_cost", "at least 0.000001")
         }
-        Rule::Tokens { success_return, .. } if !amount(success_return) => {
-            refuse("success_return", "zero or more")
-        }
+        Rule::Tokens { success_return, .. } if !amount(success_return) => refuse("success_return", "zero or more"),
         _ => Ok(()),
     }
 }

@@ -84,16 +84,10 @@ impl Default for Config {
 impl Config {
     fn check(&self) -> Result<(), InvalidConfig> {
         if nanos(self.target) == 0 {
-            return Err(InvalidConfig {
-                field: "target",
-                expected: "above zero",
-            });
+            return Err(InvalidConfig { field: "target", expected: "above zero" });
         }
         if self.interval < self.target {
-            return Err(InvalidConfig {
-                field: "interval",
-                expected: "at least target",
-            });
+            return Err(InvalidConfig { field: "interval", expected: "at least target" });
         }
         Ok(())
     }
@@ -179,11 +173,7 @@ impl<T> ShedQueue<T> {
             interval_ns: nanos(config.interval),
             config,
             slab: Slab::new(),
-            classes: [Class {
-                list: List::EMPTY,
-                standing_since: None,
-                overloaded: false,
-            }; CLASSES],
+            classes: [Class { list: List::EMPTY, standing_since: None, overloaded: false }; CLASSES],
             occupied: 0,
             len: 0,
             counts: Counts::default(),
@@ -208,25 +198,14 @@ impl<T> ShedQueue<T> {
                 room => left = room,
             }
         }
-        let waiting = Waiting {
-            item,
-            since: now,
-            deadline,
-            class,
-        };
-        let handle = self
-            .slab
-            .push_back(&mut self.classes[class as usize].list, waiting);
+        let waiting = Waiting { item, since: now, deadline, class };
+        let handle = self.slab.push_back(&mut self.classes[class as usize].list, waiting);
         self.occupied |= 1 << class;
         self.len += 1;
         self.counts.queued[class as usize] += 1;
         match left {
             None => Push::Queued(handle),
-            Some((item, reason)) => Push::Displaced {
-                handle,
-                item,
-                reason,
-            },
+            Some((item, reason)) => Push::Displaced { handle, item, reason },
         }
     }
 
@@ -248,11 +227,7 @@ impl<T> ShedQueue<T> {
             let class = self.occupied.trailing_zeros() as usize;
             let newest = self.newest_first(class);
             let list = &mut self.classes[class].list;
-            let waiting = if newest {
-                self.slab.pop_back(list)
-            } else {
-                self.slab.pop_front(list)
-            }?;
+            let waiting = if newest { self.slab.pop_back(list) } else { self.slab.pop_front(list) }?;
             self.left(class);
             if waiting.deadline <= now {
                 self.counts.expired[class] += 1;
@@ -397,10 +372,7 @@ impl<T> ShedQueue<T> {
 
     /// Looks at the oldest request's wait and moves between calm and overloaded.
     fn observe(&mut self, now: Time, class: usize) {
-        let wait = self
-            .slab
-            .front(&self.classes[class].list)
-            .map_or(0, |w| now.nanos_since(w.since));
+        let wait = self.slab.front(&self.classes[class].list).map_or(0, |w| now.nanos_since(w.since));
         let class = &mut self.classes[class];
         if wait < self.target_ns {
             class.standing_since = None;
@@ -438,11 +410,7 @@ impl<T> ShedQueue<T> {
         }
         let list = &mut self.classes[lowest].list;
         // What would be served last yields.
-        let waiting = if newest_first {
-            self.slab.pop_front(list)
-        } else {
-            self.slab.pop_back(list)
-        }?;
+        let waiting = if newest_first { self.slab.pop_front(list) } else { self.slab.pop_back(list) }?;
         self.left(lowest);
         self.counts.displaced[lowest] += 1;
         Some((waiting.item, Reason::Shed))

@@ -25,13 +25,7 @@ pub(crate) struct Buckets<T, const N: usize> {
 impl<T: Tally, const N: usize> Buckets<T, N> {
     pub(crate) fn new(width_ns: u64, now: Time) -> Self {
         let width_ns = width_ns.max(1);
-        Buckets {
-            width_ns,
-            end: now.plus_nanos(width_ns),
-            newest: 0,
-            slots: [T::default(); N],
-            total: T::default(),
-        }
+        Buckets { width_ns, end: now.plus_nanos(width_ns), newest: 0, slots: [T::default(); N], total: T::default() }
     }
 
     /// Drops what is too old to count. Never more than `N` steps, however long nothing happened.

@@ -34,12 +34,7 @@ fn sample(limit: &mut AdaptiveLimit, took_ms: u64, outcome: Outcome) -> f64 {
 
 #[test]
 fn gradient2_follows_its_formula() {
-    let wide = Config {
-        initial: 100,
-        min: 1,
-        max: 1_000,
-        ..Config::default()
-    };
+    let wide = Config { initial: 100, min: 1, max: 1_000, ..Config::default() };
     let always = Algorithm::Gradient2 {
         smoothing: 0.2,
         queue: 4.0,
@@ -49,7 +44,7 @@ fn gradient2_follows_its_formula() {
     };
     for (algorithm, current_ms, gradient, queue) in [
         (Algorithm::GRADIENT2, 10, 1.0, 4.0),
-        (Algorithm::GRADIENT2, 15, 1.0, 4.0), // 1.5 times the usual is usual
+        (Algorithm::GRADIENT2, 15, 1.0, 4.0),  // 1.5 times the usual is usual
         (Algorithm::GRADIENT2, 20, 0.75, 0.0), // beyond it the queue is not added
         (Algorithm::GRADIENT2, 1_000, 0.5, 0.0),
         (always, 20, 0.75, 4.0), // except where asked, as the original does
@@ -61,19 +56,12 @@ fn gradient2_follows_its_formula() {
             let permit = limit.admit(at(0)).unwrap();
             limit.settle(at(10), permit, Outcome::Success);
         }
-        assert_eq!(
-            limit.limit(),
-            100.0,
-            "one call at a time says nothing about a hundred"
-        );
+        assert_eq!(limit.limit(), 100.0, "one call at a time says nothing about a hundred");
         let expected = 0.8 * 100.0 + 0.2 * (gradient * 100.0 + queue);
         let got = sample(&mut limit, current_ms, Outcome::Success);
         // The sample itself moves the long average by 2/601.
         let slack = 0.2 * 100.0 * 0.01 * current_ms as f64 / 10.0;
-        assert!(
-            (got - expected).abs() <= slack,
-            "{got}, expected {expected} at {current_ms} ms"
-        );
+        assert!((got - expected).abs() <= slack, "{got}, expected {expected} at {current_ms} ms");
     }
 }
 
@@ -111,10 +99,7 @@ fn it_ramps_slowly_and_stops_at_its_bounds() {
 #[test]
 fn a_step_is_caught_and_a_slow_rise_passes_for_normal() {
     // Twice the usual latency from one sample to the next: the limit shrinks while that lasts.
-    let mut limit = limit(Config {
-        initial: 100,
-        ..Config::default()
-    });
+    let mut limit = limit(Config { initial: 100, ..Config::default() });
     for _ in 0..1_000 {
         sample(&mut limit, 10, Outcome::Success);
     }
@@ -148,10 +133,7 @@ fn it_forgets_an_overload_quickly() {
         if sample(&mut probe, 60, Outcome::Success) < before {
             break; // 60 ms counts as slow again
         }
-        assert!(
-            samples < 150,
-            "still used to the overload after {samples} samples"
-        );
+        assert!(samples < 150, "still used to the overload after {samples} samples");
     }
 }
 
@@ -164,40 +146,26 @@ fn what_says_nothing_moves_nothing() {
         }
         let before = limit.limit();
         for took in [0, 10, 100_000] {
-            assert_eq!(
-                sample(&mut limit, took, outcome),
-                before,
-                "{outcome:?} after {took} ms"
-            );
+            assert_eq!(sample(&mut limit, took, outcome), before, "{outcome:?} after {took} ms");
         }
     }
 }
 
 #[test]
 fn a_quick_failure_is_no_sign_of_room() {
-    let config = Config {
-        initial: 100,
-        ..Config::default()
-    };
+    let config = Config { initial: 100, ..Config::default() };
     let mut limit = limit(config);
     for _ in 0..10 {
         sample(&mut limit, 10, Outcome::Success);
     }
     let before = limit.limit();
     assert_eq!(sample(&mut limit, 0, Outcome::Failure), before);
-    assert!(
-        sample(&mut limit, 1_000, Outcome::Failure) < before,
-        "a timeout is a sign of none"
-    );
+    assert!(sample(&mut limit, 1_000, Outcome::Failure) < before, "a timeout is a sign of none");
 }
 
 #[test]
 fn aimd_adds_one_and_takes_a_tenth() {
-    let config = Config {
-        algorithm: Algorithm::AIMD,
-        initial: 50,
-        ..Config::default()
-    };
+    let config = Config { algorithm: Algorithm::AIMD, initial: 50, ..Config::default() };
     for (outcome, took_ms, expected) in [
         (Outcome::Success, 10, 51.0),
         (Outcome::Failure, 10, 45.0),
@@ -232,19 +200,9 @@ fn it_admits_up_to_the_limit_and_stale_permits_change_nothing() {
 
 #[test]
 fn shadow_lets_through_and_learns_only_from_what_it_would_admit() {
-    let mut limit = limit(Config {
-        mode: Mode::Shadow,
-        ..Config::default()
-    });
+    let mut limit = limit(Config { mode: Mode::Shadow, ..Config::default() });
     let permits: Vec<Permit> = (0..30).map(|_| limit.admit(at(0)).unwrap()).collect();
-    assert_eq!(
-        limit.counts(),
-        Counts {
-            admitted: 20,
-            rejected: 0,
-            shadowed: 10
-        }
-    );
+    assert_eq!(limit.counts(), Counts { admitted: 20, rejected: 0, shadowed: 10 });
     assert_eq!(limit.in_flight(), 20);
     for permit in permits {
         limit.settle(at(10), permit, Outcome::Ignored);
@@ -254,56 +212,19 @@ fn shadow_lets_through_and_learns_only_from_what_it_would_admit() {
 
 #[test]
 fn a_new_configuration_keeps_the_limit_within_its_bounds() {
-    let mut limit = limit(Config {
-        initial: 100,
-        ..Config::default()
-    });
-    limit
-        .set_config(
-            Config {
-                algorithm: Algorithm::AIMD,
-                ..Config::default()
-            },
-            at(0),
-        )
-        .unwrap();
+    let mut limit = limit(Config { initial: 100, ..Config::default() });
+    limit.set_config(Config { algorithm: Algorithm::AIMD, ..Config::default() }, at(0)).unwrap();
     assert_eq!(limit.limit(), 100.0);
-    limit
-        .set_config(
-            Config {
-                max: 50,
-                ..Config::default()
-            },
-            at(0),
-        )
-        .unwrap();
+    limit.set_config(Config { max: 50, ..Config::default() }, at(0)).unwrap();
     assert_eq!(limit.limit(), 50.0);
     let default = Config::default();
     let aimd = |backoff, timeout| Algorithm::Aimd { backoff, timeout };
     for (config, field) in [
         (Config { min: 0, ..default }, "min"),
         (Config { max: 19, ..default }, "max"),
-        (
-            Config {
-                initial: 201,
-                ..default
-            },
-            "initial",
-        ),
-        (
-            Config {
-                algorithm: aimd(1.0, Duration::from_secs(1)),
-                ..default
-            },
-            "backoff",
-        ),
-        (
-            Config {
-                algorithm: aimd(0.9, Duration::ZERO),
-                ..default
-            },
-            "timeout",
-        ),
+        (Config { initial: 201, ..default }, "initial"),
+        (Config { algorithm: aimd(1.0, Duration::from_secs(1)), ..default }, "backoff"),
+        (Config { algorithm: aimd(0.9, Duration::ZERO), ..default }, "timeout"),
     ] {
         assert_eq!(limit.set_config(config, at(0)).unwrap_err().field, field);
     }

@@ -32,11 +32,7 @@ impl Random {
 
 fn config(algorithm: Algorithm) -> Config {
     // Slots enough for a few endpoints: building 65,537 over and over is what tests would wait for.
-    Config {
-        algorithm,
-        maglev_slots: 10_007,
-        ..Config::default()
-    }
+    Config { algorithm, maglev_slots: 10_007, ..Config::default() }
 }
 
 fn balancer(algorithm: Algorithm, endpoints: usize, seed: u64) -> Balancer {
@@ -46,13 +42,7 @@ fn balancer(algorithm: Algorithm, endpoints: usize, seed: u64) -> Balancer {
 /// Picks of `count` keys, each request over before the next.
 fn picks(balancer: &mut Balancer, eligible: &Eligible, count: u64) -> Vec<usize> {
     let mut random = Random(7);
-    (0..count)
-        .map(|key| {
-            balancer
-                .pick(Time::ZERO, key, random.next(), eligible)
-                .unwrap()
-        })
-        .collect()
+    (0..count).map(|key| balancer.pick(Time::ZERO, key, random.next(), eligible).unwrap()).collect()
 }
 
 fn shares(picks: &[usize], endpoints: usize) -> Vec<usize> {
@@ -67,15 +57,8 @@ fn at(seconds: f64) -> Time {
 
 #[test]
 fn round_robin_starts_at_random_and_skips_without_doubling() {
-    let starts: Vec<_> = (0..64)
-        .map(|k| {
-            picks(
-                &mut balancer(Algorithm::RoundRobin, 4, k << 58),
-                &Eligible::all(4),
-                1,
-            )[0]
-        })
-        .collect();
+    let starts: Vec<_> =
+        (0..64).map(|k| picks(&mut balancer(Algorithm::RoundRobin, 4, k << 58), &Eligible::all(4), 1)[0]).collect();
     assert_eq!(shares(&starts, 4), [16, 16, 16, 16]);
 
     let mut balancer = balancer(Algorithm::RoundRobin, 4, 0);
@@ -91,23 +74,14 @@ fn smooth_weights_come_without_bursts() {
     balancer.set_weight(0, 5.0).unwrap();
     let picks = picks(&mut balancer, &Eligible::all(3), 7_000);
     let shares = shares(&picks, 3);
-    assert!(
-        shares[0].abs_diff(5_000) <= 3 && shares[1].abs_diff(1_000) <= 3,
-        "{shares:?}"
-    );
-    assert!(
-        picks.windows(6).all(|run| run.iter().any(|&i| i != 0)),
-        "five in a row at most"
-    );
+    assert!(shares[0].abs_diff(5_000) <= 3 && shares[1].abs_diff(1_000) <= 3, "{shares:?}");
+    assert!(picks.windows(6).all(|run| run.iter().any(|&i| i != 0)), "five in a row at most");
 }
 
 #[test]
 fn least_connections_rotates_ties_and_respects_weight() {
     let mut idle = balancer(Algorithm::LeastConnections, 3, 5);
-    assert_eq!(
-        shares(&picks(&mut idle, &Eligible::all(3), 300), 3),
-        [100, 100, 100]
-    );
+    assert_eq!(shares(&picks(&mut idle, &Eligible::all(3), 300), 3), [100, 100, 100]);
 
     let mut busy = balancer(Algorithm::LeastConnections, 3, 5);
     busy.set_weight(2, 2.0).unwrap();
@@ -115,10 +89,7 @@ fn least_connections_rotates_ties_and_respects_weight() {
         let i = busy.pick(Time::ZERO, key, key, &Eligible::all(3)).unwrap();
         busy.on_start(i, Time::ZERO);
     }
-    assert_eq!(
-        [busy.in_flight(0), busy.in_flight(1), busy.in_flight(2)],
-        [10, 10, 20]
-    );
+    assert_eq!([busy.in_flight(0), busy.in_flight(1), busy.in_flight(2)], [10, 10, 20]);
 }
 
 #[test]
@@ -130,10 +101,7 @@ fn slow_start_scales_what_follows_weights() {
         assert!(shares[1].abs_diff(200) <= 2, "{algorithm:?} {shares:?}");
         balancer.set_slow_start(1, 1.0);
         let after = picks(&mut balancer, &Eligible::all(2), 1_000);
-        assert!(
-            after.iter().sum::<usize>().abs_diff(500) <= 2,
-            "{algorithm:?}"
-        );
+        assert!(after.iter().sum::<usize>().abs_diff(500) <= 2, "{algorithm:?}");
     }
     let mut p2c = balancer(Algorithm::P2c, 2, 3);
     p2c.set_slow_start(1, 0.25);
@@ -152,30 +120,11 @@ fn nothing_eligible_is_no_target() {
         for i in 0..3 {
             balancer.set_weight(i, 0.0).unwrap();
         }
-        assert_eq!(
-            balancer.pick(Time::ZERO, 1, 1, &Eligible::all(3)),
-            None,
-            "{algorithm:?}"
-        );
+        assert_eq!(balancer.pick(Time::ZERO, 1, 1, &Eligible::all(3)), None, "{algorithm:?}");
         balancer.set_weight(2, 0.5).unwrap();
-        assert_eq!(
-            balancer.pick(Time::ZERO, 1, 1, &Eligible::all(3)),
-            Some(2),
-            "{algorithm:?}"
-        );
-        assert_eq!(
-            (balancer.counts().picked, balancer.counts().no_target),
-            (1, 2)
-        );
-        assert_eq!(
-            Balancer::new(config(algorithm), 0, 1).unwrap().pick(
-                Time::ZERO,
-                1,
-                1,
-                &Eligible::all(3)
-            ),
-            None
-        );
+        assert_eq!(balancer.pick(Time::ZERO, 1, 1, &Eligible::all(3)), Some(2), "{algorithm:?}");
+        assert_eq!((balancer.counts().picked, balancer.counts().no_target), (1, 2));
+        assert_eq!(Balancer::new(config(algorithm), 0, 1).unwrap().pick(Time::ZERO, 1, 1, &Eligible::all(3)), None);
     }
 }
 
@@ -184,35 +133,17 @@ fn hashing_sticks_and_spreads_the_keys_of_an_ineligible_endpoint() {
     for algorithm in [Algorithm::IpHash, Algorithm::Ring, Algorithm::Maglev] {
         let mut balancer = balancer(algorithm, 5, 1);
         let all = picks(&mut balancer, &Eligible::all(5), 20_000);
-        assert_eq!(
-            all,
-            picks(&mut balancer, &Eligible::all(5), 20_000),
-            "{algorithm:?} sticks"
-        );
+        assert_eq!(all, picks(&mut balancer, &Eligible::all(5), 20_000), "{algorithm:?} sticks");
         let even = shares(&all, 5);
-        assert!(
-            even.iter().all(|n| (3_200..4_800).contains(n)),
-            "{algorithm:?} {even:?}"
-        );
+        assert!(even.iter().all(|n| (3_200..4_800).contains(n)), "{algorithm:?} {even:?}");
 
         let mut without = Eligible::all(5);
         without.remove(2);
         let moved = picks(&mut balancer, &without, 20_000);
-        assert!(
-            all.iter().zip(&moved).all(|(a, b)| a == b || *a == 2),
-            "{algorithm:?}: only its keys move"
-        );
-        let heirs: Vec<_> = all
-            .iter()
-            .zip(&moved)
-            .filter(|(a, _)| **a == 2)
-            .map(|(_, b)| *b)
-            .collect();
+        assert!(all.iter().zip(&moved).all(|(a, b)| a == b || *a == 2), "{algorithm:?}: only its keys move");
+        let heirs: Vec<_> = all.iter().zip(&moved).filter(|(a, _)| **a == 2).map(|(_, b)| *b).collect();
         let heirs = shares(&heirs, 5);
-        assert!(
-            [0, 1, 3, 4].iter().all(|&i| heirs[i] > 600),
-            "{algorithm:?}: to all the others {heirs:?}"
-        );
+        assert!([0, 1, 3, 4].iter().all(|&i| heirs[i] > 600), "{algorithm:?}: to all the others {heirs:?}");
     }
 }
 
@@ -232,20 +163,10 @@ fn ids_make_gateways_agree_whatever_their_order() {
             let picks = picks(&mut balancer, &Eligible::all(4), 2_000);
             picks.into_iter().map(|i| ids[i]).collect::<Vec<_>>()
         };
-        let (a, b) = (
-            build([11, 22, 33, 44], true),
-            build([33, 11, 44, 22], false),
-        );
+        let (a, b) = (build([11, 22, 33, 44], true), build([33, 11, 44, 22], false));
         let same = a.iter().zip(&b).filter(|(a, b)| a == b).count();
         // Maglev's turns depend on the order, which decides a few contested slots.
-        assert!(
-            same >= if algorithm == Algorithm::Ring {
-                2_000
-            } else {
-                1_950
-            },
-            "{algorithm:?} {same}"
-        );
+        assert!(same >= if algorithm == Algorithm::Ring { 2_000 } else { 1_950 }, "{algorithm:?} {same}");
     }
 }
 
@@ -257,23 +178,13 @@ fn a_hot_key_spills_over_at_the_bound() {
             let i = balancer.pick(Time::ZERO, 42, n, &Eligible::all(5)).unwrap();
             balancer.on_start(i, Time::ZERO);
             let most = (0..5).map(|i| balancer.in_flight(i)).max().unwrap();
-            assert!(
-                f64::from(most) <= (1.25 * n as f64 / 5.0).ceil(),
-                "{algorithm:?} {most} of {n}"
-            );
+            assert!(f64::from(most) <= (1.25 * n as f64 / 5.0).ceil(), "{algorithm:?} {most} of {n}");
         }
-        let unbounded = Config {
-            bounded_load: f64::INFINITY,
-            ..config(algorithm)
-        };
+        let unbounded = Config { bounded_load: f64::INFINITY, ..config(algorithm) };
         balancer.set_config(unbounded, Time::ZERO).unwrap();
         let home = picks(&mut balancer, &Eligible::all(5), 43)[42];
         for n in 0..200 {
-            assert_eq!(
-                balancer.pick(Time::ZERO, 42, n, &Eligible::all(5)),
-                Some(home),
-                "no bound, no spill"
-            );
+            assert_eq!(balancer.pick(Time::ZERO, 42, n, &Eligible::all(5)), Some(home), "no bound, no spill");
         }
     }
 }
@@ -282,36 +193,18 @@ fn a_hot_key_spills_over_at_the_bound() {
 type Behaviour = fn(&mut Random, f64) -> (f64, bool);
 
 /// Requests at `rate`/s for `seconds` over endpoints that behave as told; picks by endpoint per second.
-fn drive(
-    balancer: &mut Balancer,
-    rate: f64,
-    seconds: u64,
-    endpoints: &[Behaviour],
-) -> Vec<Vec<u32>> {
+fn drive(balancer: &mut Balancer, rate: f64, seconds: u64, endpoints: &[Behaviour]) -> Vec<Vec<u32>> {
     let mut random = Random(11);
     let mut ends: BinaryHeap<Reverse<(Time, usize, u64, bool)>> = BinaryHeap::new();
     let mut picks = vec![vec![0; endpoints.len()]; seconds as usize];
     for k in 0..(rate * seconds as f64) as u64 {
         let now = at(k as f64 / rate);
-        while let Some(Reverse((end, i, latency_ns, failed))) =
-            ends.peek().copied().filter(|e| e.0.0 <= now)
-        {
+        while let Some(Reverse((end, i, latency_ns, failed))) = ends.peek().copied().filter(|e| e.0.0 <= now) {
             ends.pop();
-            let outcome = if failed {
-                Outcome::Failure
-            } else {
-                Outcome::Success
-            };
+            let outcome = if failed { Outcome::Failure } else { Outcome::Success };
             balancer.on_done(i, end, latency_ns, outcome, None);
         }
-        let i = balancer
-            .pick(
-                now,
-                random.next(),
-                random.next(),
-                &Eligible::all(endpoints.len()),
-            )
-            .unwrap();
+        let i = balancer.pick(now, random.next(), random.next(), &Eligible::all(endpoints.len())).unwrap();
         balancer.on_start(i, now);
         picks[(k as f64 / rate) as usize][i] += 1;
         let (latency_s, failed) = endpoints[i](&mut random, k as f64 / rate);
@@ -328,28 +221,11 @@ fn well(random: &mut Random, _: f64) -> (f64, bool) {
 #[test]
 fn p2c_gives_a_fast_failing_endpoint_next_to_nothing() {
     let fails_fast: Behaviour = |_, now| {
-        if now >= 10.0 {
-            (0.0001, true)
-        } else {
-            (0.005, false)
-        }
+        if now >= 10.0 { (0.0001, true) } else { (0.005, false) }
     };
-    let picks = drive(
-        &mut balancer(Algorithm::P2c, 3, 1),
-        600.0,
-        60,
-        &[well, fails_fast, well],
-    );
-    assert!(
-        picks[9][1] > 150,
-        "a fair share while it is well: {}",
-        picks[9][1]
-    );
-    assert!(
-        picks[10][1] < 20,
-        "three failures in a row are enough: {}",
-        picks[10][1]
-    );
+    let picks = drive(&mut balancer(Algorithm::P2c, 3, 1), 600.0, 60, &[well, fails_fast, well]);
+    assert!(picks[9][1] > 150, "a fair share while it is well: {}", picks[9][1]);
+    assert!(picks[10][1] < 20, "three failures in a row are enough: {}", picks[10][1]);
     let rest: u32 = picks[11..].iter().map(|p| p[1]).sum();
     assert!(rest < 30, "a probe now and then, {rest} of 29,400");
 }
@@ -357,12 +233,7 @@ fn p2c_gives_a_fast_failing_endpoint_next_to_nothing() {
 #[test]
 fn p2c_leaves_a_half_failing_endpoint_too() {
     let half: Behaviour = |random, _| (0.0001, random.next() & 1 == 0);
-    let picks = drive(
-        &mut balancer(Algorithm::P2c, 3, 1),
-        600.0,
-        30,
-        &[well, half, well],
-    );
+    let picks = drive(&mut balancer(Algorithm::P2c, 3, 1), 600.0, 30, &[well, half, well]);
     let share = picks[5..].iter().map(|p| p[1]).sum::<u32>() as f64 / (600.0 * 25.0);
     assert!(share < 0.02, "{share}");
 }
@@ -374,12 +245,7 @@ fn p2c_still_sees_latency_through_one_percent_of_errors() {
     }
     let quick: Behaviour = |random, _| with_errors(random, 0.005);
     let slow: Behaviour = |random, _| with_errors(random, 0.1);
-    let picks = drive(
-        &mut balancer(Algorithm::P2c, 3, 1),
-        600.0,
-        60,
-        &[quick, slow, quick],
-    );
+    let picks = drive(&mut balancer(Algorithm::P2c, 3, 1), 600.0, 60, &[quick, slow, quick]);
     let share = picks[20..].iter().map(|p| p[1]).sum::<u32>() as f64 / (600.0 * 40.0);
     assert!(share < 0.25, "below a third, since it is slower: {share}");
 }
@@ -387,18 +253,9 @@ fn p2c_still_sees_latency_through_one_percent_of_errors() {
 #[test]
 fn p2c_comes_back_to_an_endpoint_that_has_recovered() {
     let outage: Behaviour = |random, now| {
-        if now < 5.0 {
-            (0.0001, true)
-        } else {
-            well(random, now)
-        }
+        if now < 5.0 { (0.0001, true) } else { well(random, now) }
     };
-    let picks = drive(
-        &mut balancer(Algorithm::P2c, 3, 1),
-        600.0,
-        120,
-        &[well, outage, well],
-    );
+    let picks = drive(&mut balancer(Algorithm::P2c, 3, 1), 600.0, 120, &[well, outage, well]);
     assert!(picks[4][1] < 5);
     let last = picks[119][1];
     assert!((120..280).contains(&last), "its fair share again: {last}");
@@ -415,9 +272,7 @@ fn p2c_forgets_a_slow_answer() {
     };
     let share = |balancer: &mut Balancer, now: f64| {
         let mut random = Random(3);
-        (0..1_000)
-            .filter(|_| balancer.pick(at(now), 0, random.next(), &Eligible::all(2)) == Some(1))
-            .count()
+        (0..1_000).filter(|_| balancer.pick(at(now), 0, random.next(), &Eligible::all(2)) == Some(1)).count()
     };
     done(&mut balancer, 0, 0.0, 5);
     done(&mut balancer, 1, 0.0, 5_000);
@@ -463,14 +318,8 @@ fn a_penalty_fades_with_time_and_with_success() {
         balancer.on_start(0, at(now));
         balancer.pick(at(now), 0, 1, &Eligible::all(2)) == Some(1)
     };
-    assert!(
-        !prefers_it_idle(&mut failed_once(), 110.0),
-        "10 s on, 1.8 s are left"
-    );
-    assert!(
-        prefers_it_idle(&mut failed_once(), 200.0),
-        "100 s on, nothing is"
-    );
+    assert!(!prefers_it_idle(&mut failed_once(), 110.0), "10 s on, 1.8 s are left");
+    assert!(prefers_it_idle(&mut failed_once(), 200.0), "100 s on, nothing is");
     let mut succeeding = failed_once();
     for second in 101..=200 {
         for i in [0, 1] {
@@ -487,21 +336,11 @@ fn p2c_weighs_a_retry_after() {
         let mut balancer = balancer(Algorithm::P2c, 2, 1);
         for (i, after) in retry_after.into_iter().enumerate() {
             balancer.on_start(i, at(1.0));
-            balancer.on_done(
-                i,
-                at(1.0),
-                1_000_000,
-                Outcome::Failure,
-                after.map(Duration::from_secs),
-            );
+            balancer.on_done(i, at(1.0), 1_000_000, Outcome::Failure, after.map(Duration::from_secs));
         }
         balancer.pick(at(1.0), 0, 1, &Eligible::all(2)).unwrap()
     };
-    assert_eq!(
-        decide([Some(20), None]),
-        1,
-        "20 s are more than the default 5"
-    );
+    assert_eq!(decide([Some(20), None]), 1, "20 s are more than the default 5");
     assert_eq!(decide([None, Some(1)]), 1, "1 s is less");
 }
 
@@ -513,11 +352,7 @@ fn a_cancelled_call_teaches_at_least_its_length() {
     assert_eq!(balancer.pick(at(1.0), 0, 1, &Eligible::all(2)), Some(1));
     balancer.on_start(1, at(1.0));
     balancer.on_done(1, at(1.0), 9_000_000_000, Outcome::Ignored, None);
-    assert_eq!(
-        balancer.pick(at(1.0), 0, 1, &Eligible::all(2)),
-        Some(1),
-        "ignored is ignored"
-    );
+    assert_eq!(balancer.pick(at(1.0), 0, 1, &Eligible::all(2)), Some(1), "ignored is ignored");
 }
 
 #[test]
@@ -526,11 +361,7 @@ fn indices_of_removed_endpoints_wait_for_their_last_request() {
     balancer.on_start(1, Time::ZERO);
     assert!(balancer.remove(1));
     assert!(!balancer.remove(1));
-    assert_eq!(
-        balancer.add(Time::ZERO),
-        3,
-        "1 is still waiting for an answer"
-    );
+    assert_eq!(balancer.add(Time::ZERO), 3, "1 is still waiting for an answer");
     balancer.on_done(1, Time::ZERO, 1, Outcome::Failure, None);
     balancer.on_done(1, Time::ZERO, 1, Outcome::Failure, None);
     assert_eq!(balancer.add(Time::ZERO), 1);
@@ -543,51 +374,32 @@ fn settings_change_without_losing_loads() {
     for i in [0, 0, 1] {
         balancer.on_start(i, Time::ZERO);
     }
-    balancer
-        .set_config(config(Algorithm::LeastConnections), Time::ZERO)
-        .unwrap();
+    balancer.set_config(config(Algorithm::LeastConnections), Time::ZERO).unwrap();
     assert_eq!(balancer.pick(Time::ZERO, 0, 0, &Eligible::all(3)), Some(2));
     balancer.on_start(2, Time::ZERO);
-    balancer
-        .set_config(config(Algorithm::P2c), Time::ZERO)
-        .unwrap();
+    balancer.set_config(config(Algorithm::P2c), Time::ZERO).unwrap();
     balancer.on_start(2, Time::ZERO);
     assert_eq!((balancer.in_flight(0), balancer.in_flight(2)), (2, 2));
 }
 
 #[test]
 fn a_shadow_is_counted_and_not_obeyed() {
-    let shadowed = Config {
-        shadow: Some(Algorithm::LeastConnections),
-        ..config(Algorithm::RoundRobin)
-    };
+    let shadowed = Config { shadow: Some(Algorithm::LeastConnections), ..config(Algorithm::RoundRobin) };
     let mut shadowed = Balancer::new(shadowed, 3, 0).unwrap();
     let mut plain = balancer(Algorithm::RoundRobin, 3, 0);
     for _ in 0..10 {
         shadowed.on_start(1, Time::ZERO);
     }
     let eligible = Eligible::all(3);
-    assert_eq!(
-        picks(&mut shadowed, &eligible, 30),
-        picks(&mut plain, &eligible, 30)
-    );
+    assert_eq!(picks(&mut shadowed, &eligible, 30), picks(&mut plain, &eligible, 30));
     let counts = shadowed.counts();
     assert_eq!(counts.shadow_picks, [15, 0, 15]);
-    assert!(
-        counts.shadow_differed >= 10,
-        "at least wherever the turn was at 1"
-    );
+    assert!(counts.shadow_differed >= 10, "at least wherever the turn was at 1");
 
-    let twice = Config {
-        shadow: Some(Algorithm::P2c),
-        ..config(Algorithm::P2c)
-    };
+    let twice = Config { shadow: Some(Algorithm::P2c), ..config(Algorithm::P2c) };
     let mut twice = Balancer::new(twice, 8, 0).unwrap();
     picks(&mut twice, &Eligible::all(8), 100);
-    assert!(
-        twice.counts().shadow_differed > 50,
-        "it draws its own pairs"
-    );
+    assert!(twice.counts().shadow_differed > 50, "it draws its own pairs");
 }
 
 #[test]
@@ -605,10 +417,7 @@ fn bad_settings_are_refused() {
     assert_eq!(refused(|c| c.ewma_seed = Duration::ZERO), "ewma_seed");
     assert_eq!(refused(|c| c.ewma_decay = Duration::ZERO), "ewma_decay");
     let mut balancer = balancer(Algorithm::Weighted, 1, 0);
-    assert_eq!(
-        balancer.set_weight(0, f64::NAN).unwrap_err().field,
-        "weight"
-    );
+    assert_eq!(balancer.set_weight(0, f64::NAN).unwrap_err().field, "weight");
     assert_eq!(balancer.set_weight(0, -1.0).unwrap_err().field, "weight");
 }
 

@@ -13,16 +13,7 @@ const fn at(ms: u64) -> Time {
 
 fn bulkhead(permits: u32, queue: u32, mode: Mode) -> Bulkhead {
     let max_wait = Duration::from_millis(100);
-    Bulkhead::new(
-        Config {
-            permits,
-            queue,
-            max_wait,
-            mode,
-        },
-        Time::ZERO,
-    )
-    .unwrap()
+    Bulkhead::new(Config { permits, queue, max_wait, mode }, Time::ZERO).unwrap()
 }
 
 fn queued(bulkhead: &mut Bulkhead, now: u64, deadline: Time) -> (Ticket, Time) {
@@ -46,28 +37,12 @@ fn by_default_25_run_and_nobody_waits() {
     let full = bulkhead.admit_or_queue(at(0), Time::MAX).unwrap_err();
     assert_eq!((full.reason, full.retry_at), (Reason::BulkheadFull, None));
     // Whatever the outcome, the place is free again.
-    for outcome in [
-        Outcome::Success,
-        Outcome::Failure,
-        Outcome::Ignored,
-        Outcome::Cancelled,
-    ] {
-        assert!(
-            bulkhead
-                .settle(at(1), permits.pop().unwrap(), outcome)
-                .is_none()
-        );
+    for outcome in [Outcome::Success, Outcome::Failure, Outcome::Ignored, Outcome::Cancelled] {
+        assert!(bulkhead.settle(at(1), permits.pop().unwrap(), outcome).is_none());
         permits.push(admitted(&mut bulkhead, 1));
         assert!(bulkhead.admit(at(1)).is_err());
     }
-    assert_eq!(
-        bulkhead.counts(),
-        Counts {
-            admitted: 29,
-            rejected: 5,
-            shadowed: 0
-        }
-    );
+    assert_eq!(bulkhead.counts(), Counts { admitted: 29, rejected: 5, shadowed: 0 });
 }
 
 #[test]
@@ -79,33 +54,17 @@ fn waiters_are_served_in_order_and_those_who_left_are_not() {
     let (second, _) = queued(&mut bulkhead, 10, Time::MAX);
     let (third, until) = queued(&mut bulkhead, 20, at(90));
     assert_eq!(until, at(90), "the call's own deadline is nearer");
-    assert!(
-        bulkhead.admit_or_queue(at(20), Time::MAX).is_err(),
-        "the queue is bounded"
-    );
+    assert!(bulkhead.admit_or_queue(at(20), Time::MAX).is_err(), "the queue is bounded");
     assert!(bulkhead.leave(second, false));
     assert!(!bulkhead.leave(second, false), "nobody leaves twice");
     let granted = bulkhead.settle(at(30), running, Outcome::Success).unwrap();
     assert_eq!(granted.ticket, first);
     assert!(!bulkhead.leave(first, true), "it has its permit");
-    let granted = bulkhead
-        .settle(at(40), granted.permit, Outcome::Success)
-        .unwrap();
+    let granted = bulkhead.settle(at(40), granted.permit, Outcome::Success).unwrap();
     assert_eq!(granted.ticket, third);
-    assert!(
-        bulkhead
-            .settle(at(50), granted.permit, Outcome::Success)
-            .is_none()
-    );
+    assert!(bulkhead.settle(at(50), granted.permit, Outcome::Success).is_none());
     assert_eq!((bulkhead.in_flight(), bulkhead.waiting()), (0, 0));
-    assert_eq!(
-        bulkhead.counts(),
-        Counts {
-            admitted: 3,
-            rejected: 1,
-            shadowed: 0
-        }
-    );
+    assert_eq!(bulkhead.counts(), Counts { admitted: 3, rejected: 1, shadowed: 0 });
 }
 
 #[test]
@@ -116,23 +75,10 @@ fn a_waiter_whose_time_is_over_gets_no_permit() {
     let (in_time, _) = queued(&mut bulkhead, 50, Time::MAX);
     let granted = bulkhead.settle(at(100), running, Outcome::Success).unwrap();
     assert_eq!(granted.ticket, in_time);
-    assert!(
-        !bulkhead.leave(late, true),
-        "it has left already, and counts once"
-    );
-    assert_eq!(
-        bulkhead.counts(),
-        Counts {
-            admitted: 2,
-            rejected: 1,
-            shadowed: 0
-        }
-    );
+    assert!(!bulkhead.leave(late, true), "it has left already, and counts once");
+    assert_eq!(bulkhead.counts(), Counts { admitted: 2, rejected: 1, shadowed: 0 });
     // Nor does it keep the living out of a full queue.
-    let _waiting = [
-        queued(&mut bulkhead, 100, Time::MAX),
-        queued(&mut bulkhead, 100, Time::MAX),
-    ];
+    let _waiting = [queued(&mut bulkhead, 100, Time::MAX), queued(&mut bulkhead, 100, Time::MAX)];
     assert!(bulkhead.admit_or_queue(at(199), Time::MAX).is_err());
     let _ = queued(&mut bulkhead, 200, Time::MAX);
     assert_eq!(bulkhead.waiting(), 1);
@@ -145,39 +91,19 @@ fn nobody_overtakes_the_queue() {
     let running = admitted(&mut bulkhead, 0);
     let (first, _) = queued(&mut bulkhead, 0, Time::MAX);
     let (second, _) = queued(&mut bulkhead, 0, Time::MAX);
-    let grown = Config {
-        permits: 3,
-        ..*bulkhead.config()
-    };
+    let grown = Config { permits: 3, ..*bulkhead.config() };
     bulkhead.set_config(grown, at(1)).unwrap();
     // Two places are free now, and they belong to those who wait.
     assert!(bulkhead.admit(at(1)).is_err());
     let (third, _) = queued(&mut bulkhead, 1, Time::MAX);
     let granted: Vec<_> = std::iter::from_fn(|| bulkhead.grant(at(2))).collect();
-    assert_eq!(
-        granted.iter().map(|g| g.ticket).collect::<Vec<_>>(),
-        [first, second]
-    );
+    assert_eq!(granted.iter().map(|g| g.ticket).collect::<Vec<_>>(), [first, second]);
     // Shrunk again: those in flight finish, and nobody follows them until there is room.
-    bulkhead
-        .set_config(
-            Config {
-                permits: 1,
-                ..grown
-            },
-            at(3),
-        )
-        .unwrap();
+    bulkhead.set_config(Config { permits: 1, ..grown }, at(3)).unwrap();
     assert!(bulkhead.settle(at(3), running, Outcome::Success).is_none());
     let mut granted = granted.into_iter().map(|g| g.permit);
-    assert!(
-        bulkhead
-            .settle(at(3), granted.next().unwrap(), Outcome::Success)
-            .is_none()
-    );
-    let next = bulkhead
-        .settle(at(3), granted.next().unwrap(), Outcome::Success)
-        .unwrap();
+    assert!(bulkhead.settle(at(3), granted.next().unwrap(), Outcome::Success).is_none());
+    let next = bulkhead.settle(at(3), granted.next().unwrap(), Outcome::Success).unwrap();
     assert_eq!(next.ticket, third);
     let _held = next.permit;
 }
@@ -201,19 +127,8 @@ fn a_permit_from_before_a_reset_changes_nothing() {
 fn shadow_counts_what_it_would_reject() {
     let mut bulkhead = bulkhead(2, 0, Mode::Shadow);
     let permits: Vec<Permit> = (0..5).map(|_| bulkhead.admit(at(0)).unwrap()).collect();
-    assert_eq!(
-        bulkhead.counts(),
-        Counts {
-            admitted: 2,
-            rejected: 0,
-            shadowed: 3
-        }
-    );
-    assert_eq!(
-        bulkhead.in_flight(),
-        2,
-        "the others would not have been in flight"
-    );
+    assert_eq!(bulkhead.counts(), Counts { admitted: 2, rejected: 0, shadowed: 3 });
+    assert_eq!(bulkhead.in_flight(), 2, "the others would not have been in flight");
     for permit in permits {
         assert!(bulkhead.settle(at(1), permit, Outcome::Success).is_none());
     }
@@ -224,28 +139,9 @@ fn shadow_counts_what_it_would_reject() {
 fn bad_configurations_are_refused() {
     let default = Config::default();
     for (config, field) in [
-        (
-            Config {
-                permits: 0,
-                ..default
-            },
-            "permits",
-        ),
-        (
-            Config {
-                queue: u32::MAX,
-                ..default
-            },
-            "queue",
-        ),
-        (
-            Config {
-                queue: 1,
-                max_wait: Duration::ZERO,
-                ..default
-            },
-            "max_wait",
-        ),
+        (Config { permits: 0, ..default }, "permits"),
+        (Config { queue: u32::MAX, ..default }, "queue"),
+        (Config { queue: 1, max_wait: Duration::ZERO, ..default }, "max_wait"),
     ] {
         assert_eq!(Bulkhead::new(config, Time::ZERO).unwrap_err().field, field);
     }

@@ -36,9 +36,7 @@ fn tripped(config: Config) -> CircuitBreaker {
 /// Open since 0 ms for 5 s, then half-open with every probe out.
 fn probing(config: Config) -> (CircuitBreaker, Vec<Permit>) {
     let mut breaker = tripped(config);
-    let probes = (0..config.half_open_probes)
-        .map(|_| breaker.admit(at(5_000)).unwrap())
-        .collect();
+    let probes = (0..config.half_open_probes).map(|_| breaker.admit(at(5_000)).unwrap()).collect();
     assert_eq!(breaker.state(), State::HalfOpen);
     (breaker, probes)
 }
@@ -49,31 +47,11 @@ fn trips_at_the_rate_and_not_below_the_minimum() {
     for (name, history, state) in [
         ("19 calls are too few", vec![(19, Failure)], State::Closed),
         ("20 calls, all failed", vec![(20, Failure)], State::Open),
-        (
-            "half of them failed",
-            vec![(10, Success), (10, Failure)],
-            State::Open,
-        ),
-        (
-            "less than half failed",
-            vec![(11, Success), (9, Failure)],
-            State::Closed,
-        ),
-        (
-            "a success makes the minimum",
-            vec![(19, Failure), (1, Success)],
-            State::Open,
-        ),
-        (
-            "4xx do not count",
-            vec![(100, Ignored), (19, Failure)],
-            State::Closed,
-        ),
-        (
-            "nor do callers who left",
-            vec![(100, Cancelled), (19, Failure)],
-            State::Closed,
-        ),
+        ("half of them failed", vec![(10, Success), (10, Failure)], State::Open),
+        ("less than half failed", vec![(11, Success), (9, Failure)], State::Closed),
+        ("a success makes the minimum", vec![(19, Failure), (1, Success)], State::Open),
+        ("4xx do not count", vec![(100, Ignored), (19, Failure)], State::Closed),
+        ("nor do callers who left", vec![(100, Cancelled), (19, Failure)], State::Closed),
     ] {
         let mut breaker = breaker(Config::default());
         for (n, outcome) in history {
@@ -101,21 +79,11 @@ fn the_window_slides() {
 fn an_open_breaker_says_when_to_come_back() {
     let mut breaker = tripped(Config::default());
     let rejected = breaker.admit(at(1)).unwrap_err();
-    assert_eq!(
-        (rejected.reason, rejected.retry_at),
-        (Reason::BreakerOpen, Some(at(5_000)))
-    );
+    assert_eq!((rejected.reason, rejected.retry_at), (Reason::BreakerOpen, Some(at(5_000))));
     assert!(breaker.admit(at(4_999)).is_err());
     let probe = breaker.admit(at(5_000)).unwrap();
     breaker.settle(at(5_000), probe, Outcome::Success, 0);
-    assert_eq!(
-        breaker.counts(),
-        Counts {
-            admitted: 21,
-            rejected: 2,
-            shadowed: 0
-        }
-    );
+    assert_eq!(breaker.counts(), Counts { admitted: 21, rejected: 2, shadowed: 0 });
 }
 
 #[test]
@@ -146,12 +114,7 @@ fn bad_probes_open_it_again_as_soon_as_they_decide() {
 
 #[test]
 fn results_from_before_the_trip_change_nothing() {
-    for late in [
-        Outcome::Failure,
-        Outcome::Success,
-        Outcome::Ignored,
-        Outcome::Cancelled,
-    ] {
+    for late in [Outcome::Failure, Outcome::Success, Outcome::Ignored, Outcome::Cancelled] {
         let mut breaker = breaker(Config::default());
         let mut stale: Vec<Permit> = (0..50).map(|_| breaker.admit(at(0)).unwrap()).collect();
         calls(&mut breaker, at(0), 20, Outcome::Failure);
@@ -178,10 +141,7 @@ fn results_from_before_the_trip_change_nothing() {
 #[test]
 fn a_probe_that_never_comes_back_loses_its_slot() {
     let (mut breaker, lost) = probing(Config::default());
-    assert_eq!(
-        breaker.admit(at(34_999)).unwrap_err().retry_at,
-        Some(at(35_000))
-    );
+    assert_eq!(breaker.admit(at(34_999)).unwrap_err().retry_at, Some(at(35_000)));
     assert_eq!(breaker.next_wake(), Some(at(35_000)));
     let probes = [(); 3].map(|()| breaker.admit(at(35_000)).unwrap());
     assert!(breaker.admit(at(35_000)).is_err());
@@ -216,10 +176,7 @@ fn the_open_time_doubles_up_to_its_maximum_and_is_jittered() {
         (0, [5_000, 10_000, 20_000, 40_000, 50_000, 50_000]),
         (u64::MAX, [6_000, 12_000, 24_000, 48_000, 60_000, 60_000]),
     ] {
-        let mut breaker = breaker(Config {
-            minimum_calls: 1,
-            ..Config::default()
-        });
+        let mut breaker = breaker(Config { minimum_calls: 1, ..Config::default() });
         let mut now = at(0);
         for expected in open_ms {
             while breaker.state() != State::Open {
@@ -233,23 +190,14 @@ fn the_open_time_doubles_up_to_its_maximum_and_is_jittered() {
         }
     }
     // No room between the first and the longest time: jitter goes up, never below the first.
-    let fixed = Config {
-        open_for: ms(30_000),
-        open_for_max: ms(30_000),
-        ..Config::default()
-    };
+    let fixed = Config { open_for: ms(30_000), open_for_max: ms(30_000), ..Config::default() };
     let until = tripped(fixed).next_wake().unwrap();
     assert_eq!(until, at(30_000));
 }
 
 #[test]
 fn a_recovery_that_lasts_starts_the_open_time_anew() {
-    let config = Config {
-        minimum_calls: 1,
-        half_open_probes: 1,
-        ramp: ms(1_000),
-        ..Config::default()
-    };
+    let config = Config { minimum_calls: 1, half_open_probes: 1, ramp: ms(1_000), ..Config::default() };
     for (trip_again_at, open_ms) in [
         (5_500, 10_000), // on the ramp: no recovery
         (9_000, 10_000), // closed for less than a window
@@ -264,11 +212,7 @@ fn a_recovery_that_lasts_starts_the_open_time_anew() {
                 breaker.settle(now, permit, Outcome::Failure, 0);
             }
         }
-        assert_eq!(
-            breaker.next_wake().unwrap().since(now),
-            ms(open_ms),
-            "at {now:?}"
-        );
+        assert_eq!(breaker.next_wake().unwrap().since(now), ms(open_ms), "at {now:?}");
     }
 }
 
@@ -280,13 +224,8 @@ fn no_burst_at_close() {
     }
     // 1000 callers at each instant; the share grows from 10% to all within 10 s.
     for (now_ms, admitted) in [(5_000, 100), (7_500, 325), (10_000, 550), (14_999, 999)] {
-        let passed = (0..1_000)
-            .filter(|_| breaker.admit(at(now_ms)).is_ok())
-            .count();
-        assert!(
-            passed.abs_diff(admitted) <= 2,
-            "{passed} of 1000 at {now_ms} ms"
-        );
+        let passed = (0..1_000).filter(|_| breaker.admit(at(now_ms)).is_ok()).count();
+        assert!(passed.abs_diff(admitted) <= 2, "{passed} of 1000 at {now_ms} ms");
     }
     assert_eq!(breaker.state(), State::Ramping);
     assert!((0..1_000).all(|_| breaker.admit(at(15_000)).is_ok()));
@@ -311,11 +250,7 @@ fn a_target_that_fails_on_the_ramp_trips_it() {
 
 #[test]
 fn slow_calls_trip_it_and_slow_probes_keep_it_open() {
-    let config = Config {
-        slow_call: ms(500),
-        slow_call_rate: 0.5,
-        ..Config::default()
-    };
+    let config = Config { slow_call: ms(500), slow_call_rate: 0.5, ..Config::default() };
     let mut breaker = breaker(config);
     let run = |breaker: &mut CircuitBreaker, n, took| {
         for _ in 0..n {
@@ -346,26 +281,12 @@ fn transitions_are_polled_in_order() {
     breaker.on_wake(at(15_100));
     let before = format!("{breaker:?}");
     breaker.on_wake(at(15_100));
-    assert_eq!(
-        before,
-        format!("{breaker:?}"),
-        "waking twice changes nothing"
-    );
+    assert_eq!(before, format!("{breaker:?}"), "waking twice changes nothing");
     use State::{Closed, HalfOpen, Open, Ramping};
-    for (ms, from, to) in [
-        (0, Closed, Open),
-        (5_000, Open, HalfOpen),
-        (5_100, HalfOpen, Ramping),
-        (15_100, Ramping, Closed),
-    ] {
-        assert_eq!(
-            breaker.poll_transition(),
-            Some(Transition {
-                at: at(ms),
-                from,
-                to
-            })
-        );
+    for (ms, from, to) in
+        [(0, Closed, Open), (5_000, Open, HalfOpen), (5_100, HalfOpen, Ramping), (15_100, Ramping, Closed)]
+    {
+        assert_eq!(breaker.poll_transition(), Some(Transition { at: at(ms), from, to }));
     }
     assert_eq!(breaker.poll_transition(), None);
     assert_eq!(breaker.next_wake(), None);
@@ -377,69 +298,32 @@ fn a_new_configuration_keeps_the_state() {
     let mut breaker = breaker(Config::default());
     calls(&mut breaker, at(0), 15, Outcome::Failure);
     let held = breaker.admit(at(0)).unwrap();
-    breaker
-        .set_config(
-            Config {
-                window: ms(20_000),
-                ..Config::default()
-            },
-            at(1),
-        )
-        .unwrap();
+    breaker.set_config(Config { window: ms(20_000), ..Config::default() }, at(1)).unwrap();
     calls(&mut breaker, at(2), 4, Outcome::Failure);
     breaker.settle(at(3), held, Outcome::Failure, 0); // an old permit is as good as a new one
     assert_eq!(breaker.state(), State::Open);
     // It stays open for as long as it was to be.
-    breaker
-        .set_config(
-            Config {
-                open_for: ms(1),
-                ..Config::default()
-            },
-            at(4),
-        )
-        .unwrap();
+    breaker.set_config(Config { open_for: ms(1), ..Config::default() }, at(4)).unwrap();
     assert_eq!(breaker.next_wake(), Some(at(5_003)));
     // Fewer probes while two of three are done: the trial starts again and can end.
     let _lost = breaker.admit(at(6_000)).unwrap();
     calls(&mut breaker, at(6_000), 2, Outcome::Success);
-    breaker
-        .set_config(
-            Config {
-                half_open_probes: 1,
-                ..Config::default()
-            },
-            at(6_000),
-        )
-        .unwrap();
+    breaker.set_config(Config { half_open_probes: 1, ..Config::default() }, at(6_000)).unwrap();
     calls(&mut breaker, at(6_000), 1, Outcome::Success);
     assert_eq!(breaker.state(), State::Ramping);
     // A bad one is refused and changes nothing.
-    let bad = Config {
-        failure_rate: 0.0,
-        ..Config::default()
-    };
-    assert_eq!(
-        breaker.set_config(bad, at(6_000)).unwrap_err().field,
-        "failure_rate"
-    );
+    let bad = Config { failure_rate: 0.0, ..Config::default() };
+    assert_eq!(breaker.set_config(bad, at(6_000)).unwrap_err().field, "failure_rate");
     assert_eq!(breaker.config().half_open_probes, 1);
 }
 
 #[test]
 fn shadow_lets_all_through_and_goes_through_the_same_states() {
-    let mut shadow = breaker(Config {
-        mode: Mode::Shadow,
-        ..Config::default()
-    });
+    let mut shadow = breaker(Config { mode: Mode::Shadow, ..Config::default() });
     let mut enforcing = breaker(Config::default());
     for now in (0..40_000).step_by(10) {
         // The target is down for 12 s.
-        let outcome = if now < 12_000 {
-            Outcome::Failure
-        } else {
-            Outcome::Success
-        };
+        let outcome = if now < 12_000 { Outcome::Failure } else { Outcome::Success };
         if let Ok(permit) = enforcing.admit(at(now)) {
             enforcing.settle(at(now), permit, outcome, 0);
         }
@@ -449,105 +333,27 @@ fn shadow_lets_all_through_and_goes_through_the_same_states() {
     }
     let (shadow, enforcing) = (shadow.counts(), enforcing.counts());
     assert!(enforcing.rejected > 1_000);
-    assert_eq!(
-        (shadow.admitted, shadow.shadowed),
-        (enforcing.admitted, enforcing.rejected)
-    );
+    assert_eq!((shadow.admitted, shadow.shadowed), (enforcing.admitted, enforcing.rejected));
 }
 
 #[test]
 fn bad_configurations_are_refused() {
     let default = Config::default();
     for (config, field) in [
-        (
-            Config {
-                failure_rate: 1.1,
-                ..default
-            },
-            "failure_rate",
-        ),
-        (
-            Config {
-                failure_rate: f64::NAN,
-                ..default
-            },
-            "failure_rate",
-        ),
-        (
-            Config {
-                slow_call_rate: 0.0,
-                ..default
-            },
-            "slow_call_rate",
-        ),
-        (
-            Config {
-                minimum_calls: 0,
-                ..default
-            },
-            "minimum_calls",
-        ),
-        (
-            Config {
-                window: ms(0),
-                ..default
-            },
-            "window",
-        ),
-        (
-            Config {
-                open_for: ms(0),
-                ..default
-            },
-            "open_for",
-        ),
-        (
-            Config {
-                open_for_max: ms(4_999),
-                ..default
-            },
-            "open_for_max",
-        ),
-        (
-            Config {
-                open_jitter: -0.1,
-                ..default
-            },
-            "open_jitter",
-        ),
-        (
-            Config {
-                half_open_probes: 0,
-                ..default
-            },
-            "half_open_probes",
-        ),
-        (
-            Config {
-                probe_lease: ms(0),
-                ..default
-            },
-            "probe_lease",
-        ),
-        (
-            Config {
-                slow_call: ms(0),
-                ..default
-            },
-            "slow_call",
-        ),
-        (
-            Config {
-                ramp_from: 0.0,
-                ..default
-            },
-            "ramp_from",
-        ),
+        (Config { failure_rate: 1.1, ..default }, "failure_rate"),
+        (Config { failure_rate: f64::NAN, ..default }, "failure_rate"),
+        (Config { slow_call_rate: 0.0, ..default }, "slow_call_rate"),
+        (Config { minimum_calls: 0, ..default }, "minimum_calls"),
+        (Config { window: ms(0), ..default }, "window"),
+        (Config { open_for: ms(0), ..default }, "open_for"),
+        (Config { open_for_max: ms(4_999), ..default }, "open_for_max"),
+        (Config { open_jitter: -0.1, ..default }, "open_jitter"),
+        (Config { half_open_probes: 0, ..default }, "half_open_probes"),
+        (Config { probe_lease: ms(0), ..default }, "probe_lease"),
+        (Config { slow_call: ms(0), ..default }, "slow_call"),
+        (Config { ramp_from: 0.0, ..default }, "ramp_from"),
     ] {
-        assert_eq!(
-            CircuitBreaker::new(config, Time::ZERO).unwrap_err().field,
-            field
-        );
+        assert_eq!(CircuitBreaker::new(config, Time::ZERO).unwrap_err().field, field);
     }
     let permit = std::mem::size_of::<Permit>();
     assert!(permit <= 16, "a permit is {permit} bytes");
@@ -557,11 +363,7 @@ fn bad_configurations_are_refused() {
 enum Event {
     Advance(u16),
     Admit,
-    Settle {
-        which: prop::sample::Index,
-        outcome: Outcome,
-        random: u64,
-    },
+    Settle { which: prop::sample::Index, outcome: Outcome, random: u64 },
 }
 
 fn event() -> impl Strategy<Value = Event> {

@@ -47,15 +47,8 @@ fn one_flight_a_key() {
     assert_eq!(finish(&mut flights, a), [0; 0], "over");
     let (again, _) = start(&mut flights, 0, 1, 13);
     assert_ne!(again, a);
-    assert_eq!(
-        finish(&mut flights, a),
-        [0; 0],
-        "the first call cannot end the second flight"
-    );
-    assert_eq!(
-        (finish(&mut flights, b), finish(&mut flights, again)),
-        (vec![20], vec![13])
-    );
+    assert_eq!(finish(&mut flights, a), [0; 0], "the first call cannot end the second flight");
+    assert_eq!((finish(&mut flights, b), finish(&mut flights, again)), (vec![20], vec![13]));
     assert_eq!((flights.counts().started, flights.counts().joined), (3, 2));
 }
 
@@ -64,17 +57,9 @@ fn the_flight_outlives_its_starter() {
     let mut flights = coalescer();
     let (flight, starter) = start(&mut flights, 0, 1, 10);
     let (_, second) = join(&mut flights, 0, 1, 11);
-    assert_eq!(
-        flights.leave(flight, starter),
-        Left::Flying(10),
-        "the call goes on for the other"
-    );
+    assert_eq!(flights.leave(flight, starter), Left::Flying(10), "the call goes on for the other");
     assert_eq!(flights.leave(flight, starter), Left::Gone);
-    assert_eq!(
-        flights.leave(flight, second),
-        Left::Last(11),
-        "nobody left: cancel the call"
-    );
+    assert_eq!(flights.leave(flight, second), Left::Last(11), "nobody left: cancel the call");
     assert_eq!(flights.flights(), 0);
     assert_eq!(finish(&mut flights, flight), [0; 0]);
     start(&mut flights, 0, 1, 12);
@@ -87,21 +72,12 @@ fn an_error_of_one_caller_is_not_shared() {
     join(&mut flights, 0, 1, 11);
     let (failed, next) = flights.caller_failed(at(1), flight, starter);
     assert_eq!(failed, Some(10));
-    let Next::Restart(next) = next else {
-        panic!("{next:?}")
-    };
-    assert_eq!(
-        finish(&mut flights, flight),
-        [0; 0],
-        "the failed call reaches nobody"
-    );
+    let Next::Restart(next) = next else { panic!("{next:?}") };
+    assert_eq!(finish(&mut flights, flight), [0; 0], "the failed call reaches nobody");
     assert_eq!(finish(&mut flights, next), [11]);
 
     let (alone, starter) = start(&mut flights, 2, 1, 12);
-    assert_eq!(
-        flights.caller_failed(at(2), alone, starter),
-        (Some(12), Next::Nothing)
-    );
+    assert_eq!(flights.caller_failed(at(2), alone, starter), (Some(12), Next::Nothing));
     assert_eq!(flights.flights(), 0);
 }
 
@@ -110,21 +86,14 @@ fn a_lost_leader_is_replaced_a_few_times() {
     let mut flights = coalescer();
     let (first, starter) = start(&mut flights, 0, 1, 10);
     join(&mut flights, 5, 1, 11);
-    assert_eq!(
-        (flights.next_wake(), flights.next_expired(at(29))),
-        (Some(at(30)), None)
-    );
+    assert_eq!((flights.next_wake(), flights.next_expired(at(29))), (Some(at(30)), None));
     assert_eq!(flights.next_expired(at(30)), Some(first));
-    let Next::Restart(second) = flights.lost(at(30), first) else {
-        panic!()
-    };
+    let Next::Restart(second) = flights.lost(at(30), first) else { panic!() };
     assert_eq!(flights.lost(at(30), first), Next::Nothing, "known already");
     assert_eq!(join(&mut flights, 31, 1, 12).0, second);
     // Whoever joined the first call waits for the second: leaving works with either.
     assert_eq!(flights.leave(first, starter), Left::Flying(10));
-    let Next::Restart(third) = flights.lost(at(40), second) else {
-        panic!()
-    };
+    let Next::Restart(third) = flights.lost(at(40), second) else { panic!() };
     assert_eq!(flights.lost(at(50), third), Next::GiveUp(third));
     assert_eq!(finish(&mut flights, third), [11, 12], "with an error");
     assert_eq!(flights.counts().restarted, 2);
@@ -143,11 +112,7 @@ fn leases_of_what_is_over_do_not_pile_up() {
 
 #[test]
 fn bounds_send_callers_alone() {
-    let config = Config {
-        flights_max: 1,
-        callers_max: 2,
-        ..Config::default()
-    };
+    let config = Config { flights_max: 1, callers_max: 2, ..Config::default() };
     let mut flights = Coalescer::new(config).unwrap();
     let (flight, _) = start(&mut flights, 0, 1, 10);
     join(&mut flights, 0, 1, 11);
@@ -161,11 +126,7 @@ fn bounds_send_callers_alone() {
 
 #[test]
 fn shadow_counts_and_everyone_goes() {
-    let mut flights = Coalescer::new(Config {
-        mode: Mode::Shadow,
-        ..Config::default()
-    })
-    .unwrap();
+    let mut flights = Coalescer::new(Config { mode: Mode::Shadow, ..Config::default() }).unwrap();
     let (flight, _) = start(&mut flights, 0, 1, 10);
     assert_eq!(flights.join(at(0), 1, 11), Join::Alone);
     assert_eq!(finish(&mut flights, flight), [10]);
@@ -175,27 +136,9 @@ fn shadow_counts_and_everyone_goes() {
 #[test]
 fn bad_settings_are_refused() {
     let refused = |config| Coalescer::<u32>::new(config).map(|_| ()).unwrap_err().field;
-    assert_eq!(
-        refused(Config {
-            flights_max: 0,
-            ..Config::default()
-        }),
-        "flights_max"
-    );
-    assert_eq!(
-        refused(Config {
-            callers_max: 0,
-            ..Config::default()
-        }),
-        "callers_max"
-    );
-    assert_eq!(
-        refused(Config {
-            lease: Duration::ZERO,
-            ..Config::default()
-        }),
-        "lease"
-    );
+    assert_eq!(refused(Config { flights_max: 0, ..Config::default() }), "flights_max");
+    assert_eq!(refused(Config { callers_max: 0, ..Config::default() }), "callers_max");
+    assert_eq!(refused(Config { lease: Duration::ZERO, ..Config::default() }), "lease");
 }
 
 proptest! {

@@ -29,24 +29,13 @@ fn duplicates_wait_and_then_get_the_same_answer() {
     let mut keys = keys(Config::default());
     let ticket = proceed(&mut keys, 0, KEY);
     let in_progress = Begin::Refused(Rejected::until(Reason::InProgress, at(60)));
-    assert_eq!(
-        keys.begin(at(1), KEY, BODY),
-        in_progress,
-        "concurrent: neither runs nor waits"
-    );
+    assert_eq!(keys.begin(at(1), KEY, BODY), in_progress, "concurrent: neither runs nor waits");
     assert!(keys.complete(at(2), ticket, 201));
     assert_eq!(keys.begin(at(3), KEY, BODY), Begin::Replay(&201));
-    assert_eq!(
-        keys.begin(at(86_401), KEY, BODY),
-        Begin::Replay(&201),
-        "a day after the answer"
-    );
+    assert_eq!(keys.begin(at(86_401), KEY, BODY), Begin::Replay(&201), "a day after the answer");
     let _ = proceed(&mut keys, 86_402, KEY);
     let counts = keys.counts();
-    assert_eq!(
-        (counts.proceeded, counts.replayed, counts.in_progress),
-        (2, 2, 1)
-    );
+    assert_eq!((counts.proceeded, counts.replayed, counts.in_progress), (2, 2, 1));
 }
 
 #[test]
@@ -55,11 +44,7 @@ fn the_same_key_with_another_body_is_an_error_at_every_stage() {
     let reused = || Begin::Refused(Rejected::new(Reason::KeyReused));
     let ticket = proceed(&mut keys, 0, KEY);
     assert_eq!(keys.begin(at(1), KEY, BODY + 1), reused());
-    assert_eq!(
-        keys.begin(at(100), KEY, BODY + 1),
-        reused(),
-        "even when the first has died"
-    );
+    assert_eq!(keys.begin(at(100), KEY, BODY + 1), reused(), "even when the first has died");
     keys.complete(at(100), ticket, 201);
     assert_eq!(keys.begin(at(101), KEY, BODY + 1), reused());
     assert_eq!(keys.counts().reused, 3);
@@ -70,13 +55,8 @@ fn a_crash_between_effect_and_record_is_said_aloud() {
     let mut keys = keys(Config::default());
     let dead = proceed(&mut keys, 0, KEY);
     assert!(matches!(keys.begin(at(59), KEY, BODY), Begin::Refused(_)));
-    let Begin::Unresolved(ticket) = keys.begin(at(60), KEY, BODY) else {
-        panic!("its lease is over")
-    };
-    assert!(
-        matches!(keys.begin(at(61), KEY, BODY), Begin::Refused(_)),
-        "one resolves it, not two"
-    );
+    let Begin::Unresolved(ticket) = keys.begin(at(60), KEY, BODY) else { panic!("its lease is over") };
+    assert!(matches!(keys.begin(at(61), KEY, BODY), Begin::Refused(_)), "one resolves it, not two");
     // It was slow and not dead: what it says now comes too late.
     assert!(!keys.complete(at(62), dead, 500));
     assert!(keys.complete(at(63), ticket, 201));
@@ -103,20 +83,12 @@ fn an_abandoned_key_is_free() {
 
 #[test]
 fn memory_is_bounded_and_promises_are_kept() {
-    let mut keys = keys(Config {
-        keys_max: 2,
-        keep: Duration::from_secs(100),
-        ..Config::default()
-    });
+    let mut keys = keys(Config { keys_max: 2, keep: Duration::from_secs(100), ..Config::default() });
     let (a, b) = (proceed(&mut keys, 0, 1), proceed(&mut keys, 0, 2));
     keys.complete(at(10), a, 1);
     keys.complete(at(20), b, 2);
     let full = Begin::Refused(Rejected::until(Reason::LimitReached, at(110)));
-    assert_eq!(
-        keys.begin(at(109), 3, BODY),
-        full,
-        "dropping a promise silently would run it twice"
-    );
+    assert_eq!(keys.begin(at(109), 3, BODY), full, "dropping a promise silently would run it twice");
     assert_eq!(keys.begin(at(109), 1, BODY), Begin::Replay(&1));
     let _ = proceed(&mut keys, 110, 3);
     assert_eq!(keys.len(), 2);
@@ -127,11 +99,7 @@ fn a_shorter_keep_applies_to_what_comes_after() {
     let mut keys = keys(Config::default());
     let old = proceed(&mut keys, 0, 1);
     keys.complete(at(0), old, 1);
-    keys.set_config(Config {
-        keep: Duration::from_secs(10),
-        ..Config::default()
-    })
-    .unwrap();
+    keys.set_config(Config { keep: Duration::from_secs(10), ..Config::default() }).unwrap();
     let new = proceed(&mut keys, 0, 2);
     keys.complete(at(0), new, 2);
     let _ = proceed(&mut keys, 10, 2);
@@ -140,11 +108,7 @@ fn a_shorter_keep_applies_to_what_comes_after() {
 
 #[test]
 fn shadow_counts_and_runs_everything() {
-    let mut keys = keys(Config {
-        mode: Mode::Shadow,
-        keys_max: 1,
-        ..Config::default()
-    });
+    let mut keys = keys(Config { mode: Mode::Shadow, keys_max: 1, ..Config::default() });
     let first = proceed(&mut keys, 0, KEY);
     let duplicate = proceed(&mut keys, 1, KEY);
     let crowded_out = proceed(&mut keys, 1, KEY + 1);
@@ -152,47 +116,15 @@ fn shadow_counts_and_runs_everything() {
     assert!(keys.complete(at(2), first, 201));
     let _ = proceed(&mut keys, 3, KEY);
     let counts = keys.counts();
-    assert_eq!(
-        (
-            counts.in_progress,
-            counts.full,
-            counts.replayed,
-            counts.shadowed,
-            counts.late
-        ),
-        (1, 1, 1, 3, 0)
-    );
+    assert_eq!((counts.in_progress, counts.full, counts.replayed, counts.shadowed, counts.late), (1, 1, 1, 3, 0));
 }
 
 #[test]
 fn bad_settings_are_refused() {
-    let refused = |config| {
-        Idempotency::<u32>::new(config)
-            .map(|_| ())
-            .unwrap_err()
-            .field
-    };
-    assert_eq!(
-        refused(Config {
-            keep: Duration::ZERO,
-            ..Config::default()
-        }),
-        "keep"
-    );
-    assert_eq!(
-        refused(Config {
-            lease: Duration::ZERO,
-            ..Config::default()
-        }),
-        "lease"
-    );
-    assert_eq!(
-        refused(Config {
-            keys_max: 0,
-            ..Config::default()
-        }),
-        "keys_max"
-    );
+    let refused = |config| Idempotency::<u32>::new(config).map(|_| ()).unwrap_err().field;
+    assert_eq!(refused(Config { keep: Duration::ZERO, ..Config::default() }), "keep");
+    assert_eq!(refused(Config { lease: Duration::ZERO, ..Config::default() }), "lease");
+    assert_eq!(refused(Config { keys_max: 0, ..Config::default() }), "keys_max");
 }
 
 proptest! {

@@ -50,9 +50,6 @@ proptest! {
 
 #[test]
 fn a_lease_of_no_length_is_refused() {
-    let config = Config {
-        ttl: Duration::ZERO,
-        ..Config::default()
-    };
+    let config = Config { ttl: Duration::ZERO, ..Config::default() };
     assert_eq!(Lease::new(config, 0).map(|_| ()).unwrap_err().field, "ttl");
 }

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use plimsoll_policy::circuit_breaker::State;
-use plimsoll_policy::pipeline::{
-    Admission, Attempt, Config, Flight, Next, NoHedge, Pipeline, Reply, Waiting,
-};
+use plimsoll_policy::pipeline::{Admission, Attempt, Config, Flight, Next, NoHedge, Pipeline, Reply, Waiting};
 use plimsoll_policy::retry::{Backoff, Hint, Jitter, Stop};
 use plimsoll_policy::retry_budget::Rule;
 use plimsoll_policy::{
-    Mode, Outcome, Reason, Rejected, Time, adaptive_limit, bulkhead, circuit_breaker, hedge,
-    rate_limit, retry, retry_budget,
+    Mode, Outcome, Reason, Rejected, Time, adaptive_limit, bulkhead, circuit_breaker, hedge, rate_limit, retry,
+    retry_budget,
 };
 use proptest::prelude::*;
 
@@ -31,21 +29,12 @@ fn pipeline(config: Config) -> Pipeline {
 
 /// Three attempts, 50 ms and 100 ms apart.
 fn steady_retry() -> retry::Config {
-    let backoff = Backoff {
-        jitter: Jitter::None,
-        ..Backoff::default()
-    };
-    retry::Config {
-        backoff,
-        ..retry::Config::default()
-    }
+    let backoff = Backoff { jitter: Jitter::None, ..Backoff::default() };
+    retry::Config { backoff, ..retry::Config::default() }
 }
 
 fn retrying() -> Config {
-    Config {
-        retry: Some(steady_retry()),
-        ..Config::default()
-    }
+    Config { retry: Some(steady_retry()), ..Config::default() }
 }
 
 fn attempt(pipeline: &mut Pipeline, now: Time, flight: &mut Flight) -> Attempt {
@@ -56,11 +45,7 @@ fn attempt(pipeline: &mut Pipeline, now: Time, flight: &mut Flight) -> Attempt {
 }
 
 /// Makes a call whose every attempt ends at once with `outcome`, to its end.
-fn call(
-    pipeline: &mut Pipeline,
-    mut now: Time,
-    outcome: impl Fn() -> Outcome,
-) -> Result<Next, Rejected> {
+fn call(pipeline: &mut Pipeline, mut now: Time, outcome: impl Fn() -> Outcome) -> Result<Next, Rejected> {
     let mut flight = pipeline.start(now, None, true);
     loop {
         let attempt = match pipeline.attempt(now, &mut flight, 0)? {
@@ -83,14 +68,8 @@ fn without_policies_every_call_is_made_once() {
     assert_eq!(attempt.deadline().to_wire(at(0)), None);
     let settled = pipeline.settle(at(1), &mut flight, attempt, FAILED, 0);
     assert_eq!(settled.next, Next::Exhausted(Stop::NotConfigured));
-    assert_eq!(
-        call(&mut pipeline, at(0), || Outcome::Success),
-        Ok(Next::Done)
-    );
-    assert_eq!(
-        call(&mut pipeline, at(0), || Outcome::Ignored),
-        Ok(Next::Done)
-    );
+    assert_eq!(call(&mut pipeline, at(0), || Outcome::Success), Ok(Next::Done));
+    assert_eq!(call(&mut pipeline, at(0), || Outcome::Ignored), Ok(Next::Done));
 }
 
 #[test]
@@ -105,10 +84,7 @@ fn a_failed_call_is_made_three_times_if_it_may_be_repeated() {
         let mut now = at(0);
         let stop = loop {
             let attempt = attempt(&mut pipeline, now, &mut flight);
-            let reply = Reply {
-                retryable,
-                ..FAILED
-            };
+            let reply = Reply { retryable, ..FAILED };
             match pipeline.settle(now, &mut flight, attempt, reply, 0).next {
                 Next::Retry { at } => now = at,
                 Next::Exhausted(stop) => break stop,
@@ -122,70 +98,37 @@ fn a_failed_call_is_made_three_times_if_it_may_be_repeated() {
 
 #[test]
 fn every_attempt_has_the_lesser_of_the_total_and_its_own_time() {
-    let mut pipeline = pipeline(Config {
-        timeout: Some(ms(1_000)),
-        per_try_timeout: Some(ms(600)),
-        ..retrying()
-    });
+    let mut pipeline = pipeline(Config { timeout: Some(ms(1_000)), per_try_timeout: Some(ms(600)), ..retrying() });
     let mut flight = pipeline.start(at(0), Some(at(900)), true);
-    assert_eq!(
-        flight.deadline().time(),
-        at(900),
-        "the caller's is the earlier"
-    );
+    assert_eq!(flight.deadline().time(), at(900), "the caller's is the earlier");
     let first = attempt(&mut pipeline, at(0), &mut flight);
     assert_eq!(first.deadline().time(), at(600));
     let next = pipeline.settle(at(600), &mut flight, first, FAILED, 0).next;
     assert_eq!(next, Next::Retry { at: at(650) });
     let second = attempt(&mut pipeline, at(650), &mut flight);
     assert_eq!(second.deadline().time(), at(900));
-    let next = pipeline
-        .settle(at(820), &mut flight, second, FAILED, 0)
-        .next;
+    let next = pipeline.settle(at(820), &mut flight, second, FAILED, 0).next;
     assert_eq!(next, Next::Exhausted(Stop::DeadlineTooClose));
 }
 
 #[test]
 fn a_hint_past_the_deadline_ends_the_call_at_once() {
-    let config = Config {
-        timeout: Some(ms(1_000)),
-        budget: Some(retry_budget::Config::default()),
-        ..retrying()
-    };
+    let config = Config { timeout: Some(ms(1_000)), budget: Some(retry_budget::Config::default()), ..retrying() };
     let mut pipeline = pipeline(config);
     let mut flight = pipeline.start(at(0), None, true);
     let attempt = attempt(&mut pipeline, at(0), &mut flight);
-    let hint = Hint {
-        throttled: false,
-        retry_after: Some(ms(1_000)),
-    };
-    let next = pipeline
-        .settle(at(10), &mut flight, attempt, Reply { hint, ..FAILED }, 0)
-        .next;
+    let hint = Hint { throttled: false, retry_after: Some(ms(1_000)) };
+    let next = pipeline.settle(at(10), &mut flight, attempt, Reply { hint, ..FAILED }, 0).next;
     assert_eq!(next, Next::Exhausted(Stop::DeadlineTooClose));
-    assert_eq!(
-        pipeline.budget().unwrap().counts().admitted,
-        0,
-        "and costs no budget"
-    );
+    assert_eq!(pipeline.budget().unwrap().counts().admitted, 0, "and costs no budget");
 }
 
 #[test]
 fn the_budget_is_wired_in() {
     // The target fails every call: three attempts each would be three times the load.
-    let rule = Rule::Share {
-        ratio: 0.2,
-        min_per_second: 0.0,
-        window: ms(10_000),
-    };
-    let budget = Some(retry_budget::Config {
-        rule,
-        mode: Mode::Enforce,
-    });
-    let mut with = pipeline(Config {
-        budget,
-        ..retrying()
-    });
+    let rule = Rule::Share { ratio: 0.2, min_per_second: 0.0, window: ms(10_000) };
+    let budget = Some(retry_budget::Config { rule, mode: Mode::Enforce });
+    let mut with = pipeline(Config { budget, ..retrying() });
     let mut without = pipeline(retrying());
     for i in 0..5_000 {
         call(&mut with, at(i), || Outcome::Failure).unwrap();
@@ -201,18 +144,9 @@ fn the_budget_is_wired_in() {
 #[test]
 fn a_success_refills_a_token_budget() {
     let rule = Rule::adaptive(1.0, 1.0);
-    let budget = Some(retry_budget::Config {
-        rule,
-        mode: Mode::Enforce,
-    });
-    let mut pipeline = pipeline(Config {
-        budget,
-        ..retrying()
-    });
-    assert_eq!(
-        call(&mut pipeline, at(0), || Outcome::Failure),
-        Ok(Next::Exhausted(Stop::BudgetExhausted))
-    );
+    let budget = Some(retry_budget::Config { rule, mode: Mode::Enforce });
+    let mut pipeline = pipeline(Config { budget, ..retrying() });
+    assert_eq!(call(&mut pipeline, at(0), || Outcome::Failure), Ok(Next::Exhausted(Stop::BudgetExhausted)));
     assert_eq!(pipeline.budget_balance(at(0)), Some(0.0));
     call(&mut pipeline, at(0), || Outcome::Success).unwrap();
     assert_eq!(pipeline.budget_balance(at(0)), Some(1.0));
@@ -230,10 +164,7 @@ fn nested_layers_multiply_and_it_shows() {
         loop {
             let attempt = attempt(top, now, &mut flight);
             let outcome = nested(rest, now, bottom);
-            match top
-                .settle(now, &mut flight, attempt, outcome.into(), 0)
-                .next
-            {
+            match top.settle(now, &mut flight, attempt, outcome.into(), 0).next {
                 Next::Retry { .. } => {}
                 _ => return outcome,
             }
@@ -243,39 +174,24 @@ fn nested_layers_multiply_and_it_shows() {
     let bottom = std::cell::Cell::new(0);
     nested(&mut layers, at(0), &bottom);
     assert_eq!(bottom.get(), 27);
-    let product: f64 = layers
-        .iter()
-        .map(|layer| layer.totals().amplification())
-        .product();
+    let product: f64 = layers.iter().map(|layer| layer.totals().amplification()).product();
     assert_eq!(product, 27.0);
 }
 
 #[test]
 fn a_rejection_of_our_own_is_final_and_costs_no_attempt() {
     let mut pipeline = pipeline(Config {
-        breaker: Some(circuit_breaker::Config {
-            minimum_calls: 2,
-            ..Default::default()
-        }),
+        breaker: Some(circuit_breaker::Config { minimum_calls: 2, ..Default::default() }),
         ..retrying()
     });
     // Two failed attempts trip the breaker; the third attempt of the same call meets it.
     let end = call(&mut pipeline, at(0), || Outcome::Failure);
     let open_until = pipeline.next_wake();
-    assert_eq!(
-        end,
-        Err(Rejected {
-            reason: Reason::BreakerOpen,
-            retry_at: open_until
-        })
-    );
+    assert_eq!(end, Err(Rejected { reason: Reason::BreakerOpen, retry_at: open_until }));
     assert_eq!(pipeline.totals().attempts, 2);
     assert_eq!(pipeline.breaker().unwrap().state(), State::Open);
     let transition = pipeline.poll_transition().unwrap();
-    assert_eq!(
-        (transition.from, transition.to),
-        (State::Closed, State::Open)
-    );
+    assert_eq!((transition.from, transition.to), (State::Closed, State::Open));
     assert_eq!(pipeline.poll_transition(), None);
     pipeline.on_wake(open_until.unwrap());
     assert_eq!(pipeline.poll_transition().unwrap().to, State::HalfOpen);
@@ -284,48 +200,16 @@ fn a_rejection_of_our_own_is_final_and_costs_no_attempt() {
 #[test]
 fn our_own_rejections_never_reach_the_breaker() {
     let rate_limit = Some(rate_limit::Config::new(1, ms(1_000)));
-    let bulkhead = Some(bulkhead::Config {
-        permits: 1,
-        ..Default::default()
-    });
-    let adaptive = Some(adaptive_limit::Config {
-        initial: 1,
-        min: 1,
-        ..Default::default()
-    });
+    let bulkhead = Some(bulkhead::Config { permits: 1, ..Default::default() });
+    let adaptive = Some(adaptive_limit::Config { initial: 1, min: 1, ..Default::default() });
     for (config, reason) in [
-        (
-            Config {
-                rate_limit,
-                ..retrying()
-            },
-            Reason::RateLimited,
-        ),
-        (
-            Config {
-                bulkhead,
-                ..retrying()
-            },
-            Reason::BulkheadFull,
-        ),
-        (
-            Config {
-                adaptive_limit: adaptive,
-                ..retrying()
-            },
-            Reason::LimitReached,
-        ),
+        (Config { rate_limit, ..retrying() }, Reason::RateLimited),
+        (Config { bulkhead, ..retrying() }, Reason::BulkheadFull),
+        (Config { adaptive_limit: adaptive, ..retrying() }, Reason::LimitReached),
     ] {
         // Half-open with one probe: were a rejection to keep the slot, or to count, it would show.
-        let breaker = circuit_breaker::Config {
-            minimum_calls: 1,
-            half_open_probes: 2,
-            ..Default::default()
-        };
-        let mut pipeline = pipeline(Config {
-            breaker: Some(breaker),
-            ..config
-        });
+        let breaker = circuit_breaker::Config { minimum_calls: 1, half_open_probes: 2, ..Default::default() };
+        let mut pipeline = pipeline(Config { breaker: Some(breaker), ..config });
         let mut flight = pipeline.start(at(0), None, false);
         let first = attempt(&mut pipeline, at(0), &mut flight);
         let _ = pipeline.settle(at(0), &mut flight, first, FAILED, 0);
@@ -341,45 +225,26 @@ fn our_own_rejections_never_reach_the_breaker() {
         let mut flight = pipeline.start(at(7_000), None, false);
         let probe = attempt(&mut pipeline, at(7_000), &mut flight);
         let _ = pipeline.settle(at(7_000), &mut flight, probe, DONE, 0);
-        assert_eq!(
-            pipeline.breaker().unwrap().state(),
-            State::Ramping,
-            "{reason:?}"
-        );
+        assert_eq!(pipeline.breaker().unwrap().state(), State::Ramping, "{reason:?}");
     }
 }
 
 #[test]
 fn health_checks_are_exempt_from_the_rate_limit() {
     let rate_limit = Some(rate_limit::Config::new(1, ms(1_000)));
-    let mut pipeline = pipeline(Config {
-        rate_limit,
-        ..Config::default()
-    });
+    let mut pipeline = pipeline(Config { rate_limit, ..Config::default() });
     for _ in 0..10 {
         let mut flight = pipeline.start(at(0), None, true).with_cost(0);
         let attempt = attempt(&mut pipeline, at(0), &mut flight);
-        assert_eq!(
-            pipeline.settle(at(0), &mut flight, attempt, DONE, 0).next,
-            Next::Done
-        );
+        assert_eq!(pipeline.settle(at(0), &mut flight, attempt, DONE, 0).next, Next::Done);
     }
     assert!(call(&mut pipeline, at(0), || Outcome::Success).is_ok());
     assert!(call(&mut pipeline, at(0), || Outcome::Success).is_err());
 }
 
 fn queueing(permits: u32) -> Config {
-    let bulkhead = bulkhead::Config {
-        permits,
-        queue: 10,
-        ..Default::default()
-    };
-    Config {
-        timeout: Some(ms(500)),
-        per_try_timeout: Some(ms(300)),
-        bulkhead: Some(bulkhead),
-        ..retrying()
-    }
+    let bulkhead = bulkhead::Config { permits, queue: 10, ..Default::default() };
+    Config { timeout: Some(ms(500)), per_try_timeout: Some(ms(300)), bulkhead: Some(bulkhead), ..retrying() }
 }
 
 #[test]
@@ -398,10 +263,7 @@ fn a_waiting_attempt_goes_ahead_when_another_is_settled() {
     assert_eq!(granted.ticket, waiting.ticket());
     let attempt = pipeline.resume(at(200), &mut second, waiting, granted);
     // The per-try timeout starts now, the total one started when the call came.
-    assert_eq!(
-        (attempt.started(), attempt.deadline().time()),
-        (at(200), at(500))
-    );
+    assert_eq!((attempt.started(), attempt.deadline().time()), (at(200), at(500)));
     assert_eq!((second.attempts(), second.outstanding()), (1, 1));
     assert!(pipeline.cancel(at(210), &mut second, attempt).is_none());
     assert_eq!(pipeline.bulkhead().unwrap().in_flight(), 0);
@@ -409,57 +271,30 @@ fn a_waiting_attempt_goes_ahead_when_another_is_settled() {
 
 #[test]
 fn a_waiting_attempt_that_gives_up_leaves_nothing_behind() {
-    let breaker = circuit_breaker::Config {
-        minimum_calls: 1,
-        half_open_probes: 1,
-        ..Default::default()
-    };
+    let breaker = circuit_breaker::Config { minimum_calls: 1, half_open_probes: 1, ..Default::default() };
     let config = queueing(1);
-    for (max_wait, given_up, reason) in [
-        (ms(100), at(6_110), Reason::BulkheadTimeout),
-        (ms(1_000), at(6_510), Reason::DeadlineExceeded),
-    ] {
-        let bulkhead = bulkhead::Config {
-            max_wait,
-            ..config.bulkhead.unwrap()
-        };
+    for (max_wait, given_up, reason) in
+        [(ms(100), at(6_110), Reason::BulkheadTimeout), (ms(1_000), at(6_510), Reason::DeadlineExceeded)]
+    {
+        let bulkhead = bulkhead::Config { max_wait, ..config.bulkhead.unwrap() };
         let adaptive_limit = Some(adaptive_limit::Config::default());
-        let mut pipeline = pipeline(Config {
-            breaker: Some(breaker),
-            bulkhead: Some(bulkhead),
-            adaptive_limit,
-            ..config
-        });
+        let mut pipeline =
+            pipeline(Config { breaker: Some(breaker), bulkhead: Some(bulkhead), adaptive_limit, ..config });
         let mut first = pipeline.start(at(0), None, false);
         let mut second = pipeline.start(at(0), None, false);
         let running = attempt(&mut pipeline, at(0), &mut first);
-        let Ok(Admission::Queued(extra)) = pipeline.attempt(at(0), &mut second, 0) else {
-            panic!()
-        };
-        let granted = pipeline
-            .settle(at(1), &mut first, running, FAILED, 0)
-            .granted
-            .unwrap();
+        let Ok(Admission::Queued(extra)) = pipeline.attempt(at(0), &mut second, 0) else { panic!() };
+        let granted = pipeline.settle(at(1), &mut first, running, FAILED, 0).granted.unwrap();
         let running = pipeline.resume(at(1), &mut second, extra, granted);
         // The breaker is open; at 6 s a probe comes, and waits behind `running`.
         let mut probe = pipeline.start(at(6_010), None, false);
-        let Ok(Admission::Queued(waiting)) = pipeline.attempt(at(6_010), &mut probe, 0) else {
-            panic!()
-        };
+        let Ok(Admission::Queued(waiting)) = pipeline.attempt(at(6_010), &mut probe, 0) else { panic!() };
         assert_eq!(waiting.until(), given_up);
         let rejected = pipeline.give_up(given_up, &probe, waiting);
         assert_eq!(rejected.reason, reason);
-        assert!(
-            pipeline
-                .settle(given_up, &mut second, running, DONE, 0)
-                .granted
-                .is_none()
-        );
+        assert!(pipeline.settle(given_up, &mut second, running, DONE, 0).granted.is_none());
         // Its probe slot is free for the next.
-        assert_eq!(
-            call(&mut pipeline, given_up, || Outcome::Success),
-            Ok(Next::Done)
-        );
+        assert_eq!(call(&mut pipeline, given_up, || Outcome::Success), Ok(Next::Done));
         assert_eq!(pipeline.breaker().unwrap().state(), State::Ramping);
         assert_eq!(pipeline.adaptive_limit().unwrap().in_flight(), 0);
     }
@@ -468,18 +303,12 @@ fn a_waiting_attempt_that_gives_up_leaves_nothing_behind() {
 #[test]
 fn a_wait_in_the_queue_is_not_the_targets_latency() {
     let adaptive_limit = Some(adaptive_limit::Config {
-        algorithm: adaptive_limit::Algorithm::Aimd {
-            backoff: 0.5,
-            timeout: ms(100),
-        },
+        algorithm: adaptive_limit::Algorithm::Aimd { backoff: 0.5, timeout: ms(100) },
         initial: 2,
         min: 1,
         ..Default::default()
     });
-    let mut pipeline = pipeline(Config {
-        adaptive_limit,
-        ..queueing(1)
-    });
+    let mut pipeline = pipeline(Config { adaptive_limit, ..queueing(1) });
     let mut first = pipeline.start(at(0), None, true);
     let mut second = pipeline.start(at(0), None, true);
     let running = attempt(&mut pipeline, at(0), &mut first);
@@ -489,19 +318,12 @@ fn a_wait_in_the_queue_is_not_the_targets_latency() {
     let granted = pipeline.cancel(at(400), &mut first, running).unwrap();
     let resumed = pipeline.resume(at(400), &mut second, waiting, granted);
     let _ = pipeline.settle(at(410), &mut second, resumed, DONE, 0);
-    assert_eq!(
-        pipeline.adaptive_limit().unwrap().limit(),
-        3.0,
-        "10 ms, not 410"
-    );
+    assert_eq!(pipeline.adaptive_limit().unwrap().limit(), 3.0, "10 ms, not 410");
 }
 
 /// Hedges after 10 ms once a hundred calls have been seen.
 fn hedging(config: Config) -> Pipeline {
-    let mut pipeline = pipeline(Config {
-        hedge: Some(hedge::Config::default()),
-        ..config
-    });
+    let mut pipeline = pipeline(Config { hedge: Some(hedge::Config::default()), ..config });
     for i in 0..100 {
         let mut flight = pipeline.start(at(i), None, true);
         assert_eq!(pipeline.hedge_after(&flight), None);
@@ -513,49 +335,21 @@ fn hedging(config: Config) -> Pipeline {
 
 #[test]
 fn a_slow_call_is_hedged_once_and_the_first_answer_wins() {
-    let bulkhead = Some(bulkhead::Config {
-        permits: 3,
-        ..Default::default()
-    });
-    let mut pipeline = hedging(Config {
-        bulkhead,
-        ..retrying()
-    });
+    let bulkhead = Some(bulkhead::Config { permits: 3, ..Default::default() });
+    let mut pipeline = hedging(Config { bulkhead, ..retrying() });
     let mut flight = pipeline.start(at(0), None, true);
     let slow = attempt(&mut pipeline, at(0), &mut flight);
     let delay = pipeline.hedge_after(&flight).unwrap();
     assert!((ms(10)..ms(11)).contains(&delay));
     let extra = pipeline.hedge(at(11), &mut flight, 0).unwrap();
-    assert_eq!(
-        pipeline.hedge(at(12), &mut flight, 0).unwrap_err(),
-        NoHedge::Declined
-    );
-    assert_eq!(
-        pipeline.bulkhead().unwrap().in_flight(),
-        2,
-        "it holds a permit like any other"
-    );
+    assert_eq!(pipeline.hedge(at(12), &mut flight, 0).unwrap_err(), NoHedge::Declined);
+    assert_eq!(pipeline.bulkhead().unwrap().in_flight(), 2, "it holds a permit like any other");
     assert_eq!((flight.attempts(), flight.outstanding()), (2, 2));
-    assert_eq!(
-        pipeline.settle(at(15), &mut flight, extra, DONE, 0).next,
-        Next::Done
-    );
+    assert_eq!(pipeline.settle(at(15), &mut flight, extra, DONE, 0).next, Next::Done);
     assert!(pipeline.cancel(at(15), &mut flight, slow).is_none());
-    assert_eq!(
-        (
-            pipeline.bulkhead().unwrap().in_flight(),
-            flight.outstanding()
-        ),
-        (0, 0)
-    );
-    assert_eq!(
-        (pipeline.totals().attempts, pipeline.totals().hedges),
-        (102, 1)
-    );
-    assert_eq!(
-        pipeline.hedge(at(16), &mut flight, 0).unwrap_err(),
-        NoHedge::NotRepeatable
-    );
+    assert_eq!((pipeline.bulkhead().unwrap().in_flight(), flight.outstanding()), (0, 0));
+    assert_eq!((pipeline.totals().attempts, pipeline.totals().hedges), (102, 1));
+    assert_eq!(pipeline.hedge(at(16), &mut flight, 0).unwrap_err(), NoHedge::NotRepeatable);
 }
 
 #[test]
@@ -569,14 +363,8 @@ fn a_failure_waits_for_the_attempt_that_is_still_out() {
         let mut flight = pipeline.start(at(0), None, true);
         let one = attempt(&mut pipeline, at(0), &mut flight);
         let two = pipeline.hedge(at(11), &mut flight, 0).unwrap();
-        assert_eq!(
-            pipeline.settle(at(15), &mut flight, one, first, 0).next,
-            then
-        );
-        assert_eq!(
-            pipeline.settle(at(20), &mut flight, two, second, 0).next,
-            finally
-        );
+        assert_eq!(pipeline.settle(at(15), &mut flight, one, first, 0).next, then);
+        assert_eq!(pipeline.settle(at(20), &mut flight, two, second, 0).next, finally);
     }
 }
 
@@ -601,129 +389,64 @@ fn every_try_may_be_hedged_anew() {
 
 #[test]
 fn only_the_extra_attempt_depends_on_the_budget() {
-    let rule = Rule::Share {
-        ratio: 0.0,
-        min_per_second: 0.1,
-        window: ms(10_000),
-    };
-    let budget = Some(retry_budget::Config {
-        rule,
-        mode: Mode::Enforce,
-    });
-    let mut pipeline = hedging(Config {
-        budget,
-        ..retrying()
-    });
+    let rule = Rule::Share { ratio: 0.0, min_per_second: 0.1, window: ms(10_000) };
+    let budget = Some(retry_budget::Config { rule, mode: Mode::Enforce });
+    let mut pipeline = hedging(Config { budget, ..retrying() });
     for expected in [Ok(()), Err(NoHedge::Declined)] {
         let mut flight = pipeline.start(at(0), None, true);
         let first = attempt(&mut pipeline, at(0), &mut flight);
         let extra = pipeline.hedge(at(11), &mut flight, 0);
         assert_eq!(extra.as_ref().map(|_| ()).map_err(|no| *no), expected);
         // The call goes on as if nothing had been asked.
-        assert_eq!(
-            pipeline.settle(at(30), &mut flight, first, DONE, 0).next,
-            Next::Done
-        );
+        assert_eq!(pipeline.settle(at(30), &mut flight, first, DONE, 0).next, Next::Done);
         if let Ok(extra) = extra {
             assert!(pipeline.cancel(at(30), &mut flight, extra).is_none());
         }
     }
     // And the retry that would have come out of the same budget has nothing left.
-    assert_eq!(
-        call(&mut pipeline, at(31), || Outcome::Failure),
-        Ok(Next::Exhausted(Stop::BudgetExhausted))
-    );
+    assert_eq!(call(&mut pipeline, at(31), || Outcome::Failure), Ok(Next::Exhausted(Stop::BudgetExhausted)));
 }
 
 #[test]
 fn no_hedge_where_it_would_do_harm() {
-    let bulkhead = Some(bulkhead::Config {
-        permits: 1,
-        ..Default::default()
-    });
+    let bulkhead = Some(bulkhead::Config { permits: 1, ..Default::default() });
     let budget = Some(retry_budget::Config::default());
-    let mut full = hedging(Config {
-        bulkhead,
-        budget,
-        ..retrying()
-    });
+    let mut full = hedging(Config { bulkhead, budget, ..retrying() });
     let mut flight = full.start(at(0), None, true);
     let held = attempt(&mut full, at(0), &mut flight);
     let no = full.hedge(at(11), &mut flight, 0).unwrap_err();
     assert_eq!(no, NoHedge::Rejected(Rejected::new(Reason::BulkheadFull)));
-    assert_eq!(
-        full.budget().unwrap().counts().admitted,
-        0,
-        "and costs no budget"
-    );
+    assert_eq!(full.budget().unwrap().counts().admitted, 0, "and costs no budget");
     assert!(full.cancel(at(12), &mut flight, held).is_none());
 
     let mut post = full.start(at(20), None, false);
     assert_eq!(full.hedge_after(&post), None);
     let held = attempt(&mut full, at(20), &mut post);
-    assert_eq!(
-        full.hedge(at(40), &mut post, 0).unwrap_err(),
-        NoHedge::NotRepeatable
-    );
+    assert_eq!(full.hedge(at(40), &mut post, 0).unwrap_err(), NoHedge::NotRepeatable);
     assert!(full.cancel(at(41), &mut post, held).is_none());
 
-    let breaker = circuit_breaker::Config {
-        minimum_calls: 1,
-        failure_rate: 0.001,
-        ..Default::default()
-    };
-    let mut open = hedging(Config {
-        breaker: Some(breaker),
-        ..Config::default()
-    });
+    let breaker = circuit_breaker::Config { minimum_calls: 1, failure_rate: 0.001, ..Default::default() };
+    let mut open = hedging(Config { breaker: Some(breaker), ..Config::default() });
     let mut flight = open.start(at(200), None, true);
     let held = attempt(&mut open, at(200), &mut flight);
     call(&mut open, at(200), || Outcome::Failure).unwrap();
-    assert_eq!(
-        open.hedge(at(211), &mut flight, 0).unwrap_err(),
-        NoHedge::BreakerNotClosed
-    );
+    assert_eq!(open.hedge(at(211), &mut flight, 0).unwrap_err(), NoHedge::BreakerNotClosed);
     assert!(open.cancel(at(212), &mut flight, held).is_none());
 }
 
 fn everything(mode: Mode) -> Config {
-    let breaker = circuit_breaker::Config {
-        minimum_calls: 2,
-        mode,
-        ..Default::default()
-    };
+    let breaker = circuit_breaker::Config { minimum_calls: 2, mode, ..Default::default() };
     Config {
         timeout: Some(ms(50)),
         per_try_timeout: Some(ms(20)),
         timeout_mode: mode,
-        retry: Some(retry::Config {
-            mode,
-            ..retry::Config::default()
-        }),
-        budget: Some(retry_budget::Config {
-            mode,
-            ..Default::default()
-        }),
+        retry: Some(retry::Config { mode, ..retry::Config::default() }),
+        budget: Some(retry_budget::Config { mode, ..Default::default() }),
         breaker: Some(breaker),
-        rate_limit: Some(rate_limit::Config {
-            mode,
-            ..rate_limit::Config::new(1, ms(1_000))
-        }),
-        adaptive_limit: Some(adaptive_limit::Config {
-            mode,
-            ..Default::default()
-        }),
-        bulkhead: Some(bulkhead::Config {
-            permits: 1,
-            queue: 1,
-            mode,
-            ..Default::default()
-        }),
-        hedge: Some(hedge::Config {
-            min_samples: 1,
-            mode,
-            ..Default::default()
-        }),
+        rate_limit: Some(rate_limit::Config { mode, ..rate_limit::Config::new(1, ms(1_000)) }),
+        adaptive_limit: Some(adaptive_limit::Config { mode, ..Default::default() }),
+        bulkhead: Some(bulkhead::Config { permits: 1, queue: 1, mode, ..Default::default() }),
+        hedge: Some(hedge::Config { min_samples: 1, mode, ..Default::default() }),
     }
 }
 
@@ -748,59 +471,28 @@ fn in_shadow_mode_nothing_is_turned_away_repeated_or_aborted() {
         ("timeouts", pipeline.timeouts().counts()),
         ("retry", pipeline.retry().unwrap().counts()),
         ("rate limit", pipeline.rate_limit().unwrap().counts()),
-        (
-            "adaptive limit",
-            pipeline.adaptive_limit().unwrap().counts(),
-        ),
+        ("adaptive limit", pipeline.adaptive_limit().unwrap().counts()),
         ("bulkhead", pipeline.bulkhead().unwrap().counts()),
     ] {
-        assert!(
-            counts.shadowed > 0 && counts.rejected == 0,
-            "{name}: {counts:?}"
-        );
+        assert!(counts.shadowed > 0 && counts.rejected == 0, "{name}: {counts:?}");
     }
-    assert_eq!(
-        pipeline.breaker().unwrap().state(),
-        State::Open,
-        "it evolves all the same"
-    );
+    assert_eq!(pipeline.breaker().unwrap().state(), State::Open, "it evolves all the same");
 }
 
 #[test]
 fn a_new_configuration_keeps_state_and_strands_nobody() {
-    let breaker = Some(circuit_breaker::Config {
-        minimum_calls: 2,
-        ..Default::default()
-    });
-    let config = Config {
-        breaker,
-        ..queueing(1)
-    };
+    let breaker = Some(circuit_breaker::Config { minimum_calls: 2, ..Default::default() });
+    let config = Config { breaker, ..queueing(1) };
     let mut pipeline = pipeline(config);
     let mut first = pipeline.start(at(0), None, false);
     let mut second = pipeline.start(at(0), None, false);
     let running = attempt(&mut pipeline, at(0), &mut first);
-    let Ok(Admission::Queued(waiting)) = pipeline.attempt(at(0), &mut second, 0) else {
-        panic!()
-    };
+    let Ok(Admission::Queued(waiting)) = pipeline.attempt(at(0), &mut second, 0) else { panic!() };
 
-    let invalid = Config {
-        retry: Some(retry::Config {
-            attempts: 0,
-            ..retry::Config::default()
-        }),
-        breaker: None,
-        ..config
-    };
-    assert_eq!(
-        pipeline.set_config(invalid, at(1)).unwrap_err().field,
-        "attempts"
-    );
-    assert_eq!(
-        *pipeline.config(),
-        config,
-        "an invalid part changes nothing"
-    );
+    let invalid =
+        Config { retry: Some(retry::Config { attempts: 0, ..retry::Config::default() }), breaker: None, ..config };
+    assert_eq!(pipeline.set_config(invalid, at(1)).unwrap_err().field, "attempts");
+    assert_eq!(*pipeline.config(), config, "an invalid part changes nothing");
 
     // The breaker and the bulkhead go: whoever waited gets a turn.
     pipeline.set_config(retrying(), at(2)).unwrap();
@@ -827,14 +519,8 @@ fn what_travels_with_a_call_is_small() {
 
 #[derive(Clone, Debug)]
 enum Event {
-    Start {
-        repeatable: bool,
-    },
-    Settle {
-        which: prop::sample::Index,
-        outcome: Outcome,
-        random: u64,
-    },
+    Start { repeatable: bool },
+    Settle { which: prop::sample::Index, outcome: Outcome, random: u64 },
     Hedge(prop::sample::Index),
     Cancel(prop::sample::Index),
     GiveUp(prop::sample::Index),

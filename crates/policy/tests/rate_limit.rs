@@ -19,17 +19,12 @@ fn limit(config: Config) -> RateLimit {
 }
 
 fn ten_a_second(algorithm: Algorithm) -> Config {
-    Config {
-        algorithm,
-        ..Config::new(10, SECOND)
-    }
+    Config { algorithm, ..Config::new(10, SECOND) }
 }
 
 /// Calls admitted out of as many as are asked at one instant.
 fn admitted(limit: &mut RateLimit, now: Time, key: u64, asked: u32) -> u32 {
-    (0..asked)
-        .filter(|_| limit.admit(now, key, 1).is_ok())
-        .count() as u32
+    (0..asked).filter(|_| limit.admit(now, key, 1).is_ok()).count() as u32
 }
 
 #[test]
@@ -42,26 +37,12 @@ fn around_a_boundary_only_the_fixed_window_admits_twice_its_quota() {
     ] {
         // A caller who asks all the time, after a pause: the most admitted in any second.
         let mut limit = limit(ten_a_second(algorithm));
-        let times: Vec<u64> = (990..4_000)
-            .filter(|&ms| limit.admit(at(ms), 0, 1).is_ok())
-            .collect();
-        let in_second = |from: &u64| {
-            times
-                .iter()
-                .filter(|&&t| (*from..from + 1_000).contains(&t))
-                .count()
-        };
+        let times: Vec<u64> = (990..4_000).filter(|&ms| limit.admit(at(ms), 0, 1).is_ok()).collect();
+        let in_second = |from: &u64| times.iter().filter(|&&t| (*from..from + 1_000).contains(&t)).count();
         let most = times.iter().map(in_second).max().unwrap();
-        let burst = (0..10)
-            .filter(|_| limit.admit(at(9_999), 0, 1).is_ok())
-            .count()
-            + (0..10)
-                .filter(|_| limit.admit(at(10_000), 0, 1).is_ok())
-                .count();
-        assert!(
-            most.max(burst) <= worst,
-            "{algorithm:?}: {most} in a second, {burst} in 1 ms"
-        );
+        let burst = (0..10).filter(|_| limit.admit(at(9_999), 0, 1).is_ok()).count()
+            + (0..10).filter(|_| limit.admit(at(10_000), 0, 1).is_ok()).count();
+        assert!(most.max(burst) <= worst, "{algorithm:?}: {most} in a second, {burst} in 1 ms");
         if algorithm == Algorithm::FixedWindow {
             assert_eq!(burst, 20);
         }
@@ -76,11 +57,7 @@ fn a_rejection_says_when_to_come_back_and_coming_back_then_works() {
         let rejected = limit.admit(at(5_050), 0, 1).unwrap_err();
         assert_eq!(rejected.reason, Reason::RateLimited);
         let retry_at = rejected.retry_at.unwrap();
-        assert!(
-            limit
-                .admit(Time::from_nanos(retry_at.as_nanos() - 1), 0, 1)
-                .is_err()
-        );
+        assert!(limit.admit(Time::from_nanos(retry_at.as_nanos() - 1), 0, 1).is_err());
         assert!(limit.admit(retry_at, 0, 1).is_ok(), "{algorithm:?}");
         // What costs more than the quota holds is told no time at all.
         assert_eq!(limit.admit(at(9_000), 0, 11).unwrap_err().retry_at, None);
@@ -92,14 +69,7 @@ fn health_checks_are_exempt() {
     let mut limit = limit(ten_a_second(GCRA));
     assert_eq!(admitted(&mut limit, at(0), 0, 5), 1);
     assert!((0..1_000).all(|_| limit.admit(at(0), 0, 0).is_ok()));
-    assert_eq!(
-        limit.counts(),
-        Counts {
-            admitted: 1,
-            rejected: 4,
-            shadowed: 0
-        }
-    );
+    assert_eq!(limit.counts(), Counts { admitted: 1, rejected: 4, shadowed: 0 });
 }
 
 #[test]
@@ -112,15 +82,9 @@ fn a_clock_that_steps_neither_locks_out_nor_lets_in() {
         // there twice.
         let at_once = admitted(&mut limit, at(0), 0, 100);
         assert_eq!(at_once, 0, "{algorithm:?}");
-        assert!(
-            admitted(&mut limit, at(1_100), 0, 100) >= 1,
-            "{algorithm:?}"
-        );
+        assert!(admitted(&mut limit, at(1_100), 0, 100) >= 1, "{algorithm:?}");
         // An hour ahead: the idle time is worth one burst.
-        assert!(
-            admitted(&mut limit, at(2 * hour), 0, 100) <= 10,
-            "{algorithm:?}"
-        );
+        assert!(admitted(&mut limit, at(2 * hour), 0, 100) <= 10, "{algorithm:?}");
     }
 }
 
@@ -128,10 +92,7 @@ fn a_clock_that_steps_neither_locks_out_nor_lets_in() {
 fn every_key_has_its_own_quota_and_the_keys_are_bounded() {
     for algorithm in [GCRA, Algorithm::SlidingWindow, Algorithm::FixedWindow] {
         let scope = Scope::PerKey { max_keys: 3 };
-        let mut limit = limit(Config {
-            scope,
-            ..ten_a_second(algorithm)
-        });
+        let mut limit = limit(Config { scope, ..ten_a_second(algorithm) });
         let quota = admitted(&mut limit, at(0), 1, 100);
         for key in [2, 3] {
             assert_eq!(admitted(&mut limit, at(0), key, 100), quota);
@@ -152,33 +113,16 @@ fn with_the_store_down_it_does_what_it_was_told() {
     let retry_at = Some(at(70));
     for (store_down, answer, decision) in [
         (StoreDown::FailOpen, StoreAnswer::Allowed, Ok(())),
-        (
-            StoreDown::FailOpen,
-            StoreAnswer::Denied { retry_at },
-            Err(retry_at),
-        ),
+        (StoreDown::FailOpen, StoreAnswer::Denied { retry_at }, Err(retry_at)),
         (StoreDown::FailOpen, StoreAnswer::Down, Ok(())),
         (StoreDown::FailClosed, StoreAnswer::Allowed, Ok(())),
         (StoreDown::FailClosed, StoreAnswer::Down, Err(None)),
     ] {
-        let mut limit = limit(Config {
-            store_down,
-            ..ten_a_second(GCRA)
-        });
-        let got = limit
-            .admit_by_store(answer)
-            .map_err(|rejected| rejected.retry_at);
+        let mut limit = limit(Config { store_down, ..ten_a_second(GCRA) });
+        let got = limit.admit_by_store(answer).map_err(|rejected| rejected.retry_at);
         assert_eq!(got, decision, "{store_down:?} {answer:?}");
         let mode = Mode::Shadow;
-        limit
-            .set_config(
-                Config {
-                    mode,
-                    ..*limit.config()
-                },
-                at(0),
-            )
-            .unwrap();
+        limit.set_config(Config { mode, ..*limit.config() }, at(0)).unwrap();
         assert!(limit.admit_by_store(answer).is_ok());
         let counts = limit.counts();
         let shadowed = u64::from(decision.is_err());
@@ -188,19 +132,9 @@ fn with_the_store_down_it_does_what_it_was_told() {
 
 #[test]
 fn shadow_counts_and_uses_nothing_up() {
-    let mut limit = limit(Config {
-        mode: Mode::Shadow,
-        ..ten_a_second(GCRA)
-    });
+    let mut limit = limit(Config { mode: Mode::Shadow, ..ten_a_second(GCRA) });
     assert_eq!(admitted(&mut limit, at(0), 0, 100), 100);
-    assert_eq!(
-        limit.counts(),
-        Counts {
-            admitted: 1,
-            rejected: 0,
-            shadowed: 99
-        }
-    );
+    assert_eq!(limit.counts(), Counts { admitted: 1, rejected: 0, shadowed: 99 });
     assert_eq!(admitted(&mut limit, at(100), 0, 1), 1);
     assert_eq!(limit.counts().admitted, 2);
 }
@@ -209,39 +143,19 @@ fn shadow_counts_and_uses_nothing_up() {
 fn a_new_configuration_keeps_what_was_used() {
     for algorithm in [GCRA, Algorithm::SlidingWindow, Algorithm::FixedWindow] {
         for scope in [Scope::Shared, Scope::PerKey { max_keys: 10 }] {
-            let config = Config {
-                scope,
-                ..ten_a_second(algorithm)
-            };
+            let config = Config { scope, ..ten_a_second(algorithm) };
             let mut limit = limit(config);
             assert!(admitted(&mut limit, at(10_000), 7, 100) > 0);
             limit.set_config(config, at(10_000)).unwrap();
-            assert_eq!(
-                admitted(&mut limit, at(10_000), 7, 100),
-                0,
-                "{algorithm:?} {scope:?}"
-            );
-            let half_as_long = Config {
-                per: SECOND / 2,
-                ..config
-            };
+            assert_eq!(admitted(&mut limit, at(10_000), 7, 100), 0, "{algorithm:?} {scope:?}");
+            let half_as_long = Config { per: SECOND / 2, ..config };
             limit.set_config(half_as_long, at(10_000)).unwrap();
-            assert_eq!(
-                admitted(&mut limit, at(10_000), 7, 100),
-                0,
-                "{algorithm:?} {scope:?}"
-            );
-            assert!(
-                admitted(&mut limit, at(10_600), 7, 100) > 0,
-                "{algorithm:?} {scope:?}"
-            );
+            assert_eq!(admitted(&mut limit, at(10_000), 7, 100), 0, "{algorithm:?} {scope:?}");
+            assert!(admitted(&mut limit, at(10_600), 7, 100) > 0, "{algorithm:?} {scope:?}");
         }
     }
     // Fewer keys: the most recent stay.
-    let keyed = |max_keys| Config {
-        scope: Scope::PerKey { max_keys },
-        ..ten_a_second(GCRA)
-    };
+    let keyed = |max_keys| Config { scope: Scope::PerKey { max_keys }, ..ten_a_second(GCRA) };
     let mut limit = limit(keyed(100));
     for key in 0..100 {
         admitted(&mut limit, at(0), key, 1);
@@ -256,27 +170,9 @@ fn bad_configurations_are_refused() {
     let good = Config::new(10, SECOND);
     for (config, field) in [
         (Config { limit: 0, ..good }, "limit"),
-        (
-            Config {
-                per: Duration::from_nanos(9),
-                ..good
-            },
-            "per",
-        ),
-        (
-            Config {
-                algorithm: Algorithm::Gcra { burst: Some(0) },
-                ..good
-            },
-            "burst",
-        ),
-        (
-            Config {
-                scope: Scope::PerKey { max_keys: 0 },
-                ..good
-            },
-            "scope.max_keys",
-        ),
+        (Config { per: Duration::from_nanos(9), ..good }, "per"),
+        (Config { algorithm: Algorithm::Gcra { burst: Some(0) }, ..good }, "burst"),
+        (Config { scope: Scope::PerKey { max_keys: 0 }, ..good }, "scope.max_keys"),
     ] {
         assert_eq!(RateLimit::new(config, Time::ZERO).unwrap_err().field, field);
     }
@@ -284,10 +180,7 @@ fn bad_configurations_are_refused() {
 
 fn asks() -> impl Strategy<Value = Vec<(u64, u32)>> {
     // Waits around the quota's own scale, many of them zero.
-    prop::collection::vec(
-        (prop_oneof![Just(0), 0u64..50, 0u64..2_000], 1u32..4),
-        1..300,
-    )
+    prop::collection::vec((prop_oneof![Just(0), 0u64..50, 0u64..2_000], 1u32..4), 1..300)
 }
 
 proptest! {

@@ -21,32 +21,14 @@ fn sessions(config: Config) -> ReadYourWrites {
 #[test]
 fn a_lagging_replica_is_waited_for_and_then_passed_over() {
     let mut sessions = sessions(Config::default());
-    assert_eq!(
-        sessions.read(ms(0), 1, on(1, 0), None),
-        Read::Replica,
-        "no writes, no floor"
-    );
+    assert_eq!(sessions.read(ms(0), 1, on(1, 0), None), Read::Replica, "no writes, no floor");
     sessions.wrote(1, on(1, 500));
     let wait = Read::Wait { until: ms(60) };
     assert_eq!(sessions.read(ms(10), 1, on(1, 499), None), wait);
-    assert_eq!(
-        sessions.read(ms(30), 1, on(1, 499), Some(ms(10))),
-        wait,
-        "one wait in all"
-    );
-    assert_eq!(
-        sessions.read(ms(40), 1, on(1, 500), Some(ms(10))),
-        Read::Replica
-    );
-    assert_eq!(
-        sessions.read(ms(60), 1, on(1, 499), Some(ms(10))),
-        Read::Primary
-    );
-    assert_eq!(
-        sessions.read(ms(60), 2, on(1, 1), None),
-        Read::Replica,
-        "another session"
-    );
+    assert_eq!(sessions.read(ms(30), 1, on(1, 499), Some(ms(10))), wait, "one wait in all");
+    assert_eq!(sessions.read(ms(40), 1, on(1, 500), Some(ms(10))), Read::Replica);
+    assert_eq!(sessions.read(ms(60), 1, on(1, 499), Some(ms(10))), Read::Primary);
+    assert_eq!(sessions.read(ms(60), 2, on(1, 1), None), Read::Replica, "another session");
     sessions.wrote(1, on(1, 400));
     assert_eq!(sessions.floor(1), 500, "a floor never sinks");
     let counts = sessions.counts();
@@ -55,10 +37,7 @@ fn a_lagging_replica_is_waited_for_and_then_passed_over() {
 
 #[test]
 fn no_wait_goes_straight_to_the_primary() {
-    let mut sessions = sessions(Config {
-        wait_max: Duration::ZERO,
-        ..Config::default()
-    });
+    let mut sessions = sessions(Config { wait_max: Duration::ZERO, ..Config::default() });
     sessions.wrote(1, on(1, 500));
     assert_eq!(sessions.read(ms(0), 1, on(1, 499), None), Read::Primary);
 }
@@ -76,25 +55,14 @@ fn a_failover_keeps_what_survived_and_tells_what_was_lost() {
 
     // A replica that still follows the old primary: fine up to the branch, useless after it.
     assert_eq!(sessions.read(ms(0), 1, on(1, 950), None), Read::Replica);
-    assert_eq!(
-        sessions.read(ms(0), 1, on(1, 1_050), None),
-        Read::Primary,
-        "waiting would not help"
-    );
-    assert_eq!(
-        sessions.read(ms(0), 3, on(1, 1_050), None),
-        Read::Primary,
-        "not even without a floor"
-    );
+    assert_eq!(sessions.read(ms(0), 1, on(1, 1_050), None), Read::Primary, "waiting would not help");
+    assert_eq!(sessions.read(ms(0), 3, on(1, 1_050), None), Read::Primary, "not even without a floor");
     assert_eq!(sessions.read(ms(0), 2, on(2, 1_000), None), Read::Replica);
     // A commit that the old primary acknowledges late is lost as well.
     sessions.wrote(1, on(1, 1_200));
     assert_eq!((sessions.floor(1), sessions.take_lost(1)), (1_000, true));
     sessions.wrote(1, on(2, 1_001));
-    assert!(matches!(
-        sessions.read(ms(0), 1, on(2, 1_000), None),
-        Read::Wait { .. }
-    ));
+    assert!(matches!(sessions.read(ms(0), 1, on(2, 1_000), None), Read::Wait { .. }));
 }
 
 #[test]
@@ -102,19 +70,13 @@ fn two_failovers_count_the_lower_branch() {
     let mut sessions = sessions(Config::default());
     sessions.failover(1_000, 2);
     sessions.failover(800, 3);
-    assert!(
-        !sessions.satisfies(1, on(1, 900)),
-        "900 survived the first and not the second"
-    );
+    assert!(!sessions.satisfies(1, on(1, 900)), "900 survived the first and not the second");
     assert!(sessions.satisfies(1, on(1, 800)) && sessions.satisfies(1, on(3, 5_000)));
 }
 
 #[test]
 fn forgotten_sessions_read_nothing_too_old() {
-    let mut sessions = sessions(Config {
-        sessions_max: 4,
-        ..Config::default()
-    });
+    let mut sessions = sessions(Config { sessions_max: 4, ..Config::default() });
     for session in 0..20 {
         sessions.wrote(session, on(1, 100 + session));
     }
@@ -122,16 +84,9 @@ fn forgotten_sessions_read_nothing_too_old() {
     for session in 0..20 {
         assert!(sessions.floor(session) >= 100 + session, "{session}");
     }
-    assert_eq!(
-        sessions.floor(999),
-        115,
-        "strangers may have been forgotten: the lowest left first"
-    );
+    assert_eq!(sessions.floor(999), 115, "strangers may have been forgotten: the lowest left first");
     sessions.wrote(0, on(1, 90));
-    assert!(
-        sessions.floor(0) >= 100,
-        "a report out of order does not undo what was forgotten"
-    );
+    assert!(sessions.floor(0) >= 100, "a report out of order does not undo what was forgotten");
     sessions.prune(118);
     assert_eq!(sessions.sessions(), 1);
     assert!(sessions.satisfies(17, on(1, 118)) && !sessions.satisfies(19, on(1, 118)));
@@ -139,16 +94,10 @@ fn forgotten_sessions_read_nothing_too_old() {
 
 #[test]
 fn shadow_counts_and_reads_the_replica() {
-    let mut sessions = sessions(Config {
-        mode: Mode::Shadow,
-        ..Config::default()
-    });
+    let mut sessions = sessions(Config { mode: Mode::Shadow, ..Config::default() });
     sessions.wrote(1, on(1, 500));
     assert_eq!(sessions.read(ms(0), 1, on(1, 1), None), Read::Replica);
-    assert_eq!(
-        (sessions.counts().shadowed, sessions.counts().replica),
-        (1, 0)
-    );
+    assert_eq!((sessions.counts().shadowed, sessions.counts().replica), (1, 0));
 }
 
 #[test]
@@ -157,18 +106,10 @@ fn settings_change_and_floors_stay() {
     for session in 0..100 {
         sessions.wrote(session, on(1, session));
     }
-    sessions
-        .set_config(Config {
-            sessions_max: 10,
-            ..Config::default()
-        })
-        .unwrap();
+    sessions.set_config(Config { sessions_max: 10, ..Config::default() }).unwrap();
     assert_eq!(sessions.sessions(), 10);
     assert!((0..100).all(|session| sessions.floor(session) >= session));
-    let none = Config {
-        sessions_max: 0,
-        ..Config::default()
-    };
+    let none = Config { sessions_max: 0, ..Config::default() };
     assert_eq!(sessions.set_config(none).unwrap_err().field, "sessions_max");
 }
 

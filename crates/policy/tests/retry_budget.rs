@@ -11,22 +11,11 @@ const fn at(ms: u64) -> Time {
 }
 
 fn budget(rule: Rule) -> RetryBudget {
-    RetryBudget::new(
-        Config {
-            rule,
-            mode: Mode::Enforce,
-        },
-        Time::ZERO,
-    )
-    .unwrap()
+    RetryBudget::new(Config { rule, mode: Mode::Enforce }, Time::ZERO).unwrap()
 }
 
 fn share(ratio: f64, min_per_second: f64) -> Rule {
-    Rule::Share {
-        ratio,
-        min_per_second,
-        window: Duration::from_secs(10),
-    }
+    Rule::Share { ratio, min_per_second, window: Duration::from_secs(10) }
 }
 
 /// Withdraws until it is refused.
@@ -42,18 +31,8 @@ fn the_default_is_a_fifth_of_the_calls_and_ten_a_second() {
     }
     assert_eq!(drain(&mut budget, at(0)), 200 + 100);
     let refused = budget.withdraw(at(0)).unwrap_err();
-    assert_eq!(
-        (refused.reason, refused.retry_at),
-        (Reason::BudgetExhausted, Some(at(1_000)))
-    );
-    assert_eq!(
-        budget.counts(),
-        Counts {
-            admitted: 300,
-            rejected: 2,
-            shadowed: 0
-        }
-    );
+    assert_eq!((refused.reason, refused.retry_at), (Reason::BudgetExhausted, Some(at(1_000))));
+    assert_eq!(budget.counts(), Counts { admitted: 300, rejected: 2, shadowed: 0 });
 }
 
 #[test]
@@ -116,9 +95,7 @@ fn adaptive_retry_settles_where_the_formula_says() {
         for _ in 0..calls {
             for attempt in 0..4 {
                 attempts += 1;
-                random = random
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 if random >> 63 == 0 {
                     budget.succeed(attempt > 0);
                     break;
@@ -129,29 +106,16 @@ fn adaptive_retry_settles_where_the_formula_says() {
             }
         }
         let load = f64::from(attempts) / f64::from(calls);
-        assert!(
-            (load - expected).abs() < 0.002,
-            "load x{load}, expected x{expected}"
-        );
+        assert!((load - expected).abs() < 0.002, "load x{load}, expected x{expected}");
     }
 }
 
 #[test]
 fn shadow_counts_and_pays() {
-    let config = Config {
-        rule: share(0.0, 0.1),
-        mode: Mode::Shadow,
-    };
+    let config = Config { rule: share(0.0, 0.1), mode: Mode::Shadow };
     let mut budget = RetryBudget::new(config, Time::ZERO).unwrap();
     assert!((0..5).all(|_| budget.withdraw(at(0)).is_ok()));
-    assert_eq!(
-        budget.counts(),
-        Counts {
-            admitted: 1,
-            rejected: 0,
-            shadowed: 4
-        }
-    );
+    assert_eq!(budget.counts(), Counts { admitted: 1, rejected: 0, shadowed: 4 });
 }
 
 #[test]
@@ -159,15 +123,7 @@ fn a_new_configuration_keeps_what_was_paid() {
     let mut budget = budget(share(0.0, 10.0));
     assert_eq!(drain(&mut budget, at(0)), 100);
     let mut set = |rule| {
-        budget
-            .set_config(
-                Config {
-                    rule,
-                    mode: Mode::Enforce,
-                },
-                at(1),
-            )
-            .unwrap();
+        budget.set_config(Config { rule, mode: Mode::Enforce }, at(1)).unwrap();
         drain(&mut budget, at(1))
     };
     assert_eq!(set(share(0.0, 12.0)), 20);
@@ -177,26 +133,11 @@ fn a_new_configuration_keeps_what_was_paid() {
     for (rule, field) in [
         (share(-0.1, 1.0), "ratio"),
         (share(0.1, f64::INFINITY), "min_per_second"),
-        (
-            Rule::Share {
-                ratio: 0.1,
-                min_per_second: 1.0,
-                window: Duration::ZERO,
-            },
-            "window",
-        ),
+        (Rule::Share { ratio: 0.1, min_per_second: 1.0, window: Duration::ZERO }, "window"),
         (Rule::adaptive(f64::NAN, 0.1), "capacity"),
         (Rule::adaptive(1.0, -0.1), "success_return"),
     ] {
-        let refused = budget
-            .set_config(
-                Config {
-                    rule,
-                    mode: Mode::Enforce,
-                },
-                at(2),
-            )
-            .unwrap_err();
+        let refused = budget.set_config(Config { rule, mode: Mode::Enforce }, at(2)).unwrap_err();
         assert_eq!(refused.field, field);
     }
 }

@@ -11,12 +11,7 @@ fn ms(ms: u64) -> Time {
 }
 
 fn queue(discipline: Discipline, capacity: u32) -> ShedQueue<u64> {
-    ShedQueue::new(Config {
-        discipline,
-        capacity,
-        ..Config::default()
-    })
-    .unwrap()
+    ShedQueue::new(Config { discipline, capacity, ..Config::default() }).unwrap()
 }
 
 fn push(queue: &mut ShedQueue<u64>, now: u64, item: u64) -> Push<u64> {
@@ -69,20 +64,9 @@ fn full_is_full() {
     assert_eq!(push(&mut fifo, 0, 3), Push::Rejected(3));
     let mut lifo = queue(Discipline::Lifo, 2);
     let _ = (push(&mut lifo, 0, 1), push(&mut lifo, 0, 2));
-    assert!(matches!(
-        push(&mut lifo, 0, 3),
-        Push::Displaced {
-            item: 1,
-            reason: Reason::Shed,
-            ..
-        }
-    ));
+    assert!(matches!(push(&mut lifo, 0, 3), Push::Displaced { item: 1, reason: Reason::Shed, .. }));
     assert_eq!(drain(&mut lifo, 0), [3, 2]);
-    assert_eq!(
-        push(&mut queue(Discipline::CoDel, 0), 0, 1),
-        Push::Rejected(1),
-        "no waiting at all"
-    );
+    assert_eq!(push(&mut queue(Discipline::CoDel, 0), 0, 1), Push::Rejected(1), "no waiting at all");
 }
 
 /// A server that takes one request every 2 ms under arrivals every `every_ms`, for a while.
@@ -108,20 +92,12 @@ fn codel_waits_an_interval_and_keeps_the_wait_short() {
     let mut queue = queue(Discipline::CoDel, 10_000);
     // Twice what it can serve: the oldest passes 5 ms at 10 ms.
     let (_, dropped) = overload(&mut queue, 0, 105, 1.0);
-    assert_eq!(
-        dropped,
-        [],
-        "a burst of less than an interval is let through"
-    );
+    assert_eq!(dropped, [], "a burst of less than an interval is let through");
     assert!(!queue.is_overloaded());
     overload(&mut queue, 105, 200, 1.0);
     assert!(queue.is_overloaded());
     let (served, dropped) = overload(&mut queue, 200, 1_200, 1.0);
-    assert!(
-        served.iter().all(|&wait| wait <= 10),
-        "nothing older than two targets: {:?}",
-        served.iter().max()
-    );
+    assert!(served.iter().all(|&wait| wait <= 10), "nothing older than two targets: {:?}", served.iter().max());
     assert!(dropped.iter().all(|&wait| wait > 10));
     assert_eq!(served.len(), 500, "shedding costs no throughput");
     assert_eq!(queue.counts().overloads, 1);
@@ -155,11 +131,7 @@ fn a_paused_server_does_not_shed_what_nobody_waits_behind() {
         let mut queue = queue(discipline, 10);
         for round in 0..50 {
             let _ = push(&mut queue, round * 1_000, round);
-            assert_eq!(
-                pop(&mut queue, round * 1_000 + 900),
-                (Some(round), vec![]),
-                "alone, if late"
-            );
+            assert_eq!(pop(&mut queue, round * 1_000 + 900), (Some(round), vec![]), "alone, if late");
         }
         assert_eq!(pop(&mut queue, 100_000), (None, vec![]));
         assert_eq!(queue.counts().shed[0] + queue.counts().overloads, 0);
@@ -185,20 +157,9 @@ fn expired_go_first() {
     let _ = queue.push(ms(0), 2, 0, deadline(100));
     let _ = queue.push(ms(0), 3, 0, deadline(20));
     let pushed = queue.push(ms(15), 4, 0, deadline(100));
-    assert!(matches!(
-        pushed,
-        Push::Displaced {
-            item: 1,
-            reason: Reason::DeadlineExceeded,
-            ..
-        }
-    ));
+    assert!(matches!(pushed, Push::Displaced { item: 1, reason: Reason::DeadlineExceeded, .. }));
     assert_eq!(pop(&mut queue, 16), (Some(2), vec![]));
-    assert_eq!(
-        pop(&mut queue, 20),
-        (Some(4), vec![(3, Reason::DeadlineExceeded)]),
-        "at its deadline it is over"
-    );
+    assert_eq!(pop(&mut queue, 20), (Some(4), vec![(3, Reason::DeadlineExceeded)]), "at its deadline it is over");
     assert_eq!(queue.counts().expired[0], 2);
 
     let mut lifo = self::queue(Discipline::Lifo, 3);
@@ -217,42 +178,18 @@ fn important_classes_first_and_the_least_important_yield() {
     for (item, class) in [(10, 1), (11, 1), (20, 2), (21, 2)] {
         let _ = queue.push(ms(0), item, class, Time::MAX);
     }
-    assert_eq!(
-        queue.push(ms(0), 22, 2, Time::MAX),
-        Push::Rejected(22),
-        "an equal does not yield"
-    );
-    assert_eq!(
-        queue.push(ms(0), 30, 9, Time::MAX),
-        Push::Rejected(30),
-        "nor a better one"
-    );
+    assert_eq!(queue.push(ms(0), 22, 2, Time::MAX), Push::Rejected(22), "an equal does not yield");
+    assert_eq!(queue.push(ms(0), 30, 9, Time::MAX), Push::Rejected(30), "nor a better one");
     let displaced = |push| match push {
-        Push::Displaced {
-            item,
-            reason: Reason::Shed,
-            ..
-        } => item,
+        Push::Displaced { item, reason: Reason::Shed, .. } => item,
         other => panic!("{other:?}"),
     };
-    assert_eq!(
-        displaced(queue.push(ms(0), 1, 0, Time::MAX)),
-        21,
-        "the newest of the lowest"
-    );
+    assert_eq!(displaced(queue.push(ms(0), 1, 0, Time::MAX)), 21, "the newest of the lowest");
     assert_eq!(displaced(queue.push(ms(0), 2, 0, Time::MAX)), 20);
     assert_eq!(displaced(queue.push(ms(0), 3, 0, Time::MAX)), 11);
     assert_eq!(drain(&mut queue, 1), [1, 2, 3, 10]);
     let counts = queue.counts();
-    assert_eq!(
-        (
-            counts.displaced[1],
-            counts.displaced[2],
-            counts.rejected[2],
-            counts.rejected[7]
-        ),
-        (1, 2, 1, 1)
-    );
+    assert_eq!((counts.displaced[1], counts.displaced[2], counts.rejected[2], counts.rejected[7]), (1, 2, 1, 1));
 }
 
 #[test]
@@ -292,10 +229,7 @@ fn a_caller_that_leaves_takes_its_request_along() {
         .collect();
     assert_eq!(queue.remove(handles[1]), Some(2));
     assert_eq!(queue.remove(handles[1]), None, "once");
-    assert!(
-        matches!(push(&mut queue, 0, 4), Push::Queued(_)),
-        "its place is free"
-    );
+    assert!(matches!(push(&mut queue, 0, 4), Push::Queued(_)), "its place is free");
     assert_eq!(queue.remove(handles[1]), None, "and stays the new one's");
     assert_eq!(drain(&mut queue, 0), [1, 3, 4]);
     assert_eq!(queue.remove(handles[0]), None);
@@ -303,12 +237,8 @@ fn a_caller_that_leaves_takes_its_request_along() {
 
 #[test]
 fn shadow_counts_and_serves() {
-    let config = Config {
-        discipline: Discipline::AdaptiveLifo,
-        capacity: 10_000,
-        mode: Mode::Shadow,
-        ..Config::default()
-    };
+    let config =
+        Config { discipline: Discipline::AdaptiveLifo, capacity: 10_000, mode: Mode::Shadow, ..Config::default() };
     let mut shadow = ShedQueue::new(config).unwrap();
     let mut plain = queue(Discipline::Fifo, 10_000);
     let got = overload(&mut shadow, 0, 1_000, 1.0);
@@ -322,12 +252,7 @@ fn settings_change_while_requests_wait() {
     let mut queue = queue(Discipline::AdaptiveLifo, 10_000);
     overload(&mut queue, 0, 300, 1.0);
     let waiting = queue.len();
-    queue
-        .set_config(Config {
-            capacity: 1,
-            ..Config::default()
-        })
-        .unwrap();
+    queue.set_config(Config { capacity: 1, ..Config::default() }).unwrap();
     assert_eq!((queue.len(), queue.is_overloaded()), (waiting, false));
     assert!(matches!(push(&mut queue, 300, 1), Push::Rejected(1)));
     assert_eq!(drain(&mut queue, 400).len(), waiting);
@@ -335,22 +260,10 @@ fn settings_change_while_requests_wait() {
 
 #[test]
 fn bad_settings_are_refused() {
-    let zero = Config {
-        target: Duration::ZERO,
-        ..Config::default()
-    };
-    assert_eq!(
-        ShedQueue::<()>::new(zero).map(|_| ()).unwrap_err().field,
-        "target"
-    );
-    let short = Config {
-        interval: Duration::from_millis(1),
-        ..Config::default()
-    };
-    assert_eq!(
-        ShedQueue::<()>::new(short).map(|_| ()).unwrap_err().field,
-        "interval"
-    );
+    let zero = Config { target: Duration::ZERO, ..Config::default() };
+    assert_eq!(ShedQueue::<()>::new(zero).map(|_| ()).unwrap_err().field, "target");
+    let short = Config { interval: Duration::from_millis(1), ..Config::default() };
+    assert_eq!(ShedQueue::<()>::new(short).map(|_| ()).unwrap_err().field, "interval");
 }
 
 proptest! {

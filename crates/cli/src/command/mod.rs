@@ -10,7 +10,9 @@ use crate::exit::Exit;
 /// How much load a system carries, in every kind of weather, and what gives way first.
 #[derive(clap::Parser, Debug)]
 #[command(version, arg_required_else_help = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 held, 1 deviated, 2 bad file or argument, 5 interrupted (the result is partial).")]
+#[command(
+    after_help = "Exit codes: 0 held, 1 deviated, 2 bad file or argument, 5 interrupted (the result is partial)."
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,

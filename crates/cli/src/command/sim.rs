@@ -93,8 +93,11 @@ impl Sim {
         let show = |share: f64, what: &str| progress.show(share, what);
         let runner =
             Runner { seed: self.chance.seed, threads: self.chance.threads(), stop: stop_flag(), progress: &show };
-        let precision =
-            Precision { least: self.replications, most: self.replications.max(Precision::default().most), ..Precision::default() };
+        let precision = Precision {
+            least: self.replications,
+            most: self.replications.max(Precision::default().most),
+            ..Precision::default()
+        };
         plimsoll_sim::simulate(system, &Scenario::from_experiment(experiment), &experiment.expect, &precision, &runner)
     }
 

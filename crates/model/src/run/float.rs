@@ -23,9 +23,13 @@ pub(super) fn column<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f
 /// Writes a column of a series with four significant digits: it is drawn, not calculated with, and
 /// a run has tens of thousands of these numbers.
 pub(super) fn write_column<S: Serializer>(column: &[f32], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(column.iter().map(|value| {
-        if value.is_finite() { format!("{value:.3e}").parse().unwrap_or(*value) } else { *value }
-    }))
+    serializer.collect_seq(
+        column.iter().map(
+            |value| {
+                if value.is_finite() { format!("{value:.3e}").parse().unwrap_or(*value) } else { *value }
+            },
+        ),
+    )
 }
 
 /// Names, each with a number or `null`.

@@ -100,8 +100,7 @@ struct OnFile {
 
 impl Serialize for Histogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let counts_us =
-            self.counts.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect();
+        let counts_us = self.counts.iter_recorded().map(|v| (v.value_iterated_to(), v.count_at_value())).collect();
         OnFile { sum_us: self.sum_us, counts_us }.serialize(serializer)
     }
 }

@@ -15,14 +15,10 @@ impl BoundedLoad {
     #[inline]
     pub(super) fn new(bound: f64, endpoints: &Endpoints, candidates: &Candidates<'_>) -> Self {
         if bound.is_infinite() {
-            return BoundedLoad {
-                per_weight: f64::INFINITY,
-            };
+            return BoundedLoad { per_weight: f64::INFINITY };
         }
         let expected = (endpoints.total_in_flight + 1) as f64;
-        BoundedLoad {
-            per_weight: bound * expected / endpoints.weight_of(candidates),
-        }
+        BoundedLoad { per_weight: bound * expected / endpoints.weight_of(candidates) }
     }
 
     #[inline]

@@ -52,9 +52,7 @@ impl Eligible {
     /// Whether endpoint `i` is eligible; one past the end is not.
     #[inline]
     pub fn contains(&self, i: usize) -> bool {
-        self.words()
-            .get(i / 64)
-            .is_some_and(|word| word >> (i % 64) & 1 == 1)
+        self.words().get(i / 64).is_some_and(|word| word >> (i % 64) & 1 == 1)
     }
 
     /// Makes endpoint `i` eligible, growing the set if need be. Whether that changed anything.
@@ -103,27 +101,16 @@ impl Eligible {
 
     /// The eligible endpoints, in order.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words()
-            .iter()
-            .enumerate()
-            .flat_map(|(at, &word)| Bits(word).map(move |bit| at * 64 + bit))
+        self.words().iter().enumerate().flat_map(|(at, &word)| Bits(word).map(move |bit| at * 64 + bit))
     }
 
     #[inline]
     pub(super) fn words(&self) -> &[u64] {
-        if self.spill.is_empty() {
-            &self.inline
-        } else {
-            &self.spill
-        }
+        if self.spill.is_empty() { &self.inline } else { &self.spill }
     }
 
     fn words_mut(&mut self) -> &mut [u64] {
-        if self.spill.is_empty() {
-            &mut self.inline
-        } else {
-            &mut self.spill
-        }
+        if self.spill.is_empty() { &mut self.inline } else { &mut self.spill }
     }
 }
 
@@ -158,16 +145,8 @@ impl<'a> Candidates<'a> {
         let (eligible, usable) = (eligible.words(), usable.words());
         let words = eligible.len().min(usable.len());
         let (eligible, usable) = (&eligible[..words], &usable[..words]);
-        let count = eligible
-            .iter()
-            .zip(usable)
-            .map(|(a, b)| (a & b).count_ones() as usize)
-            .sum();
-        Candidates {
-            eligible,
-            usable,
-            count,
-        }
+        let count = eligible.iter().zip(usable).map(|(a, b)| (a & b).count_ones() as usize).sum();
+        Candidates { eligible, usable, count }
     }
 
     #[inline]
@@ -187,8 +166,7 @@ impl<'a> Candidates<'a> {
 
     #[inline]
     pub(super) fn iter(self) -> impl Iterator<Item = usize> + 'a {
-        (0..self.eligible.len())
-            .flat_map(move |at| Bits(self.word(at)).map(move |bit| at * 64 + bit))
+        (0..self.eligible.len()).flat_map(move |at| Bits(self.word(at)).map(move |bit| at * 64 + bit))
     }
 
     /// As [`iter`](Self::iter), in a form that compiles to a plain loop where no one is missing.
@@ -237,12 +215,10 @@ impl<'a> Candidates<'a> {
                 return Some(first * 64 + word.trailing_zeros() as usize);
             }
         }
-        (first + 1..words)
-            .chain(0..words.min(first + 1))
-            .find_map(|at| {
-                let word = self.word(at);
-                (word != 0).then(|| at * 64 + word.trailing_zeros() as usize)
-            })
+        (first + 1..words).chain(0..words.min(first + 1)).find_map(|at| {
+            let word = self.word(at);
+            (word != 0).then(|| at * 64 + word.trailing_zeros() as usize)
+        })
     }
 }
 

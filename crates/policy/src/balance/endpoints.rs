@@ -109,11 +109,7 @@ impl Endpoints {
     }
 
     pub(super) fn set_weight(&mut self, i: usize, weight: f64) -> bool {
-        let Some(endpoint) = self
-            .list
-            .get_mut(i)
-            .filter(|e| e.present && e.weight != weight)
-        else {
+        let Some(endpoint) = self.list.get_mut(i).filter(|e| e.present && e.weight != weight) else {
             return false;
         };
         endpoint.weight = weight;
@@ -158,23 +154,14 @@ impl Endpoints {
     #[inline]
     pub(super) fn weight_of(&self, candidates: &Candidates<'_>) -> f64 {
         if self.equal_weights {
-            let weight = self
-                .usable
-                .iter()
-                .next()
-                .map_or(1.0, |i| self.list[i].weight);
+            let weight = self.usable.iter().next().map_or(1.0, |i| self.list[i].weight);
             return candidates.count() as f64 * weight;
         }
         candidates.iter().map(|i| self.list[i].weight).sum()
     }
 
     fn put(&mut self, i: usize, id: u64) {
-        let endpoint = Endpoint {
-            id,
-            weight: 1.0,
-            slow_start: 1.0,
-            present: true,
-        };
+        let endpoint = Endpoint { id, weight: 1.0, slow_start: 1.0, present: true };
         if i == self.list.len() {
             self.list.push(endpoint);
             self.shares.push(0);

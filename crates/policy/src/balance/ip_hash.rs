@@ -17,10 +17,7 @@ pub(super) struct IpHash {
 
 impl IpHash {
     pub(super) fn new(endpoints: &Endpoints) -> Self {
-        let mut ip_hash = IpHash {
-            ends: Vec::new(),
-            equal: true,
-        };
+        let mut ip_hash = IpHash { ends: Vec::new(), equal: true };
         ip_hash.rebuild(endpoints);
         ip_hash
     }

@@ -17,10 +17,7 @@ pub(super) struct LeastConnections {
 
 impl LeastConnections {
     pub(super) fn new(endpoints: &Endpoints, seed: u64) -> Self {
-        LeastConnections {
-            next: below(seed, endpoints.len().max(1)),
-            ties: Weighted::new(endpoints, seed),
-        }
+        LeastConnections { next: below(seed, endpoints.len().max(1)), ties: Weighted::new(endpoints, seed) }
     }
 
     pub(super) fn sync(&mut self, endpoints: &Endpoints) {
@@ -28,11 +25,7 @@ impl LeastConnections {
     }
 
     #[inline]
-    pub(super) fn pick(
-        &mut self,
-        endpoints: &Endpoints,
-        candidates: &Candidates<'_>,
-    ) -> Option<usize> {
+    pub(super) fn pick(&mut self, endpoints: &Endpoints, candidates: &Candidates<'_>) -> Option<usize> {
         if endpoints.equal_shares() {
             self.pick_equal(endpoints, candidates)
         } else {
@@ -58,15 +51,10 @@ impl LeastConnections {
         Some(i)
     }
 
-    fn pick_weighted(
-        &mut self,
-        endpoints: &Endpoints,
-        candidates: &Candidates<'_>,
-    ) -> Option<usize> {
+    fn pick_weighted(&mut self, endpoints: &Endpoints, candidates: &Candidates<'_>) -> Option<usize> {
         let load = |i: usize| f64::from(endpoints.in_flight(i)) * endpoints.inverse(i);
         let mut least = f64::INFINITY;
         candidates.for_each(|i| least = least.min(load(i)));
-        self.ties
-            .pick_among(endpoints, candidates, |i| load(i) == least)
+        self.ties.pick_among(endpoints, candidates, |i| load(i) == least)
     }
 }

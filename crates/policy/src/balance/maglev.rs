@@ -25,11 +25,7 @@ const REHASHES: u32 = 20;
 
 impl Maglev {
     pub(super) fn new(endpoints: &Endpoints, size: u32, bound: f64) -> Self {
-        let mut maglev = Maglev {
-            slots: Vec::new(),
-            size,
-            bound,
-        };
+        let mut maglev = Maglev { slots: Vec::new(), size, bound };
         maglev.rebuild(endpoints);
         maglev
     }
@@ -44,10 +40,7 @@ impl Maglev {
             step: f64,
         }
         let size = u64::from(self.size);
-        let heaviest = endpoints
-            .in_use()
-            .map(|(_, e)| e.weight)
-            .fold(0.0, f64::max);
+        let heaviest = endpoints.in_use().map(|(_, e)| e.weight).fold(0.0, f64::max);
         let mut turns: Vec<Turn> = endpoints
             .in_use()
             .map(|(i, endpoint)| {
@@ -88,12 +81,7 @@ impl Maglev {
     }
 
     #[inline]
-    pub(super) fn pick(
-        &self,
-        key: u64,
-        endpoints: &Endpoints,
-        candidates: &Candidates<'_>,
-    ) -> Option<usize> {
+    pub(super) fn pick(&self, key: u64, endpoints: &Endpoints, candidates: &Candidates<'_>) -> Option<usize> {
         if candidates.count() == 0 || self.slots.is_empty() {
             return None;
         }
@@ -110,9 +98,7 @@ impl Maglev {
         // among the candidates themselves.
         let count = candidates.count();
         let first = below(hash, count);
-        (0..count)
-            .map(|k| candidates.nth((first + k) % count))
-            .find(|&i| bound.has_room(endpoints, i))
+        (0..count).map(|k| candidates.nth((first + k) % count)).find(|&i| bound.has_room(endpoints, i))
     }
 }
 

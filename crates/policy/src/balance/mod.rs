@@ -63,9 +63,7 @@ impl Balancer {
     #[inline]
     pub fn pick(&mut self, now: Time, key: u64, random: u64, eligible: &Eligible) -> Option<usize> {
         let candidates = Candidates::new(eligible, &self.endpoints.usable);
-        let picked = self
-            .picker
-            .pick(now, key, random, &self.endpoints, &candidates);
+        let picked = self.picker.pick(now, key, random, &self.endpoints, &candidates);
         match picked {
             Some(_) => self.counts.picked += 1,
             None => self.counts.no_target += 1,
@@ -89,21 +87,11 @@ impl Balancer {
     /// A request to endpoint `i` ends after `latency_ns`, with the `Retry-After` of its answer, if
     /// any. An end without a start changes nothing.
     #[inline]
-    pub fn on_done(
-        &mut self,
-        i: usize,
-        now: Time,
-        latency_ns: u64,
-        outcome: Outcome,
-        retry_after: Option<Duration>,
-    ) {
+    pub fn on_done(&mut self, i: usize, now: Time, latency_ns: u64, outcome: Outcome, retry_after: Option<Duration>) {
         if !self.endpoints.ended(i) || !self.endpoints.get(i).present {
             return;
         }
-        for picker in [Some(&mut self.picker), self.shadow.as_mut()]
-            .into_iter()
-            .flatten()
-        {
+        for picker in [Some(&mut self.picker), self.shadow.as_mut()].into_iter().flatten() {
             if let Picker::P2c(p2c) = picker {
                 p2c.done(i, now, latency_ns, outcome, retry_after);
             }
@@ -112,11 +100,7 @@ impl Balancer {
 
     /// Requests in flight at endpoint `i`.
     pub fn in_flight(&self, i: usize) -> u32 {
-        if i < self.endpoints.len() {
-            self.endpoints.in_flight(i)
-        } else {
-            0
-        }
+        if i < self.endpoints.len() { self.endpoints.in_flight(i) } else { 0 }
     }
 
     /// How many indices there are, holes of removed endpoints included.
@@ -158,10 +142,7 @@ impl Balancer {
     /// Round robin otherwise ignores weights.
     pub fn set_weight(&mut self, i: usize, weight: f64) -> Result<(), InvalidConfig> {
         if !(0.0..=1e6).contains(&weight) {
-            return Err(InvalidConfig {
-                field: "weight",
-                expected: "from 0 to 1000000",
-            });
+            return Err(InvalidConfig { field: "weight", expected: "from 0 to 1000000" });
         }
         if self.endpoints.set_weight(i, weight) {
             self.rebuild();
@@ -181,33 +162,17 @@ impl Balancer {
     pub fn set_config(&mut self, config: Config, _now: Time) -> Result<(), InvalidConfig> {
         config.check()?;
         let old = std::mem::replace(&mut self.config, config);
-        let hashing = |c: &Config| {
-            (
-                c.ring_points_min,
-                c.ring_points_max,
-                c.maglev_slots,
-                c.bounded_load,
-            )
-        };
+        let hashing = |c: &Config| (c.ring_points_min, c.ring_points_max, c.maglev_slots, c.bounded_load);
         let same = self.config.algorithm == old.algorithm;
         match &mut self.picker {
             Picker::P2c(p2c) if same => {
-                p2c.configure(
-                    self.config.ewma_seed,
-                    self.config.ewma_decay,
-                    self.config.failure_penalty,
-                );
+                p2c.configure(self.config.ewma_seed, self.config.ewma_decay, self.config.failure_penalty);
             }
             Picker::IpHash(_) | Picker::Ring(_) | Picker::Maglev(_)
                 if same && hashing(&self.config) == hashing(&old) => {}
             Picker::RoundRobin(_) | Picker::Weighted(_) | Picker::LeastConnections(_) if same => {}
             _ => {
-                self.picker = Picker::new(
-                    self.config.algorithm,
-                    &self.config,
-                    &self.endpoints,
-                    self.seed,
-                );
+                self.picker = Picker::new(self.config.algorithm, &self.config, &self.endpoints, self.seed);
             }
         }
         if self.config != old {
@@ -229,24 +194,14 @@ impl Balancer {
     fn over(config: Config, endpoints: Endpoints, seed: u64) -> Result<Self, InvalidConfig> {
         config.check()?;
         let picker = Picker::new(config.algorithm, &config, &endpoints, seed);
-        let mut balancer = Balancer {
-            endpoints,
-            picker,
-            shadow: None,
-            counts: Counts::default(),
-            config,
-            seed,
-        };
+        let mut balancer = Balancer { endpoints, picker, shadow: None, counts: Counts::default(), config, seed };
         balancer.renew_shadow();
         Ok(balancer)
     }
 
     fn after_add(&mut self, i: usize, now: Time) {
         self.rebuild();
-        for picker in [Some(&mut self.picker), self.shadow.as_mut()]
-            .into_iter()
-            .flatten()
-        {
+        for picker in [Some(&mut self.picker), self.shadow.as_mut()].into_iter().flatten() {
             if let Picker::P2c(p2c) = picker {
                 p2c.reset(i, now);
             }
@@ -254,10 +209,7 @@ impl Balancer {
     }
 
     fn renew_shadow(&mut self) {
-        self.shadow = self
-            .config
-            .shadow
-            .map(|a| Picker::new(a, &self.config, &self.endpoints, mix(self.seed)));
+        self.shadow = self.config.shadow.map(|a| Picker::new(a, &self.config, &self.endpoints, mix(self.seed)));
         self.counts.shadow_differed = 0;
         self.counts.shadow_picks.clear();
         if self.shadow.is_some() {
@@ -288,10 +240,9 @@ enum Picker {
 impl Picker {
     fn new(algorithm: Algorithm, config: &Config, endpoints: &Endpoints, seed: u64) -> Self {
         match algorithm {
-            Algorithm::RoundRobin => Picker::RoundRobin(round_robin::RoundRobin::new(below(
-                seed,
-                endpoints.len().max(1),
-            ))),
+            Algorithm::RoundRobin => {
+                Picker::RoundRobin(round_robin::RoundRobin::new(below(seed, endpoints.len().max(1))))
+            }
             Algorithm::Weighted => Picker::Weighted(weighted::Weighted::new(endpoints, seed)),
             Algorithm::LeastConnections => {
                 Picker::LeastConnections(least_connections::LeastConnections::new(endpoints, seed))
@@ -303,17 +254,12 @@ impl Picker {
                 config.ring_points_max,
                 config.bounded_load,
             )),
-            Algorithm::Maglev => Picker::Maglev(maglev::Maglev::new(
-                endpoints,
-                config.maglev_slots,
-                config.bounded_load,
-            )),
-            Algorithm::P2c => Picker::P2c(p2c::P2c::new(
-                endpoints,
-                config.ewma_seed,
-                config.ewma_decay,
-                config.failure_penalty,
-            )),
+            Algorithm::Maglev => {
+                Picker::Maglev(maglev::Maglev::new(endpoints, config.maglev_slots, config.bounded_load))
+            }
+            Algorithm::P2c => {
+                Picker::P2c(p2c::P2c::new(endpoints, config.ewma_seed, config.ewma_decay, config.failure_penalty))
+            }
         }
     }
 

@@ -54,18 +54,10 @@ struct Typical {
 }
 
 impl P2c {
-    pub(super) fn new(
-        endpoints: &Endpoints,
-        seed: Duration,
-        decay: Duration,
-        penalty: Duration,
-    ) -> Self {
+    pub(super) fn new(endpoints: &Endpoints, seed: Duration, decay: Duration, penalty: Duration) -> Self {
         let mut p2c = P2c {
             estimates: Vec::new(),
-            typical: Typical {
-                latency_ns: nanos(seed) as f64,
-                at: None,
-            },
+            typical: Typical { latency_ns: nanos(seed) as f64, at: None },
             seed_ns: 0.0,
             penalty_ns: 0.0,
             decay_per_ns: 0.0,
@@ -92,13 +84,7 @@ impl P2c {
     }
 
     fn fresh(&self, at: Time) -> Estimate {
-        Estimate {
-            latency_ns: self.seed_ns,
-            penalty_ns: 0.0,
-            outage_ns: 0.0,
-            at,
-            failures_in_a_row: 0,
-        }
+        Estimate { latency_ns: self.seed_ns, penalty_ns: 0.0, outage_ns: 0.0, at, failures_in_a_row: 0 }
     }
 
     #[inline]
@@ -118,13 +104,7 @@ impl P2c {
         let b = below(random << 32, count - 1);
         let b = b + usize::from(b >= a);
         let (a, b) = (candidates.nth(a), candidates.nth(b));
-        Some(
-            if self.cost(b, now, endpoints) < self.cost(a, now, endpoints) {
-                b
-            } else {
-                a
-            },
-        )
+        Some(if self.cost(b, now, endpoints) < self.cost(a, now, endpoints) { b } else { a })
     }
 
     #[inline]
@@ -178,9 +158,7 @@ impl P2c {
                 self.learn_typical(now, latency_ns);
             }
             Outcome::Failure => {
-                let counts_for = retry_after.map_or(self.penalty_ns, |after| {
-                    (nanos(after) as f64).min(PENALTY_MAX_NS)
-                });
+                let counts_for = retry_after.map_or(self.penalty_ns, |after| (nanos(after) as f64).min(PENALTY_MAX_NS));
                 new.penalty_ns = counts_for + (new.penalty_ns - counts_for) * keep;
                 new.failures_in_a_row = new.failures_in_a_row.saturating_add(1);
                 if new.failures_in_a_row >= FAILURES_IN_A_ROW {
@@ -216,11 +194,7 @@ impl P2c {
 /// exact to 1e-8 at a fraction of the cost.
 #[inline]
 fn exp_minus(x: f64) -> f64 {
-    if x < 0.0625 {
-        1.0 - x * (1.0 - x / 2.0 * (1.0 - x / 3.0 * (1.0 - x / 4.0)))
-    } else {
-        libm::exp(-x)
-    }
+    if x < 0.0625 { 1.0 - x * (1.0 - x / 2.0 * (1.0 - x / 3.0 * (1.0 - x / 4.0))) } else { libm::exp(-x) }
 }
 
 #[cfg(test)]

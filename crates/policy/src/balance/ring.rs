@@ -22,13 +22,7 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(endpoints: &Endpoints, points_min: u32, points_max: u32, bound: f64) -> Self {
-        let mut ring = Ring {
-            points: Vec::new(),
-            starts: Vec::new(),
-            points_min,
-            points_max,
-            bound,
-        };
+        let mut ring = Ring { points: Vec::new(), starts: Vec::new(), points_min, points_max, bound };
         ring.rebuild(endpoints);
         ring
     }
@@ -39,10 +33,7 @@ impl Ring {
     /// those who stay.
     pub(super) fn rebuild(&mut self, endpoints: &Endpoints) {
         let (min, max) = (f64::from(self.points_min), f64::from(self.points_max));
-        let heaviest = endpoints
-            .in_use()
-            .map(|(_, e)| e.weight)
-            .fold(0.0, f64::max);
+        let heaviest = endpoints.in_use().map(|(_, e)| e.weight).fold(0.0, f64::max);
         // The fleet's size in endpoints as heavy as the heaviest.
         let fleet: f64 = endpoints.in_use().map(|(_, e)| e.weight / heaviest).sum();
         let points_of_heaviest = (min / 2.0).max(min / fleet).min(max / fleet);
@@ -51,8 +42,7 @@ impl Ring {
             let count = points_of_heaviest * endpoint.weight / heaviest;
             let count = count.round().max(1.0) as u64;
             let base = mix(endpoint.id);
-            self.points
-                .extend((0..count).map(|k| (mix(base.wrapping_add(k)), i as u32)));
+            self.points.extend((0..count).map(|k| (mix(base.wrapping_add(k)), i as u32)));
         }
         self.points.sort_unstable();
         let buckets = self.points.len().next_power_of_two().max(2);
@@ -68,12 +58,7 @@ impl Ring {
     }
 
     #[inline]
-    pub(super) fn pick(
-        &self,
-        key: u64,
-        endpoints: &Endpoints,
-        candidates: &Candidates<'_>,
-    ) -> Option<usize> {
+    pub(super) fn pick(&self, key: u64, endpoints: &Endpoints, candidates: &Candidates<'_>) -> Option<usize> {
         if candidates.count() == 0 {
             return None;
         }

@@ -16,10 +16,7 @@ pub(super) struct Weighted {
 
 impl Weighted {
     pub(super) fn new(endpoints: &Endpoints, seed: u64) -> Self {
-        let mut weighted = Weighted {
-            credit: Vec::new(),
-            seed,
-        };
+        let mut weighted = Weighted { credit: Vec::new(), seed };
         weighted.sync(endpoints);
         weighted
     }
@@ -33,11 +30,7 @@ impl Weighted {
     }
 
     #[inline]
-    pub(super) fn pick(
-        &mut self,
-        endpoints: &Endpoints,
-        candidates: &Candidates<'_>,
-    ) -> Option<usize> {
+    pub(super) fn pick(&mut self, endpoints: &Endpoints, candidates: &Candidates<'_>) -> Option<usize> {
         self.pick_among(endpoints, candidates, |_| true)
     }
 

@@ -29,12 +29,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config {
-            permits: 25,
-            queue: 0,
-            max_wait: Duration::from_secs(1),
-            mode: Mode::Enforce,
-        }
+        Config { permits: 25, queue: 0, max_wait: Duration::from_secs(1), mode: Mode::Enforce }
     }
 }
 
@@ -50,10 +45,7 @@ pub struct Permit {
 impl Permit {
     /// The permit where no bulkhead is configured.
     pub(crate) const fn none() -> Permit {
-        Permit {
-            generation: 0,
-            counted: false,
-        }
+        Permit { generation: 0, counted: false }
     }
 }
 
@@ -107,11 +99,7 @@ impl Bulkhead {
     }
 
     /// As `new`, but permits of a bulkhead with other generations are stale here.
-    pub(crate) fn with_generation(
-        config: Config,
-        _now: Time,
-        generation: u32,
-    ) -> Result<Self, InvalidConfig> {
+    pub(crate) fn with_generation(config: Config, _now: Time, generation: u32) -> Result<Self, InvalidConfig> {
         validate(&config)?;
         Ok(Bulkhead {
             in_flight: 0,
@@ -132,10 +120,7 @@ impl Bulkhead {
         }
         if self.config.mode == Mode::Shadow {
             self.counts.shadowed += 1;
-            return Ok(Permit {
-                generation: self.generation,
-                counted: false,
-            });
+            return Ok(Permit { generation: self.generation, counted: false });
         }
         self.counts.rejected += 1;
         Err(Rejected::new(Reason::BulkheadFull))
@@ -191,10 +176,7 @@ impl Bulkhead {
             return None;
         }
         let ticket = self.queue.pop()?;
-        Some(Granted {
-            ticket,
-            permit: self.take(),
-        })
+        Some(Granted { ticket, permit: self.take() })
     }
 
     /// A waiter gives up: its time is over or its caller went away. `timed_out` says which it was;
@@ -216,10 +198,7 @@ impl Bulkhead {
     fn take(&mut self) -> Permit {
         self.in_flight += 1;
         self.counts.admitted += 1;
-        Permit {
-            generation: self.generation,
-            counted: true,
-        }
+        Permit { generation: self.generation, counted: true }
     }
 
     /// Forgets every call in flight and every waiter, as when the target's process is gone;

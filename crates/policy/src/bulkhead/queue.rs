@@ -28,26 +28,14 @@ const NIL: u32 = u32::MAX;
 
 impl Default for Queue {
     fn default() -> Self {
-        Queue {
-            nodes: Vec::new(),
-            head: NIL,
-            tail: NIL,
-            free: NIL,
-            len: 0,
-        }
+        Queue { nodes: Vec::new(), head: NIL, tail: NIL, free: NIL, len: 0 }
     }
 }
 
 impl Queue {
     pub(super) fn push(&mut self, until: Time) -> Ticket {
         let slot = if self.free == NIL {
-            let empty = Node {
-                until,
-                generation: 0,
-                previous: NIL,
-                next: NIL,
-                waiting: false,
-            };
+            let empty = Node { until, generation: 0, previous: NIL, next: NIL, waiting: false };
             self.nodes.push(empty);
             self.nodes.len() as u32 - 1
         } else {
@@ -56,13 +44,7 @@ impl Queue {
             slot
         };
         let generation = self.nodes[slot as usize].generation;
-        self.nodes[slot as usize] = Node {
-            until,
-            generation,
-            previous: self.tail,
-            next: NIL,
-            waiting: true,
-        };
+        self.nodes[slot as usize] = Node { until, generation, previous: self.tail, next: NIL, waiting: true };
         match self.tail {
             NIL => self.head = slot,
             tail => self.nodes[tail as usize].next = slot,
@@ -74,10 +56,7 @@ impl Queue {
 
     pub(super) fn pop(&mut self) -> Option<Ticket> {
         let node = self.nodes.get(self.head as usize)?;
-        let ticket = Ticket {
-            slot: self.head,
-            generation: node.generation,
-        };
+        let ticket = Ticket { slot: self.head, generation: node.generation };
         self.remove(ticket);
         Some(ticket)
     }

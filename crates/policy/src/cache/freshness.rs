@@ -131,12 +131,10 @@ impl Freshness {
     pub(super) fn answer(&self, decided: Lookup) -> Lookup {
         match (self.mode, decided) {
             (Mode::Enforce, decided) | (_, decided @ Lookup::Miss { .. }) => decided,
-            (_, Lookup::Fresh { refresh } | Lookup::Stale { refresh }) => Lookup::Miss {
-                fetch: refresh.unwrap_or(Ticket::VOID),
-            },
-            (_, Lookup::Wait { .. }) => Lookup::Miss {
-                fetch: Ticket::VOID,
-            },
+            (_, Lookup::Fresh { refresh } | Lookup::Stale { refresh }) => {
+                Lookup::Miss { fetch: refresh.unwrap_or(Ticket::VOID) }
+            }
+            (_, Lookup::Wait { .. }) => Lookup::Miss { fetch: Ticket::VOID },
         }
     }
 
@@ -144,23 +142,15 @@ impl Freshness {
     #[inline]
     pub(super) fn decide(&mut self, now: Time, entry: &mut Entry, random: u64) -> Lookup {
         if now < entry.fresh_until {
-            let refresh = if self.expires_early(now, entry, random) {
-                self.grant(now, entry)
-            } else {
-                None
-            };
+            let refresh = if self.expires_early(now, entry, random) { self.grant(now, entry) } else { None };
             return Lookup::Fresh { refresh };
         }
         if now < entry.stale_until {
-            return Lookup::Stale {
-                refresh: self.grant(now, entry),
-            };
+            return Lookup::Stale { refresh: self.grant(now, entry) };
         }
         match self.grant(now, entry) {
             Some(fetch) => Lookup::Miss { fetch },
-            None => Lookup::Wait {
-                until: entry.locked_until,
-            },
+            None => Lookup::Wait { until: entry.locked_until },
         }
     }
 

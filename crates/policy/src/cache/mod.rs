@@ -136,11 +136,7 @@ impl Config {
         if self.capacity == 0 {
             return refuse("capacity", "at least 1");
         }
-        if let WriteMode::Behind {
-            flush_every,
-            buffer,
-        } = self.write
-        {
+        if let WriteMode::Behind { flush_every, buffer } = self.write {
             if nanos(flush_every) == 0 {
                 return refuse("flush_every", "above zero");
             }

@@ -92,20 +92,10 @@ impl<V> Cache<V> {
     pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         let freshness = Freshness::new(&config)?;
         let behind = match config.write {
-            WriteMode::Behind {
-                flush_every,
-                buffer,
-            } => Some(WriteBehind::new(flush_every, buffer)),
+            WriteMode::Behind { flush_every, buffer } => Some(WriteBehind::new(flush_every, buffer)),
             WriteMode::Aside | WriteMode::Through => None,
         };
-        Ok(Cache {
-            config,
-            freshness,
-            slots: Keyed::new(),
-            tick: 0,
-            behind,
-            counts: Counts::default(),
-        })
+        Ok(Cache { config, freshness, slots: Keyed::new(), tick: 0, behind, counts: Counts::default() })
     }
 
     /// Decides about a key, with its value if it may be served: a fresh or stale answer without a
@@ -141,38 +131,25 @@ impl<V> Cache<V> {
         }
         let answer = self.freshness.answer(decided);
         match answer {
-            Lookup::Fresh { .. } | Lookup::Stale { .. } => {
-                (answer, self.slots.at(at).1.value.as_ref())
-            }
+            Lookup::Fresh { .. } | Lookup::Stale { .. } => (answer, self.slots.at(at).1.value.as_ref()),
             Lookup::Miss { .. } | Lookup::Wait { .. } => (answer, None),
         }
     }
 
     /// A fetch has brought a value after `fetch_ns`, or `None`: the key is absent.
-    pub fn fill(
-        &mut self,
-        now: Time,
-        key: u64,
-        ticket: Ticket,
-        value: Option<V>,
-        fetch_ns: u64,
-        random: u64,
-    ) -> Fill {
+    pub fn fill(&mut self, now: Time, key: u64, ticket: Ticket, value: Option<V>, fetch_ns: u64, random: u64) -> Fill {
         let Some(slot) = self.slots.get_mut(key).filter(|s| s.entry.accepts(ticket)) else {
             self.counts.void_fills += u64::from(ticket != Ticket::VOID);
             return Fill::Refused;
         };
-        self.freshness
-            .fill(now, &mut slot.entry, fetch_ns, value.is_none(), random);
+        self.freshness.fill(now, &mut slot.entry, fetch_ns, value.is_none(), random);
         slot.value = value;
         Fill::Stored
     }
 
     /// A fetch has failed: the next caller may try. Whether the ticket was still good.
     pub fn give_up(&mut self, key: u64, ticket: Ticket) -> bool {
-        self.slots
-            .get_mut(key)
-            .is_some_and(|slot| slot.entry.release(ticket))
+        self.slots.get_mut(key).is_some_and(|slot| slot.entry.release(ticket))
     }
 
     /// Stores a value that did not come from a fetch, such as one just written to the origin.
@@ -313,33 +290,15 @@ impl<V> Cache<V> {
         config.check()?;
         let at_risk = self.at_risk();
         if at_risk > config.capacity as usize / 2 {
-            return Err(InvalidConfig {
-                field: "capacity",
-                expected: "twice the buffered writes",
-            });
+            return Err(InvalidConfig { field: "capacity", expected: "twice the buffered writes" });
         }
         match (config.write, &mut self.behind) {
-            (
-                WriteMode::Behind {
-                    flush_every,
-                    buffer,
-                },
-                Some(behind),
-            ) => behind.configure(flush_every, buffer),
-            (
-                WriteMode::Behind {
-                    flush_every,
-                    buffer,
-                },
-                behind @ None,
-            ) => {
+            (WriteMode::Behind { flush_every, buffer }, Some(behind)) => behind.configure(flush_every, buffer),
+            (WriteMode::Behind { flush_every, buffer }, behind @ None) => {
                 *behind = Some(WriteBehind::new(flush_every, buffer));
             }
             _ if at_risk > 0 => {
-                return Err(InvalidConfig {
-                    field: "write",
-                    expected: "behind until the buffer is flushed",
-                });
+                return Err(InvalidConfig { field: "write", expected: "behind until the buffer is flushed" });
             }
             (_, behind) => *behind = None,
         }
@@ -355,12 +314,7 @@ impl<V> Cache<V> {
         if self.slots.len() >= self.config.capacity as usize {
             self.evict(now, random);
         }
-        let slot = Slot {
-            entry: Entry::default(),
-            used: self.tick,
-            dirty: Dirty::Clean,
-            value,
-        };
+        let slot = Slot { entry: Entry::default(), used: self.tick, dirty: Dirty::Clean, value };
         self.slots.insert_new(key, slot)
     }
 
@@ -385,11 +339,8 @@ impl<V> Cache<V> {
             if slot.dirty != Dirty::Clean {
                 continue;
             }
-            let age = if self.freshness.is_dead(now, &slot.entry) {
-                u32::MAX
-            } else {
-                self.tick.wrapping_sub(slot.used)
-            };
+            let age =
+                if self.freshness.is_dead(now, &slot.entry) { u32::MAX } else { self.tick.wrapping_sub(slot.used) };
             if victim.is_none_or(|(_, oldest)| age > oldest) {
                 victim = Some((at, age));
             }

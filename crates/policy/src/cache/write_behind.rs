@@ -50,8 +50,7 @@ impl WriteBehind {
     }
 
     pub(super) fn next_wake(&self) -> Option<Time> {
-        (self.flushing.is_empty() && !self.waiting.is_empty())
-            .then(|| self.since.plus_nanos(self.flush_ns))
+        (self.flushing.is_empty() && !self.waiting.is_empty()).then(|| self.since.plus_nanos(self.flush_ns))
     }
 
     /// The batch to write now; empty if none is due or one is under way.

@@ -88,40 +88,23 @@ impl Limits {
     pub(super) fn new(config: &Config) -> Result<Limits, InvalidConfig> {
         let rate = |field, value: f64| {
             let valid = value > 0.0 && value <= 1.0;
-            valid.then_some(value).ok_or(InvalidConfig {
-                field,
-                expected: "above 0, at most 1",
-            })
+            valid.then_some(value).ok_or(InvalidConfig { field, expected: "above 0, at most 1" })
         };
         let some = |field, value: Duration| {
             let expected = "a duration above zero";
-            (!value.is_zero())
-                .then(|| nanos(value))
-                .ok_or(InvalidConfig { field, expected })
+            (!value.is_zero()).then(|| nanos(value)).ok_or(InvalidConfig { field, expected })
         };
         if config.minimum_calls == 0 {
-            return Err(InvalidConfig {
-                field: "minimum_calls",
-                expected: "at least 1",
-            });
+            return Err(InvalidConfig { field: "minimum_calls", expected: "at least 1" });
         }
         if !(1..=1000).contains(&config.half_open_probes) {
-            return Err(InvalidConfig {
-                field: "half_open_probes",
-                expected: "from 1 to 1000",
-            });
+            return Err(InvalidConfig { field: "half_open_probes", expected: "from 1 to 1000" });
         }
         if config.open_for_max < config.open_for {
-            return Err(InvalidConfig {
-                field: "open_for_max",
-                expected: "at least open_for",
-            });
+            return Err(InvalidConfig { field: "open_for_max", expected: "at least open_for" });
         }
         if !(0.0..=1.0).contains(&config.open_jitter) {
-            return Err(InvalidConfig {
-                field: "open_jitter",
-                expected: "from 0 to 1",
-            });
+            return Err(InvalidConfig { field: "open_jitter", expected: "from 0 to 1" });
         }
         let window_ns = some("window", config.window)?;
         Ok(Limits {

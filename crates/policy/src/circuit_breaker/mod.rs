@@ -39,11 +39,7 @@ const UNCOUNTED: u32 = u32::MAX - 1;
 impl Permit {
     /// The permit where no breaker is configured.
     pub(crate) const fn none(now: Time) -> Permit {
-        Permit {
-            started: now,
-            generation: 0,
-            slot: UNCOUNTED,
-        }
+        Permit { started: now, generation: 0, slot: UNCOUNTED }
     }
 
     /// When the call was admitted.
@@ -148,11 +144,7 @@ impl CircuitBreaker {
     }
 
     /// As `new`, but permits of a breaker with other generations are stale here.
-    pub(crate) fn with_generation(
-        config: Config,
-        now: Time,
-        generation: u32,
-    ) -> Result<Self, InvalidConfig> {
+    pub(crate) fn with_generation(config: Config, now: Time, generation: u32) -> Result<Self, InvalidConfig> {
         let limits = Limits::new(&config)?;
         Ok(CircuitBreaker {
             state: Machine::Closed { since: now },
@@ -173,11 +165,7 @@ impl CircuitBreaker {
     pub fn admit(&mut self, now: Time) -> Result<Permit, Rejected> {
         if let Machine::Closed { .. } = self.state {
             self.counts.admitted += 1;
-            return Ok(Permit {
-                started: now,
-                generation: self.generation,
-                slot: ORDINARY,
-            });
+            return Ok(Permit { started: now, generation: self.generation, slot: ORDINARY });
         }
         self.admit_guarded(now)
     }
@@ -200,28 +188,17 @@ impl CircuitBreaker {
                 if *credit >= 1.0 {
                     *credit -= 1.0;
                     self.counts.admitted += 1;
-                    return Ok(Permit {
-                        started: now,
-                        generation: self.generation,
-                        slot: ORDINARY,
-                    });
+                    return Ok(Permit { started: now, generation: self.generation, slot: ORDINARY });
                 }
                 None
             }
         };
         if self.config.mode == Mode::Shadow {
             self.counts.shadowed += 1;
-            return Ok(Permit {
-                started: now,
-                generation: self.generation,
-                slot: UNCOUNTED,
-            });
+            return Ok(Permit { started: now, generation: self.generation, slot: UNCOUNTED });
         }
         self.counts.rejected += 1;
-        Err(Rejected {
-            reason: Reason::BreakerOpen,
-            retry_at,
-        })
+        Err(Rejected { reason: Reason::BreakerOpen, retry_at })
     }
 
     /// A free probe slot (`on_wake` has freed those whose lease has expired); otherwise the first
@@ -234,15 +211,8 @@ impl CircuitBreaker {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
         let lease_until = now.plus_nanos(self.limits.lease_ns);
-        self.probes[slot] = Probe::Out {
-            generation,
-            lease_until,
-        };
-        Ok(Permit {
-            started: now,
-            generation,
-            slot: slot as u32,
-        })
+        self.probes[slot] = Probe::Out { generation, lease_until };
+        Ok(Permit { started: now, generation, slot: slot as u32 })
     }
 
     /// Ends a call. `random` spreads the open time if this outcome trips the breaker.
@@ -317,41 +287,28 @@ impl CircuitBreaker {
         }
         let open_ns = self.limits.open_ns(self.streak, random);
         self.streak = self.streak.saturating_add(1);
-        self.enter(
-            now,
-            Machine::Open {
-                until: now.plus_nanos(open_ns),
-            },
-        );
+        self.enter(now, Machine::Open { until: now.plus_nanos(open_ns) });
     }
 
     fn recover(&mut self, now: Time) {
         let next = if self.limits.ramp_ns == 0 {
             Machine::Closed { since: now }
         } else {
-            Machine::Ramping {
-                since: now,
-                credit: 1.0 - self.config.ramp_from,
-            }
+            Machine::Ramping { since: now, credit: 1.0 - self.config.ramp_from }
         };
         self.enter(now, next);
     }
 
     /// Moves to `next`, after which no permit given before counts.
     fn enter(&mut self, now: Time, next: Machine) {
-        self.log.push(Transition {
-            at: now,
-            from: self.state.name(),
-            to: next.name(),
-        });
+        self.log.push(Transition { at: now, from: self.state.name(), to: next.name() });
         self.state = next;
         self.generation = self.next_generation;
         self.next_generation = self.generation.wrapping_add(1);
         self.window = Buckets::new(self.limits.bucket_ns, now);
         self.probes.clear();
         if let Machine::HalfOpen { .. } = next {
-            self.probes
-                .resize(self.config.half_open_probes as usize, Probe::Free);
+            self.probes.resize(self.config.half_open_probes as usize, Probe::Free);
         }
     }
 
@@ -379,14 +336,7 @@ impl CircuitBreaker {
             Machine::Closed { .. } => {}
             Machine::Open { until } => {
                 if now >= until {
-                    self.enter(
-                        now,
-                        Machine::HalfOpen {
-                            done: 0,
-                            failed: 0,
-                            slow: 0,
-                        },
-                    );
+                    self.enter(now, Machine::HalfOpen { done: 0, failed: 0, slow: 0 });
                 }
             }
             Machine::HalfOpen { .. } => {
@@ -399,11 +349,7 @@ impl CircuitBreaker {
             Machine::Ramping { since, .. } => {
                 if now.nanos_since(since) >= self.limits.ramp_ns {
                     // Calls admitted on the ramp are ordinary calls: same generation and window.
-                    self.log.push(Transition {
-                        at: now,
-                        from: State::Ramping,
-                        to: State::Closed,
-                    });
+                    self.log.push(Transition { at: now, from: State::Ramping, to: State::Closed });
                     self.state = Machine::Closed { since: now };
                 }
             }
@@ -441,8 +387,7 @@ impl CircuitBreaker {
         {
             (*done, *failed, *slow) = (0, 0, 0);
             self.probes.clear();
-            self.probes
-                .resize(config.half_open_probes as usize, Probe::Free);
+            self.probes.resize(config.half_open_probes as usize, Probe::Free);
         }
         Ok(())
     }

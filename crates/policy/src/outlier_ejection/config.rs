@@ -62,11 +62,7 @@ impl Default for Config {
 impl Config {
     /// No ejection: only availability, panic and slow start remain.
     pub fn without_ejection() -> Self {
-        Config {
-            consecutive_failures: 0,
-            success_rate_sigmas: 0.0,
-            ..Config::default()
-        }
+        Config { consecutive_failures: 0, success_rate_sigmas: 0.0, ..Config::default() }
     }
 
     pub(super) fn check(&self) -> Result<(), InvalidConfig> {

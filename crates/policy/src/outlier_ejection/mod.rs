@@ -103,11 +103,7 @@ impl OutlierEjection {
     #[inline]
     pub fn record(&mut self, now: Time, i: usize, outcome: Outcome) -> &[Transition] {
         self.transitions.clear();
-        let Some(host) = self
-            .hosts
-            .get_mut(i)
-            .filter(|h| h.present && h.ejected_until.is_none())
-        else {
+        let Some(host) = self.hosts.get_mut(i).filter(|h| h.present && h.ejected_until.is_none()) else {
             return &[];
         };
         match outcome {
@@ -135,10 +131,7 @@ impl OutlierEjection {
     /// The next time at which [`on_wake`](Self::on_wake) has something to do.
     #[inline]
     pub fn next_wake(&self) -> Option<Time> {
-        Some(
-            self.next_event
-                .map_or(self.next_sweep, |at| at.min(self.next_sweep)),
-        )
+        Some(self.next_event.map_or(self.next_sweep, |at| at.min(self.next_sweep)))
     }
 
     /// Ends ejections, sweeps and raises slow starts that are due. Idempotent.
@@ -148,10 +141,7 @@ impl OutlierEjection {
             return &[];
         }
         for i in 0..self.hosts.len() {
-            if self.hosts[i]
-                .ejected_until
-                .is_some_and(|until| until <= now)
-            {
+            if self.hosts[i].ejected_until.is_some_and(|until| until <= now) {
                 self.end_ejection(now, i);
             }
             self.raise(now, i);
@@ -182,10 +172,7 @@ impl OutlierEjection {
 
     /// How many endpoints are ejected.
     pub fn ejected(&self) -> usize {
-        self.hosts
-            .iter()
-            .filter(|h| h.present && h.ejected_until.is_some())
-            .count()
+        self.hosts.iter().filter(|h| h.present && h.ejected_until.is_some()).count()
     }
 
     /// How many indices there are, holes of removed endpoints included.
@@ -211,10 +198,7 @@ impl OutlierEjection {
     pub fn add(&mut self, now: Time, i: usize, available: bool) -> &[Transition] {
         self.transitions.clear();
         while self.hosts.len() <= i {
-            self.hosts.push(Host {
-                present: false,
-                ..Host::new(false)
-            });
+            self.hosts.push(Host { present: false, ..Host::new(false) });
         }
         self.hosts[i] = Host::new(available);
         self.eligible.grow(i + 1);
@@ -230,10 +214,7 @@ impl OutlierEjection {
     pub fn remove(&mut self, now: Time, i: usize) -> &[Transition] {
         self.transitions.clear();
         if let Some(host) = self.hosts.get_mut(i) {
-            *host = Host {
-                present: false,
-                ..Host::new(false)
-            };
+            *host = Host { present: false, ..Host::new(false) };
         }
         self.trim_to_cap(now);
         self.refresh();
@@ -243,21 +224,14 @@ impl OutlierEjection {
     /// Other lights say whether endpoint `i` can serve. Coming back starts slowly.
     pub fn set_available(&mut self, now: Time, i: usize, available: bool) -> &[Transition] {
         self.transitions.clear();
-        let Some(host) = self
-            .hosts
-            .get_mut(i)
-            .filter(|h| h.present && h.available != available)
-        else {
+        let Some(host) = self.hosts.get_mut(i).filter(|h| h.present && h.available != available) else {
             return &[];
         };
         host.available = available;
         if available && host.ejected_until.is_none() {
             self.start_slowly(now, i);
         } else if !available && host.slow_start.take().is_some() {
-            self.transitions.push(Transition::SlowStart {
-                endpoint: i,
-                factor: 1.0,
-            });
+            self.transitions.push(Transition::SlowStart { endpoint: i, factor: 1.0 });
         }
         self.refresh();
         &self.transitions
@@ -266,11 +240,7 @@ impl OutlierEjection {
     /// Endpoint `i` takes no new requests, not even in a panic, while it drains.
     pub fn set_draining(&mut self, i: usize, draining: bool) -> &[Transition] {
         self.transitions.clear();
-        let Some(host) = self
-            .hosts
-            .get_mut(i)
-            .filter(|h| h.present && h.draining != draining)
-        else {
+        let Some(host) = self.hosts.get_mut(i).filter(|h| h.present && h.draining != draining) else {
             return &[];
         };
         host.draining = draining;
@@ -279,11 +249,7 @@ impl OutlierEjection {
     }
 
     /// Changes the settings and keeps the state; a lower cap ends ejections beyond it.
-    pub fn set_config(
-        &mut self,
-        config: Config,
-        now: Time,
-    ) -> Result<&[Transition], InvalidConfig> {
+    pub fn set_config(&mut self, config: Config, now: Time) -> Result<&[Transition], InvalidConfig> {
         config.check()?;
         self.transitions.clear();
         self.next_sweep = self.next_sweep.min(now + config.sweep_every);
@@ -304,11 +270,7 @@ impl OutlierEjection {
     }
 
     fn try_eject(&mut self, now: Time, i: usize, cause: Cause) {
-        let others = self
-            .hosts
-            .iter()
-            .enumerate()
-            .any(|(k, h)| k != i && h.serves());
+        let others = self.hosts.iter().enumerate().any(|(k, h)| k != i && h.serves());
         if !others || self.ejected() + 1 > self.cap() {
             self.counts.capped += 1;
             return;
@@ -316,25 +278,16 @@ impl OutlierEjection {
         let host = &mut self.hosts[i];
         host.ejections += 1;
         let base = nanos(self.config.base_ejection);
-        let length = base
-            .saturating_mul(u64::from(host.ejections))
-            .min(nanos(self.config.max_ejection));
+        let length = base.saturating_mul(u64::from(host.ejections)).min(nanos(self.config.max_ejection));
         let until = now.plus_nanos(length);
         host.ejected_until = Some(until);
         host.failures_in_a_row = 0;
         if self.config.mode == Mode::Enforce && host.slow_start.take().is_some() {
-            self.transitions.push(Transition::SlowStart {
-                endpoint: i,
-                factor: 1.0,
-            });
+            self.transitions.push(Transition::SlowStart { endpoint: i, factor: 1.0 });
         }
         self.counts.ejections += 1;
         self.counts.shadowed += u64::from(self.config.mode == Mode::Shadow);
-        self.transitions.push(Transition::Ejected {
-            endpoint: i,
-            cause,
-            until,
-        });
+        self.transitions.push(Transition::Ejected { endpoint: i, cause, until });
     }
 
     fn end_ejection(&mut self, now: Time, i: usize) {
@@ -350,9 +303,7 @@ impl OutlierEjection {
     fn trim_to_cap(&mut self, now: Time) {
         while self.ejected() > self.cap() {
             let soonest = self.hosts.iter().enumerate().filter(|(_, h)| h.present);
-            let soonest = soonest
-                .filter_map(|(i, h)| Some((h.ejected_until?, i)))
-                .min();
+            let soonest = soonest.filter_map(|(i, h)| Some((h.ejected_until?, i))).min();
             let Some((_, i)) = soonest else { return };
             self.end_ejection(now, i);
         }
@@ -362,10 +313,7 @@ impl OutlierEjection {
         if nanos(self.config.slow_start) > 0 {
             self.hosts[i].slow_start = Some((now, 0));
             let factor = self.config.slow_start_min;
-            self.transitions.push(Transition::SlowStart {
-                endpoint: i,
-                factor,
-            });
+            self.transitions.push(Transition::SlowStart { endpoint: i, factor });
         }
     }
 
@@ -375,17 +323,13 @@ impl OutlierEjection {
             return;
         };
         let window = nanos(self.config.slow_start).max(1);
-        let due =
-            u128::from(now.nanos_since(since)) * u128::from(SLOW_START_STEPS) / u128::from(window);
+        let due = u128::from(now.nanos_since(since)) * u128::from(SLOW_START_STEPS) / u128::from(window);
         let due = due.min(u128::from(SLOW_START_STEPS)) as u64;
         if due > step {
             let done = due == SLOW_START_STEPS;
             self.hosts[i].slow_start = (!done).then_some((since, due));
             let factor = (due as f64 / SLOW_START_STEPS as f64).max(self.config.slow_start_min);
-            self.transitions.push(Transition::SlowStart {
-                endpoint: i,
-                factor,
-            });
+            self.transitions.push(Transition::SlowStart { endpoint: i, factor });
         }
     }
 
@@ -413,13 +357,8 @@ impl OutlierEjection {
         }
         let n = count as f64;
         let mean = self.hosts.iter().filter(comparable).map(rate).sum::<f64>() / n;
-        let variance = self
-            .hosts
-            .iter()
-            .filter(comparable)
-            .map(|h| (rate(h) - mean) * (rate(h) - mean))
-            .sum::<f64>()
-            / n;
+        let variance =
+            self.hosts.iter().filter(comparable).map(|h| (rate(h) - mean) * (rate(h) - mean)).sum::<f64>() / n;
         let threshold = mean - self.config.success_rate_sigmas * variance.sqrt();
         for i in 0..self.hosts.len() {
             let host = &self.hosts[i];
@@ -440,9 +379,7 @@ impl OutlierEjection {
         let mut next = None;
         for host in self.hosts.iter().filter(|h| h.present) {
             fleet += usize::from(!host.draining);
-            serving += usize::from(
-                host.available && !host.draining && !(enforce && host.ejected_until.is_some()),
-            );
+            serving += usize::from(host.available && !host.draining && !(enforce && host.ejected_until.is_some()));
             let step = host.slow_start.map(|(since, step)| {
                 let window = u128::from(nanos(self.config.slow_start));
                 // Rounded up: a wake-up just before the step would find nothing to do, forever.
@@ -458,11 +395,7 @@ impl OutlierEjection {
         if panic != self.panic {
             self.panic = panic;
             self.counts.panics += u64::from(panic);
-            self.transitions.push(if panic {
-                Transition::PanicEntered
-            } else {
-                Transition::PanicLeft
-            });
+            self.transitions.push(if panic { Transition::PanicEntered } else { Transition::PanicLeft });
         }
         for (i, host) in self.hosts.iter().enumerate() {
             let ejected = enforce && host.ejected_until.is_some();

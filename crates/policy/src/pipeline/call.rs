@@ -116,14 +116,7 @@ pub struct Reply {
 impl Reply {
     /// A reply without hints.
     pub const fn new(outcome: Outcome) -> Self {
-        Reply {
-            outcome,
-            retryable: true,
-            hint: Hint {
-                throttled: false,
-                retry_after: None,
-            },
-        }
+        Reply { outcome, retryable: true, hint: Hint { throttled: false, retry_after: None } }
     }
 }
 
@@ -189,10 +182,6 @@ pub struct Totals {
 impl Totals {
     /// Attempts a call: what this layer multiplies the load by. Layers multiply with each other.
     pub fn amplification(&self) -> f64 {
-        if self.calls == 0 {
-            1.0
-        } else {
-            self.attempts as f64 / self.calls as f64
-        }
+        if self.calls == 0 { 1.0 } else { self.attempts as f64 / self.calls as f64 }
     }
 }

@@ -90,22 +90,10 @@ impl Pipeline {
         Ok(Pipeline {
             timeouts: Timeouts::new(timeouts(&config), now)?,
             retry: config.retry.map(|c| Retry::new(c, now)).transpose()?,
-            budget: config
-                .budget
-                .map(|c| RetryBudget::new(c, now))
-                .transpose()?,
-            breaker: config
-                .breaker
-                .map(|c| CircuitBreaker::new(c, now))
-                .transpose()?,
-            rate_limit: config
-                .rate_limit
-                .map(|c| RateLimit::new(c, now))
-                .transpose()?,
-            adaptive_limit: config
-                .adaptive_limit
-                .map(|c| AdaptiveLimit::new(c, now))
-                .transpose()?,
+            budget: config.budget.map(|c| RetryBudget::new(c, now)).transpose()?,
+            breaker: config.breaker.map(|c| CircuitBreaker::new(c, now)).transpose()?,
+            rate_limit: config.rate_limit.map(|c| RateLimit::new(c, now)).transpose()?,
+            adaptive_limit: config.adaptive_limit.map(|c| AdaptiveLimit::new(c, now)).transpose()?,
             bulkhead: config.bulkhead.map(|c| Bulkhead::new(c, now)).transpose()?,
             hedge: config.hedge.map(Hedge::new).transpose()?,
             totals: Totals::default(),
@@ -138,12 +126,7 @@ impl Pipeline {
     /// Asks to make an attempt for `flight`. `key` is whose quota it counts against, where the
     /// rate limit has keys. A rejection ends the call.
     #[inline]
-    pub fn attempt(
-        &mut self,
-        now: Time,
-        flight: &mut Flight,
-        key: u64,
-    ) -> Result<Admission, Rejected> {
+    pub fn attempt(&mut self, now: Time, flight: &mut Flight, key: u64) -> Result<Admission, Rejected> {
         let deadline = self.timeouts.attempt(now, flight.deadline)?;
         let (breaker, adaptive) = self.enter(now, flight, key)?;
         let bulkhead = match &mut self.bulkhead {
@@ -153,12 +136,7 @@ impl Pipeline {
                 match bulkhead.admit_or_queue(now, latest) {
                     Ok(bulkhead::Admission::Now(permit)) => permit,
                     Ok(bulkhead::Admission::Queued { ticket, until }) => {
-                        return Ok(Admission::Queued(Waiting {
-                            ticket,
-                            until,
-                            breaker,
-                            adaptive,
-                        }));
+                        return Ok(Admission::Queued(Waiting { ticket, until, breaker, adaptive }));
                     }
                     Err(rejected) => {
                         self.leave(now, breaker, adaptive);
@@ -168,13 +146,7 @@ impl Pipeline {
             }
         };
         self.count_try(flight);
-        Ok(Admission::Now(Attempt {
-            deadline,
-            breaker,
-            adaptive,
-            started: now,
-            bulkhead,
-        }))
+        Ok(Admission::Now(Attempt { deadline, breaker, adaptive, started: now, bulkhead }))
     }
 
     /// The policies between the retry and the bulkhead.
@@ -210,12 +182,7 @@ impl Pipeline {
 
     /// Gives back what `enter` gave, for a call that is not made.
     #[cold]
-    fn leave(
-        &mut self,
-        now: Time,
-        breaker: circuit_breaker::Permit,
-        adaptive: adaptive_limit::Permit,
-    ) {
+    fn leave(&mut self, now: Time, breaker: circuit_breaker::Permit, adaptive: adaptive_limit::Permit) {
         if let Some(policy) = &mut self.breaker {
             policy.settle(now, breaker, Outcome::Ignored, 0);
         }
@@ -234,19 +201,9 @@ impl Pipeline {
 
     /// The turn of a waiting attempt has come: `granted` names its ticket. The per-try timeout
     /// starts here. If the caller has gone in the meantime, resume and then cancel.
-    pub fn resume(
-        &mut self,
-        now: Time,
-        flight: &mut Flight,
-        waiting: Waiting,
-        granted: Granted,
-    ) -> Attempt {
+    pub fn resume(&mut self, now: Time, flight: &mut Flight, waiting: Waiting, granted: Granted) -> Attempt {
         debug_assert_eq!(waiting.ticket, granted.ticket, "granted to another waiter");
-        let Waiting {
-            breaker,
-            mut adaptive,
-            ..
-        } = waiting;
+        let Waiting { breaker, mut adaptive, .. } = waiting;
         // The wait is ours, not the target's latency.
         adaptive.restart(now);
         self.count_try(flight);
@@ -262,34 +219,18 @@ impl Pipeline {
     /// A waiting attempt leaves the queue: its time is over (`now` is at or past
     /// [`Waiting::until`]) or its caller went away. The rejection says which limit it met.
     pub fn give_up(&mut self, now: Time, flight: &Flight, waiting: Waiting) -> Rejected {
-        let Waiting {
-            ticket,
-            until,
-            breaker,
-            adaptive,
-        } = waiting;
+        let Waiting { ticket, until, breaker, adaptive } = waiting;
         if let Some(bulkhead) = &mut self.bulkhead {
             bulkhead.leave(ticket, now >= until);
         }
         self.leave(now, breaker, adaptive);
         let deadline = self.timeouts.enforced(flight.deadline);
-        Rejected::new(if deadline.has_passed(now) {
-            Reason::DeadlineExceeded
-        } else {
-            Reason::BulkheadTimeout
-        })
+        Rejected::new(if deadline.has_passed(now) { Reason::DeadlineExceeded } else { Reason::BulkheadTimeout })
     }
 
     /// An attempt is over. `random` jitters the backoff, and the open time if the breaker trips.
     #[inline]
-    pub fn settle(
-        &mut self,
-        now: Time,
-        flight: &mut Flight,
-        attempt: Attempt,
-        reply: Reply,
-        random: u64,
-    ) -> Settled {
+    pub fn settle(&mut self, now: Time, flight: &mut Flight, attempt: Attempt, reply: Reply, random: u64) -> Settled {
         let granted = self.release(now, attempt, reply.outcome, random);
         flight.outstanding = flight.outstanding.saturating_sub(1);
         let next = match reply.outcome {
@@ -318,11 +259,7 @@ impl Pipeline {
             Some(_) if !reply.retryable => Err(Stop::NotRetryable),
             Some(retry) => {
                 let budget = &mut self.budget;
-                let pay = || {
-                    budget
-                        .as_mut()
-                        .is_none_or(|budget| budget.withdraw(now).is_ok())
-                };
+                let pay = || budget.as_mut().is_none_or(|budget| budget.withdraw(now).is_ok());
                 retry.next(now, &mut flight.tries, deadline, reply.hint, random, pay)
             }
         };
@@ -344,13 +281,7 @@ impl Pipeline {
 
     /// Gives the permits back, innermost first.
     #[inline]
-    fn release(
-        &mut self,
-        now: Time,
-        attempt: Attempt,
-        outcome: Outcome,
-        random: u64,
-    ) -> Option<Granted> {
+    fn release(&mut self, now: Time, attempt: Attempt, outcome: Outcome, random: u64) -> Option<Granted> {
         let granted = match &mut self.bulkhead {
             Some(bulkhead) => bulkhead.settle(now, attempt.bulkhead, outcome),
             None => None,
@@ -403,18 +334,11 @@ impl Pipeline {
             return Err(NoHedge::Rejected(Rejected::new(Reason::BulkheadFull)));
         }
         let budget = &mut self.budget;
-        let pay = || {
-            budget
-                .as_mut()
-                .is_none_or(|budget| budget.withdraw(now).is_ok())
-        };
+        let pay = || budget.as_mut().is_none_or(|budget| budget.withdraw(now).is_ok());
         if !hedge.decide(u32::from(flight.extra), pay) {
             return Err(NoHedge::Declined);
         }
-        let deadline = self
-            .timeouts
-            .attempt(now, flight.deadline)
-            .map_err(NoHedge::Rejected)?;
+        let deadline = self.timeouts.attempt(now, flight.deadline).map_err(NoHedge::Rejected)?;
         let (breaker, adaptive) = self.enter(now, flight, key).map_err(NoHedge::Rejected)?;
         let bulkhead = match &mut self.bulkhead {
             None => bulkhead::Permit::none(),
@@ -431,13 +355,7 @@ impl Pipeline {
         flight.outstanding += 1;
         self.totals.attempts += 1;
         self.totals.hedges += 1;
-        Ok(Attempt {
-            deadline,
-            breaker,
-            adaptive,
-            started: now,
-            bulkhead,
-        })
+        Ok(Attempt { deadline, breaker, adaptive, started: now, bulkhead })
     }
 
     /// When time alone next changes something.
@@ -456,16 +374,12 @@ impl Pipeline {
     /// The oldest transition of the breaker not yet polled. The last eight are kept.
     #[inline]
     pub fn poll_transition(&mut self) -> Option<Transition> {
-        self.breaker
-            .as_mut()
-            .and_then(CircuitBreaker::poll_transition)
+        self.breaker.as_mut().and_then(CircuitBreaker::poll_transition)
     }
 
     /// A permit for the next waiter after the bulkhead has grown: call it until `None`.
     pub fn grant(&mut self, now: Time) -> Option<Granted> {
-        self.bulkhead
-            .as_mut()
-            .and_then(|bulkhead| bulkhead.grant(now))
+        self.bulkhead.as_mut().and_then(|bulkhead| bulkhead.grant(now))
     }
 
     /// Replaces the configuration and keeps the state of every policy that stays; nothing changes
@@ -507,10 +421,7 @@ impl Pipeline {
             (Some(bulkhead), Some(config)) => bulkhead.set_config(config, now)?,
             // One with room for all, so that those who wait in it get their turn.
             (Some(bulkhead), None) => {
-                let unlimited = bulkhead::Config {
-                    permits: u32::MAX,
-                    ..*bulkhead.config()
-                };
+                let unlimited = bulkhead::Config { permits: u32::MAX, ..*bulkhead.config() };
                 bulkhead.set_config(unlimited, now)?;
             }
             (bulkhead, config) => {
@@ -583,9 +494,5 @@ impl Pipeline {
 }
 
 fn timeouts(config: &Config) -> deadline::Config {
-    deadline::Config {
-        timeout: config.timeout,
-        per_try_timeout: config.per_try_timeout,
-        mode: config.timeout_mode,
-    }
+    deadline::Config { timeout: config.timeout, per_try_timeout: config.per_try_timeout, mode: config.timeout_mode }
 }

@@ -20,10 +20,7 @@ pub(super) struct Cell {
 
 impl FixedWindow {
     pub(super) fn new(limit: u32, per: Duration) -> Self {
-        FixedWindow {
-            limit,
-            per_ns: nanos(per).max(1),
-        }
+        FixedWindow { limit, per_ns: nanos(per).max(1) }
     }
 
     pub(super) fn decide(&self, cell: &mut Cell, now: Time, cost: u32) -> Result<(), Option<Time>> {
@@ -44,10 +41,7 @@ impl FixedWindow {
     /// A cell counted under `before`, in terms of this window.
     pub(super) fn adopt(&self, cell: Cell, before: &FixedWindow) -> Cell {
         let start_ns = u128::from(cell.index) * u128::from(before.per_ns);
-        Cell {
-            index: (start_ns / u128::from(self.per_ns)) as u64,
-            ..cell
-        }
+        Cell { index: (start_ns / u128::from(self.per_ns)) as u64, ..cell }
     }
 }
 
@@ -69,11 +63,7 @@ mod tests {
             (1_000, 1, Ok(())),
             (1_000, 11, Err(None)),
         ] {
-            assert_eq!(
-                window.decide(&mut cell, at(now_ms), cost),
-                decision,
-                "at {now_ms} ms"
-            );
+            assert_eq!(window.decide(&mut cell, at(now_ms), cost), decision, "at {now_ms} ms");
         }
     }
 }

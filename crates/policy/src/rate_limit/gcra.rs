@@ -22,11 +22,7 @@ impl Gcra {
     pub fn new(limit: u32, per: Duration, burst: u32) -> Self {
         let interval_ns = nanos(per).div_ceil(u64::from(limit.max(1))).max(1);
         let burst = burst.max(1);
-        Gcra {
-            interval_ns,
-            burst,
-            tolerance_ns: interval_ns.saturating_mul(u64::from(burst)),
-        }
+        Gcra { interval_ns, burst, tolerance_ns: interval_ns.saturating_mul(u64::from(burst)) }
     }
 
     /// Decides on `cost` units at `now` for a key whose state is `tat` ([`Time::ZERO`] for a new
@@ -45,11 +41,7 @@ impl Gcra {
         }
         let increment = self.interval_ns.saturating_mul(u64::from(cost));
         let new = tat.max(now).plus_nanos(increment);
-        if new <= latest {
-            (new, Ok(()))
-        } else {
-            (tat, Err(Some(now.plus_nanos(new.nanos_since(latest)))))
-        }
+        if new <= latest { (new, Ok(())) } else { (tat, Err(Some(now.plus_nanos(new.nanos_since(latest))))) }
     }
 
     /// Nanoseconds between two units at the steady rate.
@@ -115,14 +107,8 @@ mod tests {
     fn rounding_never_exceeds_the_quota() {
         let gcra = Gcra::new(3, Duration::from_secs(1), 1);
         assert_eq!(gcra.interval_ns(), SECOND / 3 + 1);
-        assert_eq!(
-            Gcra::new(u32::MAX, Duration::from_nanos(1), 1).interval_ns(),
-            1
-        );
+        assert_eq!(Gcra::new(u32::MAX, Duration::from_nanos(1), 1).interval_ns(), 1);
         let endless = Gcra::new(1, Duration::MAX, u32::MAX);
-        assert_eq!(
-            endless.decide(Time::ZERO, Time::ZERO, 1),
-            (Time::MAX, Ok(()))
-        );
+        assert_eq!(endless.decide(Time::ZERO, Time::ZERO, 1), (Time::MAX, Ok(())));
     }
 }

@@ -79,13 +79,7 @@ struct Entry<S> {
 
 impl<S: Copy + Default> Table<S> {
     fn new(max: u32) -> Self {
-        Table {
-            states: Keyed::new(),
-            order: List::EMPTY,
-            keys: Slab::new(),
-            max: max as usize,
-            evicted: 0,
-        }
+        Table { states: Keyed::new(), order: List::EMPTY, keys: Slab::new(), max: max as usize, evicted: 0 }
     }
 
     /// The state of `key`, a default one if it is new; the key becomes the most recent.
@@ -110,13 +104,7 @@ impl<S: Copy + Default> Table<S> {
             self.evicted += 1;
         }
         let place = self.keys.push_back(&mut self.order, key);
-        self.states.insert_new(
-            key,
-            Entry {
-                place,
-                state: S::default(),
-            },
-        )
+        self.states.insert_new(key, Entry { place, state: S::default() })
     }
 }
 
@@ -144,9 +132,7 @@ mod tests {
         let mut model: Vec<(u64, u64)> = Vec::new(); // oldest first
         let mut random = 1u64;
         for step in 1..20_000 {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let key = (random >> 33) % 80;
             let state = match model.iter().position(|&(k, _)| k == key) {
                 Some(at) => model.remove(at).1,

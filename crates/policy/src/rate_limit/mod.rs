@@ -131,11 +131,7 @@ impl RateLimit {
     /// Refuses a limit, `per`, burst or number of keys of zero, and more than one unit a
     /// nanosecond.
     pub fn new(config: Config, _now: Time) -> Result<Self, InvalidConfig> {
-        Ok(RateLimit {
-            state: State::new(&config)?,
-            counts: Counts::default(),
-            config,
-        })
+        Ok(RateLimit { state: State::new(&config)?, counts: Counts::default(), config })
     }
 
     /// Admits a call of `cost` units (1 for most, 0 for exempt ones) by `key`, or says when to come
@@ -182,10 +178,7 @@ impl RateLimit {
             }
             Err(retry_at) => {
                 self.counts.rejected += 1;
-                Err(Rejected {
-                    reason: Reason::RateLimited,
-                    retry_at,
-                })
+                Err(Rejected { reason: Reason::RateLimited, retry_at })
             }
         }
     }
@@ -259,19 +252,12 @@ impl State {
             Algorithm::Gcra { burst: Some(0) } => return refuse("burst", "at least 1"),
             Algorithm::Gcra { burst } => {
                 let burst = burst.unwrap_or((config.limit / 10).max(1));
-                State::Gcra(
-                    Gcra::new(config.limit, config.per, burst),
-                    Cells::new(max_keys),
-                )
+                State::Gcra(Gcra::new(config.limit, config.per, burst), Cells::new(max_keys))
             }
-            Algorithm::SlidingWindow => State::Sliding(
-                SlidingWindow::new(config.limit, config.per),
-                Cells::new(max_keys),
-            ),
-            Algorithm::FixedWindow => State::Fixed(
-                FixedWindow::new(config.limit, config.per),
-                Cells::new(max_keys),
-            ),
+            Algorithm::SlidingWindow => {
+                State::Sliding(SlidingWindow::new(config.limit, config.per), Cells::new(max_keys))
+            }
+            Algorithm::FixedWindow => State::Fixed(FixedWindow::new(config.limit, config.per), Cells::new(max_keys)),
         })
     }
 }

@@ -25,10 +25,7 @@ pub(super) struct Cell {
 
 impl SlidingWindow {
     pub(super) fn new(limit: u32, per: Duration) -> Self {
-        SlidingWindow {
-            limit,
-            slot_ns: nanos(per).div_ceil(SLOTS as u64 - 1).max(1),
-        }
+        SlidingWindow { limit, slot_ns: nanos(per).div_ceil(SLOTS as u64 - 1).max(1) }
     }
 
     pub(super) fn decide(&self, cell: &mut Cell, now: Time, cost: u32) -> Result<(), Option<Time>> {
@@ -56,10 +53,7 @@ impl SlidingWindow {
     /// A cell counted under `before`, in terms of this window.
     pub(super) fn adopt(&self, cell: Cell, before: &SlidingWindow) -> Cell {
         let newest_ns = u128::from(cell.newest) * u128::from(before.slot_ns);
-        Cell {
-            newest: (newest_ns / u128::from(self.slot_ns)) as u64,
-            ..cell
-        }
+        Cell { newest: (newest_ns / u128::from(self.slot_ns)) as u64, ..cell }
     }
 }
 
@@ -101,11 +95,7 @@ mod tests {
             (3_100, 4, Ok(())),
             (3_100, 11, Err(None)),
         ] {
-            assert_eq!(
-                window.decide(&mut cell, at(now_ms), cost),
-                decision,
-                "at {now_ms} ms"
-            );
+            assert_eq!(window.decide(&mut cell, at(now_ms), cost), decision, "at {now_ms} ms");
         }
     }
 
