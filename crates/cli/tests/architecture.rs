@@ -96,6 +96,35 @@ fn headings(page: &str) -> Vec<String> {
         .collect()
 }
 
+/// What docs/load-line.md says of the search in numbers, and the constants that make it so.
+#[test]
+fn numbers_of_the_search_are_those_of_the_code() {
+    let page = read("docs/load-line.md").split_whitespace().collect::<Vec<_>>().join(" ");
+    for (file, code, words) in [
+        ("weather.rs", "WARMUP: u64 = 3 * SECOND", "follows 3 s of warm-up"),
+        ("weather.rs", "CALM: u64 = 20 * SECOND", "nothing, for 20 s"),
+        ("weather.rs", "AT: u64 = SECOND", "each fault starts 1 s into the measured part"),
+        ("weather.rs", "LASTS: u64 = 16 * SECOND", "everything in the first zone is killed for 16 s"),
+        ("weather.rs", "OUTAGE: u64 = 10 * SECOND", "the first service is paused for 10 s"),
+        ("weather.rs", "GRACE: u64 = 10 * SECOND", "the system has 10 s to come back"),
+        ("weather.rs", "GRACE: u64 = 10 * SECOND", "from 10 s after the last fault's end (the grace)"),
+        ("weather.rs", "AFTER: u64 = 5 * SECOND", "and is watched for 5 s more"),
+        ("search.rs", "STAGES: [u32; 3] = [1, 2, 4]", "in one replication, in two if"),
+        ("search.rs", "STAGES: [u32; 3] = [1, 2, 4]", "and in four if it still does"),
+        ("search.rs", "LEAST: u32 = 3", "at least 3, at most `--replications`"),
+        ("mod.rs", "weather_requests: 5e5", "a budget of half a million requests"),
+        ("mod.rs", "quiet_requests: 2e6", "at most two million requests"),
+        ("quiet.rs", "STRETCH: u64 = 600_000_000_000", "in stretches of ten minutes at most"),
+        ("quiet.rs", "lowered == 8", "up to eight times"),
+        ("recovery.rs", "BELOW_CALM: f64 = 0.97", "carries with 3% to spare"),
+        ("recovery.rs", "PATIENCE: u64 = 5_000_000_000", "lowered, 5 s after the fault's end"),
+    ] {
+        let source = read(&format!("crates/sim/src/line/{file}"));
+        assert!(source.contains(code), "{file} has no `{code}` any more: docs/load-line.md says \"{words}\"");
+        assert!(page.contains(words), "docs/load-line.md does not say \"{words}\": {file} has `{code}`");
+    }
+}
+
 /// Options and commands that pages name are there.
 #[test]
 fn options_on_the_pages_are_those_of_the_program() {
