@@ -336,7 +336,12 @@ impl World<'_> {
     fn collect_edges(&self, subjects: &mut Vec<Subject>) {
         let segments = self.plan.cuts.len() + 1;
         for e in 0..self.plan.system.edges.len() {
-            let ends: Vec<_> = self.ends.iter().filter(|end| end.edge == e as u32).collect();
+            // Routes with policies of their own are edges of the same pair: one to those who read.
+            let pair: Vec<u32> = self.plan.system.same_pair(EdgeId(e as u32)).map(|edge| edge.0).collect();
+            if pair[0] != e as u32 {
+                continue;
+            }
+            let ends: Vec<_> = self.ends.iter().filter(|end| pair.contains(&end.edge)).collect();
             let mut counter = Counter::default();
             let mut times = vec![Times::new(); segments];
             for end in &ends {

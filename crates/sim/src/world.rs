@@ -268,6 +268,7 @@ impl<'a> World<'a> {
             Event::Start { task } => self.start_task(task),
             Event::Go { task } => self.go(task),
             Event::Deliver { attempt } => self.deliver(attempt),
+            Event::Admit { task } => self.arrived(task),
             Event::Answered { attempt, answer } => self.answered(attempt, answer),
             Event::AttemptTimeout { attempt } => self.attempt_timeout(attempt),
             Event::Retry { call } => self.retry(call),

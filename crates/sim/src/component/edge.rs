@@ -32,6 +32,8 @@ pub(crate) struct EdgeEnd {
     pub(crate) first_target: u32,
     /// One-way delay to each target.
     pub(crate) delays: Vec<Dist>,
+    /// The lane of each constant delay.
+    lanes: Vec<Option<LaneId>>,
     /// Whether every delay is zero.
     pub(crate) instant: bool,
     pub(crate) pools: Vec<Pool>,
@@ -143,6 +145,8 @@ pub(crate) struct Attempt {
     pub(crate) server: Ref,
     /// What the answer's bytes are, for limited bandwidth.
     pub(crate) bytes: u64,
+    /// Shards that have not answered yet, of an operation that asks them all.
+    pub(crate) shards_left: u32,
     /// How far an operation on a quorum store is.
     pub(crate) quorum: Option<Box<super::quorum::Progress>>,
 }
@@ -219,6 +223,13 @@ impl World<'_> {
                 }
             })
             .collect();
+        let lanes = delays
+            .iter()
+            .map(|delay| match delay {
+                Dist::Constant(nanos) => self.queue.lane(*nanos),
+                _ => None,
+            })
+            .collect();
         let ns = |d: std::time::Duration| plimsoll_policy::nanos(d);
         let mut lane = |delay: Option<u64>| delay.map(|delay| (delay, self.queue.lane(delay)));
         let timeout = lane(policies.pipeline.timeout.map(ns));
@@ -241,6 +252,7 @@ impl World<'_> {
             probe_number: 0,
             members_at: u64::MAX,
             first_target,
+            lanes,
             instant: delays.iter().all(|delay| *delay == Dist::Constant(0)),
             delays,
             pools: (0..if pool.is_some() { targets } else { 0 })
@@ -433,6 +445,7 @@ impl World<'_> {
             number,
             server: Ref::NONE,
             bytes: 0,
+            shards_left: 0,
             quorum: None,
         });
         let c = &mut self.calls[call];
@@ -506,10 +519,17 @@ impl World<'_> {
     /// Sends something to a target, over the edge's delay and through its faults.
     #[inline]
     pub(crate) fn send(&mut self, end: u32, target: u32, event: Event, bytes: u64) {
-        if self.ends[end as usize].instant && !self.plan.disturbed {
+        if self.faults.any_link() {
+            return self.send_slowly(end, target, event, bytes);
+        }
+        let e = &self.ends[end as usize];
+        if e.instant {
             return self.soon(event);
         }
-        self.send_slowly(end, target, event, bytes);
+        match e.lanes[(target - e.first_target) as usize] {
+            Some(lane) => self.queue.after(self.now, lane, event),
+            None => self.send_slowly(end, target, event, bytes),
+        }
     }
 
     fn send_slowly(&mut self, end: u32, target: u32, event: Event, bytes: u64) {
@@ -525,7 +545,7 @@ impl World<'_> {
             _ => unreachable!("nothing else crosses an edge"),
         };
         let mut delay = duration(&e.delays[local], draw.bits(0));
-        if self.plan.disturbed && self.faults.any_link() {
+        if self.faults.any_link() {
             match self.link(end, local, draw, delay, bytes, back) {
                 Link::Delay(total) => delay = total,
                 Link::Reset => {

@@ -69,6 +69,7 @@ const TIME: u64 = 1;
 const LAG: u64 = 2;
 const REPLICA: u64 = 3;
 const SECOND_SHARD: u64 = 4;
+const SHARD: u64 = 1 << 42;
 
 impl Log {
     pub(crate) fn new(nodes: u32) -> Self {
@@ -391,6 +392,7 @@ impl<'a> World<'a> {
             _ => (OpKind::Command, 0, 0),
         };
         a.bytes = bytes;
+        self.scatter(attempt, node, kind, &context);
         let op = self.ops.insert(StoreOp {
             attempt,
             node,
@@ -410,6 +412,53 @@ impl<'a> World<'a> {
         } else {
             self.send_op_event(end, node, op);
         }
+    }
+
+    /// An operation without the shard's key asks every other shard too, over connections that it
+    /// borrows for that.
+    fn scatter(&mut self, attempt: Ref, home: u32, kind: OpKind, context: &Context) {
+        let store = self.nodes[home as usize].store;
+        let shards = self.stores[store as usize].shards;
+        let OpKind::Operation(operation) = kind else { return };
+        let spec = &self.plan.system.stores[store as usize].operations[operation as usize];
+        if !spec.scatter || shards == 1 {
+            return;
+        }
+        self.attempts[attempt].shards_left = shards;
+        let end = self.calls[self.attempts[attempt].call].end;
+        let home = self.nodes[home as usize].shard;
+        for shard in (0..shards).filter(|&shard| shard != home) {
+            let node = self.primary_node(store, shard);
+            let context = Context { draw: context.draw.part(SHARD | shard as u64), ..*context };
+            let op = self.ops.insert(StoreOp {
+                attempt,
+                node,
+                epoch: self.nodes[node as usize].epoch,
+                connection: None,
+                transaction: Ref::NONE,
+                kind,
+                context,
+                takes: duration(&spec.time, context.draw.bits(TIME)),
+                running: false,
+                locks: Vec::new(),
+                waits_for: None,
+                stale: false,
+            });
+            self.send_op_event(end, node, op);
+        }
+    }
+
+    /// An operation has ended for its attempt; one that asks all shards is as slow as the slowest,
+    /// and fails with the first.
+    fn op_answered(&mut self, attempt: Ref, answer: Answer) {
+        if let Some(a) = self.attempts.get_mut(attempt)
+            && a.shards_left > 1
+            && answer.is_ok()
+        {
+            a.shards_left -= 1;
+            return;
+        }
+        self.answer(attempt, answer);
     }
 
     /// An operation reaches its node.
@@ -562,7 +611,7 @@ impl<'a> World<'a> {
         {
             self.release_connection(end, pool);
         }
-        self.answer(attempt, answer);
+        self.op_answered(attempt, answer);
     }
 
     /// An operation cannot be done: its connection is broken.

@@ -130,9 +130,6 @@ impl World<'_> {
             self.answer(attempt, Answer::Refused);
             return;
         }
-        if self.plan.disturbed && self.hold(instance, Event::Deliver { attempt }) {
-            return;
-        }
         let call = &self.calls[call];
         let What::Endpoint(endpoint) = call.what else {
             unreachable!("only endpoints are delivered to instances");
@@ -147,10 +144,24 @@ impl World<'_> {
         let service = &self.plan.system.services[code.service as usize];
         context.deadline = if service.stops_when_cancelled { deadline } else { u64::MAX };
         let entry = code.entry;
-        self.count_service(instance, |totals| totals.offered += 1);
         let task =
             self.tasks.insert(Task::new(TaskParent::Attempt(attempt), instance, entry, endpoint, context, self.now));
         self.attempts[attempt].server = task;
+        // The kernel takes it for a process that is stopped, whoever still waits when it goes on.
+        if !(self.plan.disturbed && self.hold(instance, Event::Admit { task })) {
+            self.arrived(task);
+        }
+    }
+
+    /// A request is in its process's hands.
+    pub(crate) fn arrived(&mut self, task: Ref) {
+        let Some(t) = self.tasks.get(task) else { return };
+        if t.cancelled {
+            // Its caller has hung up, and the service minds.
+            return self.tasks.remove(task);
+        }
+        let instance = t.instance;
+        self.count_service(instance, |totals| totals.offered += 1);
         self.admit(task);
     }
 

@@ -25,6 +25,8 @@ pub(crate) enum Event {
     Go { task: Ref },
     /// An attempt reaches its target.
     Deliver { attempt: Ref },
+    /// A request that waited for its stopped process is in its hands.
+    Admit { task: Ref },
     /// An attempt's answer reaches the caller.
     Answered { attempt: Ref, answer: Answer },
     /// An attempt takes too long.

@@ -106,7 +106,11 @@ impl World<'_> {
     fn crosses(&self, wher: &Where, end: u32, local: usize) -> bool {
         let e = &self.ends[end as usize];
         match wher {
-            Where::Edge(edge) => e.edge == *edge,
+            // A route with policies of its own is another edge of the same pair.
+            Where::Edge(edge) => {
+                let (of, this) = (&self.plan.system.edges[*edge as usize], &self.plan.system.edges[e.edge as usize]);
+                of.from == this.from && of.to == this.to
+            }
             Where::Around(victims) => {
                 let from = e.instance.is_some_and(|instance| victims.contains(&Victim::Instance(instance)));
                 let target = e.first_target + local as u32;

@@ -1,0 +1,122 @@
+//! Faults as a user meets them: a file, a run, and what its expectations say.
+
+use std::sync::atomic::AtomicBool;
+
+use plimsoll_model::run::{Run, SubjectKind};
+use plimsoll_model::{Source, parse};
+use plimsoll_sim::{Precision, Runner, Scenario, simulate};
+
+const SEED: u64 = 1;
+
+/// Runs the file's first experiment.
+#[track_caller]
+fn run(text: &str) -> Run {
+    let system = parse(&Source::alone("fault.yaml", text)).unwrap_or_else(|problems| panic!("{problems}"));
+    let stop = AtomicBool::new(false);
+    let runner = Runner { seed: SEED, threads: 2, stop: &stop, progress: &|_, _| () };
+    let experiment = &system.experiments[0];
+    let precision = Precision { least: 4, most: 4, relative: 1.0 };
+    simulate(&system, &Scenario::from_experiment(experiment), &experiment.expect, &precision, &runner)
+}
+
+/// Every expectation of the file's first experiment holds.
+#[track_caller]
+fn holds(text: &str) {
+    let run = run(text);
+    assert!(!run.verdicts.is_empty(), "the file expects something");
+    for verdict in &run.verdicts {
+        assert!(verdict.passed, "{}: measured {} (seed {SEED})", verdict.text, verdict.measured);
+    }
+}
+
+#[test]
+fn a_process_that_dies_between_commit_and_publish_loses_the_message() {
+    holds(
+        "
+system: shop
+clients: { web: { rate: 100/s, timeout: 1s, calls: [api POST /orders] } }
+services:
+  api:
+    instances: 2
+    endpoints:
+      POST /orders:
+        - transaction: db
+          do: [ { query: db.insert } ]
+        - { name: committed, work: 1ms }
+        - { name: publish, publish: orders }
+stores: { db: { kind: postgres, operations: { insert: { kind: write, time: 2ms } } } }
+topics: { orders: { partitions: 2 } }
+consumers: { mail: { topic: orders, handler: 1ms } }
+experiments:
+  crash:
+    for: 20s
+    faults: [ { at: 5s, crash_between: [committed, publish], of: api } ]
+    expect: [ lost_writes(orders) >= 1, lost_writes(orders) during fault >= 0, errors < 10% ]
+",
+    );
+}
+
+#[test]
+fn what_a_stopped_process_was_sent_is_done_when_it_goes_on() {
+    // 170/s of 300/s, two attempts: above C / (1 + r), so that the backlog of an outage feeds itself.
+    let run = run("
+system: storm
+clients:
+  web:
+    rate: 170/s
+    timeout: none
+    per_try_timeout: 1s
+    retry: { attempts: 2, backoff: 1ms..1ms, when: [timeout] }
+    calls: [api GET /]
+services:
+  api: { workers: 3, cores: 3, queue: 10M, endpoints: { GET /: [ { work: exp(10ms) } ] } }
+experiments:
+  outage: { for: 200s, faults: [ { at: 10s, pause: api, for: 10s } ] }
+");
+    let ok = &run.subject(SubjectKind::All, "all").expect("everybody is a subject").series.ok;
+    let end: f32 = ok[150..200].iter().sum::<f32>() / 50.0;
+    assert!(end < 0.05 * 170.0, "{end}/s are answered well at the end (seed {SEED})");
+}
+
+#[test]
+fn an_operation_without_the_key_is_as_slow_as_the_slowest_shard() {
+    // The mean of the longest of eight exponential times is H(8) = 2.718 of them.
+    holds(
+        "
+system: shards
+network: { same_zone: 0s }
+clients: { web: { rate: 20/s, calls: [ { endpoint: api GET /all, key: uniform(1000) } ] } }
+services: { api: { endpoints: { GET /all: [ { query: db.scan } ] } } }
+stores:
+  db:
+    kind: postgres
+    shards: 8
+    concurrency: 50
+    operations: { scan: { kind: read, time: exp(10ms), scatter: true } }
+experiments:
+  calm: { for: 300s, expect: [ mean between 26.5ms and 27.9ms ] }
+",
+    );
+}
+
+#[test]
+fn a_partition_of_an_edge_covers_its_routes() {
+    holds(
+        "
+system: routed
+clients: { web: { rate: 50/s, timeout: 1s, calls: [edge GET /a, edge GET /b] } }
+services:
+  edge:
+    kind: gateway
+    routes:
+      - { match: GET /a, to: api, timeout: 300ms }
+      - { match: GET /b, to: api, timeout: 400ms }
+  api: { endpoints: { GET /a: [ { work: 1ms } ], GET /b: [ { work: 1ms } ] } }
+experiments:
+  cut:
+    for: 20s
+    faults: [ { at: 5s, partition: edge -> api, for: 5s } ]
+    expect: [ 'errors(edge GET /a) during fault > 90%', 'errors(edge GET /b) during fault > 90%', errors before fault < 1% ]
+",
+    );
+}
