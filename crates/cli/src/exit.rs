@@ -1,5 +1,7 @@
 use std::process::ExitCode;
 
+use crate::file::Refused;
+
 /// How a command ended, short of an error. The numbers are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -22,14 +24,9 @@ pub(crate) fn code(result: anyhow::Result<Exit>) -> ExitCode {
         Ok(Exit::Deviated) => ExitCode::from(1),
         Ok(Exit::Interrupted) => ExitCode::from(5),
         Err(error) => {
-            // A reader who has seen enough (`| head`) is no error of ours.
-            let closed = error
-                .downcast_ref::<std::io::Error>()
-                .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
-            if closed {
-                return ExitCode::SUCCESS;
-            }
-            eprintln!("{}", format!("error: {error:#}").trim_end());
+            // What is wrong with a system file comes with a heading of its own.
+            let heading = if error.is::<Refused>() { "" } else { "error: " };
+            eprintln!("{}", format!("{heading}{error:#}").trim_end());
             ExitCode::from(BAD_INPUT)
         }
     }

@@ -6,13 +6,34 @@ use plimsoll_model::system::System;
 use plimsoll_model::{Problems, Source};
 
 /// The examples that the program carries.
-pub(crate) const EXAMPLES: &[(&str, &str)] = &[("notes", include_str!("../../../examples/notes.yaml"))];
+pub(crate) const EXAMPLES: &[(&str, &str)] = &[
+    ("notes", include_str!("../../../examples/notes.yaml")),
+    ("checkout", include_str!("../../../examples/checkout.yaml")),
+    ("feed", include_str!("../../../examples/feed.yaml")),
+    ("chat", include_str!("../../../examples/chat.yaml")),
+    ("saas", include_str!("../../../examples/saas.yaml")),
+    ("metrics", include_str!("../../../examples/metrics.yaml")),
+    ("retry-storm", include_str!("../../../examples/retry-storm.yaml")),
+    ("retry-storm-repaired", include_str!("../../../examples/retry-storm-repaired.yaml")),
+];
 
 /// The example that commands without a file use.
 pub(crate) const DEFAULT: &str = "notes";
 
 /// More than the parser takes, so that it is the one to say so.
 const MOST_BYTES: u64 = (16 << 20) + 1;
+
+/// All that is wrong with a system file, ready to be shown.
+#[derive(Debug)]
+pub(crate) struct Refused(String);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// A system file in memory.
 pub(crate) struct SystemFile {
@@ -59,7 +80,7 @@ impl SystemFile {
         let source = Source { name: &self.name, bytes: &self.bytes, read: &read };
         f(&source).map_err(|problems| {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            anyhow::anyhow!("{}", problems.render(colour))
+            Refused(problems.render(colour)).into()
         })
     }
 }

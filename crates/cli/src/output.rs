@@ -1,7 +1,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use plimsoll_report::terminal::Style;
 
 /// Files to write a result to, beside the terminal.
@@ -51,30 +51,58 @@ pub(crate) fn style(colour: Colour) -> Style {
     Style { color, ..Style::default() }
 }
 
+/// Whether a file can be written there, as far as can be seen before there is anything to write: a
+/// search of minutes should not end with a typing error.
+pub(crate) fn check<'p>(paths: impl IntoIterator<Item = &'p Option<PathBuf>>) -> anyhow::Result<()> {
+    for path in paths.into_iter().flatten() {
+        let name = path.display();
+        let says_so = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        if says_so || path.is_dir() || path.file_name().is_none() {
+            bail!("{name}: cannot be written: it is a directory");
+        }
+        if !folder(path).is_dir() {
+            bail!("{name}: cannot be written: there is no directory {}", folder(path).display());
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file whole or not at all: into a temporary file beside it, which then takes its name.
+/// A link is followed. A pipe or a device is written to, for it must not be replaced.
 pub(crate) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    check([&Some(path.to_owned())])?;
     let failed = || format!("{}: cannot be written", path.display());
-    let mut file = tempfile::Builder::new().prefix(".plimsoll-").tempfile_in(folder).with_context(failed)?;
+    let target = match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => {
+            let mut file = std::fs::OpenOptions::new().write(true).open(path).with_context(failed)?;
+            return file.write_all(text.as_bytes()).with_context(failed);
+        }
+        Ok(_) => std::fs::canonicalize(path).with_context(failed)?,
+        Err(_) => path.to_owned(),
+    };
+    let mut file = tempfile::Builder::new().prefix(".plimsoll-").tempfile_in(folder(&target)).with_context(failed)?;
     file.write_all(text.as_bytes()).with_context(failed)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).with_context(failed)?;
     }
-    file.persist(path).map_err(|error| error.error).with_context(failed)?;
+    file.persist(&target).map_err(|error| error.error).with_context(failed)?;
     Ok(())
 }
 
-/// Prints to standard output.
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Prints to standard output. A reader who has seen enough (`| head`) is no error of ours.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    if !text.ends_with('\n') {
-        out.write_all(b"\n")?;
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match write!(out, "{text}{end}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
-    out.flush()?;
-    Ok(())
 }
 
 /// Says where a file was written, where somebody reads along.

@@ -31,6 +31,10 @@ impl Default for Precision {
     }
 }
 
+/// Replications between two looks at the precision. It must not depend on the number of threads, or
+/// the result would.
+const BATCH: u32 = 4;
+
 /// Runs a scenario and judges expectations.
 pub fn simulate(
     system: &System,
@@ -41,10 +45,9 @@ pub fn simulate(
 ) -> Run {
     let plan = Plan::new(&Prepared::new(system), scenario, true);
     let mut samples: Vec<Sample> = Vec::new();
-    let batch = runner.threads.max(1) as u32;
     while (samples.len() as u32) < precision.most && !runner.stopped() {
         let from = samples.len() as u32;
-        let to = if from < precision.least { precision.least } else { (from + batch).min(precision.most) };
+        let to = if from < precision.least { precision.least } else { (from + BATCH).min(precision.most) };
         let wanted = to - from;
         let done = std::sync::atomic::AtomicU32::new(0);
         let new = runner.run(&plan, from, to, |_, sample| {

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use plimsoll_report::compare;
 use plimsoll_report::json::{Either, read_either};
 use plimsoll_report::terminal;
@@ -42,5 +42,6 @@ impl Compare {
 fn read(path: &Path) -> anyhow::Result<Either> {
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("{name}: cannot be read"))?;
-    read_either(&text).with_context(|| format!("{name}: expected a result written with --json"))
+    // Its text has the cause in it, which a chain of errors would say once more.
+    read_either(&text).map_err(|error| anyhow!("{name}: expected a result written with --json: {error}"))
 }

@@ -10,7 +10,7 @@ use super::Chance;
 use crate::exit::Exit;
 use crate::file::SystemFile;
 use crate::interrupt::stop_flag;
-use crate::output::{Outputs, print, write, wrote};
+use crate::output::{Outputs, check, print, write, wrote};
 use crate::progress::Progress;
 
 /// Find how much load a system carries in each weather, what gives way first, and whether it comes
@@ -51,6 +51,7 @@ impl Line {
         let file = SystemFile::open(self.file.as_deref())?;
         let system = file.system()?;
         let forecasts = self.forecasts(&system)?;
+        check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.svg])?;
         let settings = Settings {
             precision: self.precision,
             replications: self.replications,
@@ -112,12 +113,15 @@ impl Line {
         if self.weather.is_empty() {
             return Ok(built_in);
         }
+        let mut chosen = vec![built_in[0].clone()];
+        // The file's own name wins over a built-in one.
+        let own: Vec<Forecast> = system.experiments.iter().map(Forecast::from_experiment).collect();
+        let taken = |name: &str| own.iter().any(|forecast| forecast.weather.name == name);
         let all: Vec<Forecast> =
-            built_in.into_iter().chain(system.experiments.iter().map(Forecast::from_experiment)).collect();
-        let mut chosen = vec![all[0].clone()];
+            built_in.into_iter().filter(|forecast| !taken(&forecast.weather.name)).chain(own.clone()).collect();
         for name in &self.weather {
             match all.iter().find(|forecast| forecast.weather.name == *name) {
-                Some(forecast) if forecast.weather.name == "calm" => {}
+                Some(forecast) if chosen.iter().any(|known| known.weather == forecast.weather) => {}
                 Some(forecast) => chosen.push(forecast.clone()),
                 None => {
                     let names: Vec<&str> = all.iter().map(|forecast| forecast.weather.name.as_str()).collect();

@@ -10,7 +10,7 @@ use super::Chance;
 use crate::exit::Exit;
 use crate::file::SystemFile;
 use crate::interrupt::stop_flag;
-use crate::output::{Outputs, print, write, wrote};
+use crate::output::{Outputs, check, print, write, wrote};
 use crate::progress::Progress;
 
 /// Run experiments in virtual time and judge their expectations
@@ -46,6 +46,7 @@ impl Sim {
         }
         let experiments = self.experiments(&file, &system)?;
         let several = experiments.len() > 1;
+        check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.hlog])?;
         let mut held = true;
         let mut interrupted = false;
         for (i, experiment) in experiments.iter().enumerate() {

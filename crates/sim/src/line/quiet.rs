@@ -9,6 +9,9 @@ use crate::replicate::Runner;
 /// Length of one quiet run, ns: long enough for a rare coincidence, short enough to have several.
 const STRETCH: u64 = 600_000_000_000;
 
+/// Quiet runs at least: work for several threads, and the same for any number of them.
+const RUNS: u64 = 2;
+
 /// A stretch counts as collapsed if its last quarter fails.
 ///
 /// A short run overstates a line: a system can be one unlucky burst away from a collapse that it
@@ -23,7 +26,7 @@ pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings,
         let load = mark.load_per_s;
         let affordable = (settings.quiet_requests / load * 1e9) as u64;
         let total = settings.horizon.min(affordable).max(calm.scenario.duration);
-        let runs = total.div_ceil(STRETCH).max(runner.threads as u64) as u32;
+        let runs = total.div_ceil(STRETCH).max(RUNS) as u32;
         let each = total / runs as u64;
         let scenario = Scenario { scale: load / today(&prepared.system), ..Scenario::calm(calm.scenario.warmup, each) };
         let plan = Plan::new(prepared, &scenario, false);
