@@ -20,6 +20,8 @@ pub(crate) struct EdgeEnd {
     pub(crate) edge: u32,
     /// The calling instance; none for a client.
     pub(crate) instance: Option<u32>,
+    /// Counts the caller's lives: connections of an earlier one are gone.
+    pub(crate) life: u32,
     pub(crate) pipeline: Pipeline,
     pub(crate) balancer: Balancer,
     pub(crate) members: Option<Members>,
@@ -245,6 +247,7 @@ impl World<'_> {
         EdgeEnd {
             edge: e as u32,
             instance,
+            life: 0,
             pipeline: Pipeline::new(policies.pipeline, Time::ZERO).expect(CHECKED),
             balancer: Balancer::new(policies.balance.clone(), targets, draw.bits(4)).expect(CHECKED),
             members,
@@ -768,6 +771,7 @@ impl World<'_> {
             let policies = &self.plan.system.edges[e.edge as usize].policies;
             e.pipeline = Pipeline::new(policies.pipeline, time).expect(CHECKED);
             e.waiters.clear();
+            e.life += 1;
         }
     }
 

@@ -360,6 +360,7 @@ impl<'a> World<'a> {
                     epoch: n.epoch,
                     end,
                     pool,
+                    life: self.ends[end as usize].life,
                     owner: task,
                     outer: self.tasks[task].transaction,
                     locks: Vec::new(),
@@ -397,6 +398,7 @@ impl<'a> World<'a> {
             attempt,
             node,
             epoch: self.nodes[node as usize].epoch,
+            life: self.ends[end as usize].life,
             connection,
             transaction,
             kind,
@@ -434,6 +436,7 @@ impl<'a> World<'a> {
                 attempt,
                 node,
                 epoch: self.nodes[node as usize].epoch,
+                life: self.ends[end as usize].life,
                 connection: None,
                 transaction: Ref::NONE,
                 kind,
@@ -585,7 +588,7 @@ impl<'a> World<'a> {
             return self.quorum_part(op, answer);
         }
         let (node, transaction, attempt, connection) = (o.node, o.transaction, o.attempt, o.connection);
-        let (stale, commits) = (o.stale, matches!(o.kind, OpKind::Commit { .. }));
+        let (stale, commits, life) = (o.stale, matches!(o.kind, OpKind::Commit { .. }), o.life);
         let same_life = self.nodes[node as usize].epoch == o.epoch;
         let store = self.nodes[node as usize].store;
         let locks = std::mem::take(&mut self.ops[op].locks);
@@ -608,6 +611,7 @@ impl<'a> World<'a> {
         }
         if let Some((end, pool)) = connection
             && same_life
+            && self.ends[end as usize].life == life
         {
             self.release_connection(end, pool);
         }
@@ -622,6 +626,7 @@ impl<'a> World<'a> {
         }
         let (node, connection, attempt, transaction) = (o.node, o.connection, o.attempt, o.transaction);
         let same_life = self.nodes[node as usize].epoch == o.epoch;
+        let life = o.life;
         let commits = matches!(o.kind, OpKind::Commit { .. });
         let store = self.nodes[node as usize].store;
         let locks = std::mem::take(&mut self.ops[op].locks);
@@ -631,7 +636,7 @@ impl<'a> World<'a> {
         self.stores[store as usize].counter.now.failed += 1;
         if let Some((end, pool)) = connection {
             let now = self.now;
-            if same_life {
+            if same_life && self.ends[end as usize].life == life {
                 let p = &mut self.ends[end as usize].pools[pool as usize];
                 p.open = p.open.saturating_sub(1);
                 p.used.add(now, -1.0);
@@ -661,6 +666,7 @@ impl<'a> World<'a> {
             attempt: Ref::NONE,
             node,
             epoch,
+            life: 0,
             connection: None,
             transaction: tx,
             kind: OpKind::Commit { second: !crosses },
@@ -720,13 +726,14 @@ impl<'a> World<'a> {
     fn close_transaction(&mut self, tx: Ref) {
         let t = &mut self.transactions[tx];
         let (store, node, epoch, end, pool, owner, outer) = (t.store, t.node, t.epoch, t.end, t.pool, t.owner, t.outer);
+        let life = t.life;
         let locks = std::mem::take(&mut t.locks);
         self.transactions.remove(tx);
         if let Some(task) = self.tasks.get_mut(owner) {
             task.transaction = outer;
         }
         self.release_locks(store, &locks, Holder::Transaction(tx));
-        if self.nodes[node as usize].epoch == epoch && self.ends[end as usize].pools[pool as usize].open > 0 {
+        if self.nodes[node as usize].epoch == epoch && self.ends[end as usize].life == life {
             self.release_connection(end, pool);
         }
     }

@@ -70,6 +70,7 @@ impl<'a> World<'a> {
                 attempt,
                 node,
                 epoch: self.nodes[node as usize].epoch,
+                life: 0,
                 connection: None,
                 transaction: Ref::NONE,
                 kind: OpKind::Replica { operation },

@@ -73,6 +73,8 @@ pub(crate) struct StoreOp {
     pub(crate) node: u32,
     /// The node's life in which it began.
     pub(crate) epoch: u32,
+    /// The caller's life in which it began.
+    pub(crate) life: u32,
     /// The connection that it uses, given back at its end: edge end and pool; none within a
     /// transaction.
     pub(crate) connection: Option<(u32, u32)>,
@@ -111,6 +113,8 @@ pub(crate) struct Transaction {
     pub(crate) epoch: u32,
     pub(crate) end: u32,
     pub(crate) pool: u32,
+    /// The caller's life in which it began.
+    pub(crate) life: u32,
     /// The task that began it.
     pub(crate) owner: Ref,
     /// The transaction around it, of another store.

@@ -1,6 +1,7 @@
 use plimsoll_model::run::{Limit, Mark, Quiet, Recovery};
 
 use super::judge::{judge, tally};
+use super::search::Search;
 use super::weather::Forecast;
 use super::{Settings, today};
 use crate::plan::{Plan, Prepared, Scenario};
@@ -47,6 +48,10 @@ pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings,
         let collapses = results.iter().filter(|&&collapsed| collapsed).count() as u32;
         mark.quiet = Some(Quiet { horizon_ns: settings.horizon, simulated_ns: each * runs as u64, collapses });
         if collapses == 0 || lowered == 8 {
+            if lowered > 0 && settings.keep_runs {
+                // The picture at the mark is one at the mark as it is now.
+                mark.at_mark = Some(Box::new(Search::new(prepared, calm, settings, runner, None).at(load)));
+            }
             return;
         }
         lowered += 1;

@@ -296,6 +296,11 @@ impl<'a> Search<'a> {
         Mark { first, fails, recovery, analytic, at_mark, past_mark, ..mark(&mut self) }
     }
 
+    /// A run at a load, with everything recorded.
+    pub(crate) fn at(&self, load: f64) -> Run {
+        self.detailed(load, RUNS).1
+    }
+
     /// A run with everything recorded, and what gives way in it.
     fn detailed(&self, load: f64, replications: u32) -> (Judgement, Run, Option<GivesWay>) {
         let scenario = self.scenario(load);
