@@ -117,6 +117,7 @@ fn numbers_of_the_search_are_those_of_the_code() {
         ("quiet.rs", "STRETCH: u64 = 600_000_000_000", "in stretches of ten minutes at most"),
         ("quiet.rs", "lowered == 8", "up to eight times"),
         ("recovery.rs", "BELOW_CALM: f64 = 0.97", "carries with 3% to spare"),
+        ("recovery.rs", "VULNERABLE: f64 = 0.6", "at 60% of the calm mark"),
         ("recovery.rs", "PATIENCE: u64 = 5_000_000_000", "lowered, 5 s after the fault's end"),
     ] {
         let source = read(&format!("crates/sim/src/line/{file}"));

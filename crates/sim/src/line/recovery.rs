@@ -8,6 +8,10 @@ use crate::plan::Plan;
 /// A load that calm weather carries with this to spare counts as not simply too much.
 const BELOW_CALM: f64 = 0.97;
 
+/// This share of what calm weather carries is tried too: it leaves as much room to work off what an
+/// outage has left behind, so that a system which stays down there is held down by something else.
+const VULNERABLE: f64 = 0.6;
+
 /// The load falls so long after the fault has ended, ns.
 const PATIENCE: u64 = 5_000_000_000;
 
@@ -29,18 +33,20 @@ pub(crate) fn recovery(search: &Search<'_>, past: f64, judgement: &Judgement, ca
     if search.forecast.scenario.faults.is_empty() {
         return Recovery::Steady;
     }
-    if judgement.recovered {
-        let after = (judgement.back_after > 0).then_some(judgement.back_after);
-        return Recovery::ByItself { after_ns: after };
-    }
+    let by_itself =
+        if judgement.recovered { Some((judgement.back_after > 0).then_some(judgement.back_after)) } else { None };
     // Only a load that calm weather carries tells metastability from overload.
-    let from = match calm {
+    let mut from = match calm {
         Some(calm) if past > calm * BELOW_CALM => calm * BELOW_CALM,
         _ => past,
     };
-    let unchanged = comes_back(search, from, 1.0);
-    if let Some(after) = unchanged {
-        return Recovery::ByItself { after_ns: Some(after) };
+    let by_itself = by_itself.or_else(|| comes_back(search, from, 1.0).map(Some));
+    if let Some(after_ns) = by_itself {
+        // What comes back just past its mark may still stay down further up.
+        match calm.map(|calm| calm * VULNERABLE) {
+            Some(higher) if higher > from * 1.1 && comes_back(search, higher, 1.0).is_none() => from = higher,
+            _ => return Recovery::ByItself { after_ns },
+        }
     }
     let (mut low, mut high, mut drain) = (0.0, 1.0, None);
     let mut share: f64 = 0.5;
