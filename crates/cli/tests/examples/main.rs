@@ -1,11 +1,21 @@
-//! The examples do what their comments say.
+//! The examples do what their comments say, and without the policy that an experiment of `notes`
+//! depends on, it fails.
+
+mod controls;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Every example, in the order of their names.
 fn examples() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    yaml_in(&folder())
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+fn yaml_in(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("the examples")
         .map(|entry| entry.expect("an example").path())
@@ -45,6 +55,16 @@ fn the_program_carries_every_example() {
         let (code, text) = plimsoll(&["example", name]);
         assert_eq!(code, Some(0), "{name}: {text}");
         assert_eq!(text, std::fs::read_to_string(&file).expect("an example"), "{name}");
+    }
+}
+
+#[test]
+fn every_example_is_explained() {
+    let docs = folder().join("../docs/examples.md");
+    let docs = std::fs::read_to_string(docs).expect("docs/examples.md");
+    for file in examples().into_iter().chain(yaml_in(&folder().join("controls"))) {
+        let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
+        assert!(docs.contains(name), "docs/examples.md says nothing of {name}");
     }
 }
 
