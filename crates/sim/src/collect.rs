@@ -182,6 +182,25 @@ impl World<'_> {
         }
     }
 
+    /// Sums up what was recorded once, where it first belonged.
+    pub(crate) fn sum_up(&mut self) {
+        for audience in &mut self.audiences {
+            audience.sum_up(&self.groups);
+        }
+        for instance in &self.instances {
+            let service = &mut self.services[instance.service as usize];
+            service.counter.add(&instance.counter);
+            for (sum, times) in service.times.iter_mut().zip(&instance.times) {
+                sum.add(times);
+            }
+        }
+        for node in &self.nodes {
+            if !matches!(self.plan.system.stores[node.store as usize].kind, StoreKind::Quorum(_)) {
+                self.stores[node.store as usize].counter.add(&node.counter);
+            }
+        }
+    }
+
     /// Ends a replication.
     pub(crate) fn collect(mut self) -> Sample {
         let mut subjects = Vec::new();
@@ -189,10 +208,6 @@ impl World<'_> {
         self.collect_stores(&mut subjects);
         self.collect_edges(&mut subjects);
         self.collect_messaging(&mut subjects);
-        let (all, rest) = self.audiences.split_first_mut().expect("everybody is an audience");
-        for client in &rest[..self.plan.system.clients.len()] {
-            all.add(client);
-        }
         Sample {
             subjects,
             requests: self.requests,

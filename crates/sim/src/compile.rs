@@ -113,6 +113,8 @@ pub(crate) struct EndpointCode {
     pub(crate) index: u32,
     pub(crate) entry: Pc,
     pub(crate) idempotent: bool,
+    /// Whether making it twice does no harm: by its nature, or by its service's memory.
+    pub(crate) repeatable: bool,
     pub(crate) class: Option<u8>,
     pub(crate) errors: f64,
     pub(crate) response_size: u64,
@@ -169,6 +171,7 @@ impl Code {
                     index: e as u32,
                     entry,
                     idempotent: endpoint.idempotent,
+                    repeatable: endpoint.idempotent || service.idempotency.is_some(),
                     class: endpoint.class,
                     errors: endpoint.errors,
                     response_size: endpoint.response_size,

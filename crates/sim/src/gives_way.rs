@@ -132,8 +132,8 @@ fn slowest(plan: &Plan, samples: &[&Sample], segments: &[usize]) -> Option<Gives
         (times, subject)
     });
     let (times, subject) = timed
-        .filter(|(times, _)| times.count > 0)
-        .max_by(|a, b| (a.0.mean() * a.0.count as f64).total_cmp(&(b.0.mean() * b.0.count as f64)))?;
+        .filter(|(times, _)| times.count() > 0)
+        .max_by(|a, b| (a.0.mean() * a.0.count() as f64).total_cmp(&(b.0.mean() * b.0.count() as f64)))?;
     let (mean, p99) = (times.mean() / 1e6, times.percentile(99.0) / 1e6);
     Some(GivesWay {
         component: subject.name.clone(),

@@ -8,7 +8,6 @@ use plimsoll_model::run::{Histogram, Totals};
 #[derive(Clone, Debug)]
 pub(crate) struct Times {
     counts: Vec<u32>,
-    pub(crate) count: u64,
     sum: u64,
     max: u64,
 }
@@ -16,21 +15,41 @@ pub(crate) struct Times {
 const SUB_BITS: u32 = 8;
 const MIN_BITS: u32 = 10;
 
+/// Buckets that are summed at a stride when a percentile is looked for.
+const BLOCK: usize = 64;
+
 impl Times {
     pub(crate) fn new() -> Self {
-        Times { counts: Vec::new(), count: 0, sum: 0, max: 0 }
+        Times { counts: Vec::new(), sum: 0, max: 0 }
     }
 
     #[inline]
     pub(crate) fn record(&mut self, nanos: u64) {
         let bucket = bucket(nanos);
-        if bucket >= self.counts.len() {
-            self.counts.resize(bucket + 1 + (1 << SUB_BITS), 0);
+        match self.counts.get_mut(bucket) {
+            Some(count) => *count += 1,
+            None => self.grow(bucket),
         }
-        self.counts[bucket] += 1;
-        self.count += 1;
         self.sum += nanos;
         self.max = self.max.max(nanos);
+    }
+
+    #[cold]
+    fn grow(&mut self, bucket: usize) {
+        self.counts.resize(bucket + 1 + (1 << SUB_BITS), 0);
+        self.counts[bucket] = 1;
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.counts.iter().map(|&count| count as u64).sum()
+    }
+
+    /// Forgets all, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.counts.fill(0);
+        self.sum = 0;
+        self.max = 0;
     }
 
     /// Takes another's away, which is part of these.
@@ -38,7 +57,6 @@ impl Times {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine -= theirs;
         }
-        self.count -= other.count;
         self.sum -= other.sum;
     }
 
@@ -49,33 +67,53 @@ impl Times {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine += theirs;
         }
-        self.count += other.count;
         self.sum += other.sum;
         self.max = self.max.max(other.max);
     }
 
     /// The mean, ns; NaN when empty.
     pub(crate) fn mean(&self) -> f64 {
-        self.sum as f64 / self.count as f64
+        self.sum as f64 / self.count() as f64
     }
 
     /// A percentile (0 to 100), ns, by linear interpolation within its bucket; NaN when empty.
     pub(crate) fn percentile(&self, percentile: f64) -> f64 {
-        if self.count == 0 {
-            return f64::NAN;
+        let [value] = self.percentiles([percentile]);
+        value
+    }
+
+    /// Percentiles (0 to 100, rising), as [`percentile`](Self::percentile) gives each, in one pass.
+    pub(crate) fn percentiles<const N: usize>(&self, rising: [f64; N]) -> [f64; N] {
+        let total = self.count();
+        if total == 0 {
+            return [f64::NAN; N];
         }
-        let rank = percentile / 100.0 * self.count as f64;
-        let mut below = 0.0;
-        for (bucket, &count) in self.counts.iter().enumerate() {
-            let count = count as f64;
-            if count > 0.0 && below + count >= rank {
-                let (low, high) = bounds(bucket);
-                let inside = ((rank - below) / count).clamp(0.0, 1.0);
-                return (low + inside * (high - low)).min(self.max as f64);
+        let mut values = [self.max as f64; N];
+        let mut at = 0;
+        let mut below = 0u64;
+        for (block, counts) in self.counts.chunks(BLOCK).enumerate() {
+            // Most blocks hold none that is asked for: their sum tells.
+            let here: u64 = counts.iter().map(|&count| count as u64).sum();
+            let within = |at: usize, below: u64, count: u64| {
+                at < N && count > 0 && (below + count) as f64 >= rising[at] / 100.0 * total as f64
+            };
+            if within(at, below, here) {
+                let mut below = below;
+                for (i, &count) in counts.iter().enumerate() {
+                    let count = count as u64;
+                    while within(at, below, count) {
+                        let (low, high) = bounds(block * BLOCK + i);
+                        let rank = rising[at] / 100.0 * total as f64;
+                        let inside = ((rank - below as f64) / count as f64).clamp(0.0, 1.0);
+                        values[at] = (low + inside * (high - low)).min(self.max as f64);
+                        at += 1;
+                    }
+                    below += count;
+                }
             }
-            below += count;
+            below += here;
         }
-        self.max as f64
+        values
     }
 
     /// Adds these to a histogram of the run, each bucket at its middle, the sum exact.
@@ -91,10 +129,8 @@ impl Times {
 
 #[inline(always)]
 fn bucket(nanos: u64) -> usize {
-    let scaled = nanos >> (MIN_BITS - SUB_BITS);
-    let octave = (u64::BITS - (scaled | ((1 << SUB_BITS) - 1)).leading_zeros()) - SUB_BITS;
-    ((octave as usize) << SUB_BITS) + (scaled >> octave.saturating_sub(1)) as usize
-        - if octave > 0 { 1 << SUB_BITS } else { 0 }
+    let octave = (nanos | 1 << MIN_BITS).ilog2() - SUB_BITS;
+    (((octave - (MIN_BITS - SUB_BITS)) as usize) << SUB_BITS) + (nanos >> octave) as usize
 }
 
 /// Both ends of a bucket, ns.
@@ -110,20 +146,21 @@ fn bounds(bucket: usize) -> (f64, f64) {
     (low, low + width)
 }
 
-/// A number over time: its time average in each segment and, where asked for, in each second.
+/// A count over time: its time average in each segment and, where asked for, in each second.
 #[derive(Clone, Debug)]
 pub(crate) struct Gauge {
-    value: f64,
+    value: i64,
     since: u64,
-    area: f64,
-    max: f64,
+    /// Integral over this segment up to `since`, value times ns: whole numbers, so that nothing is lost.
+    area: i64,
+    max: i64,
     pub(crate) segments: Vec<GaugeSegment>,
-    second_area: f64,
+    second_area: i64,
     pub(crate) seconds: Vec<f32>,
     /// The integral over all segments that have ended.
-    ended: f64,
+    ended: i64,
     /// The integral over all segments when each reader last took it.
-    taken: [f64; 2],
+    taken: [i64; 2],
 }
 
 /// Those who steer by a gauge, each for itself.
@@ -144,42 +181,40 @@ pub(crate) struct GaugeSegment {
 impl Gauge {
     pub(crate) fn new() -> Self {
         Gauge {
-            value: 0.0,
+            value: 0,
             since: 0,
-            area: 0.0,
-            max: 0.0,
+            area: 0,
+            max: 0,
             segments: Vec::new(),
-            second_area: 0.0,
+            second_area: 0,
             seconds: Vec::new(),
-            ended: 0.0,
-            taken: [0.0; 2],
+            ended: 0,
+            taken: [0; 2],
         }
     }
 
     #[inline(always)]
-    pub(crate) fn add(&mut self, now: u64, delta: f64) {
+    pub(crate) fn add(&mut self, now: u64, delta: i64) {
         self.set(now, self.value + delta);
     }
 
     #[inline(always)]
-    pub(crate) fn set(&mut self, now: u64, value: f64) {
-        self.area += self.value * (now - self.since) as f64;
+    pub(crate) fn set(&mut self, now: u64, value: i64) {
+        self.area += self.value * (now - self.since) as i64;
         self.since = now;
         self.value = value;
-        if value > self.max {
-            self.max = value;
-        }
+        self.max = self.max.max(value);
     }
 
     /// The integral so far in this segment, value times ns.
-    pub(crate) fn area_now(&self, now: u64) -> f64 {
-        self.area + self.value * (now - self.since) as f64
+    fn area_now(&self, now: u64) -> i64 {
+        self.area + self.value * (now - self.since) as i64
     }
 
     /// The integral since this reader last took it, value times ns.
     pub(crate) fn take_area(&mut self, now: u64, reader: Reader) -> f64 {
         let total = self.ended + self.area_now(now);
-        total - std::mem::replace(&mut self.taken[reader as usize], total)
+        (total - std::mem::replace(&mut self.taken[reader as usize], total)) as f64
     }
 
     /// Adds another gauge's finished segments and seconds.
@@ -198,7 +233,7 @@ impl Gauge {
     /// Ends a second.
     pub(crate) fn tick(&mut self, now: u64) {
         let area = self.area_now(now);
-        self.seconds.push(((area - self.second_area) / 1e9) as f32);
+        self.seconds.push(((area - self.second_area) as f64 / 1e9) as f32);
         self.second_area = area;
     }
 
@@ -206,10 +241,10 @@ impl Gauge {
     pub(crate) fn cut(&mut self, now: u64) {
         let area = self.area_now(now);
         // Seconds count from the end of the warm-up, which is the first cut.
-        self.second_area = if self.segments.is_empty() { 0.0 } else { self.second_area - area };
-        self.segments.push(GaugeSegment { area, max: self.max });
+        self.second_area = if self.segments.is_empty() { 0 } else { self.second_area - area };
+        self.segments.push(GaugeSegment { area: area as f64, max: self.max as f64 });
         self.ended += area;
-        self.area = 0.0;
+        self.area = 0;
         self.since = now;
         self.max = self.value;
     }
@@ -264,18 +299,29 @@ fn minus(a: &Totals, b: &Totals) -> Totals {
     }
 }
 
-/// Requests of one client or endpoint, split by the segment in which they arrived.
+/// Requests of everybody, of one client or to one endpoint, split by the segment in which they
+/// arrived: the sum of its groups' when the run is over, but for what is no sum.
 #[derive(Clone, Debug)]
 pub(crate) struct Audience {
+    /// Its groups, by number.
+    groups: Vec<u32>,
     pub(crate) cells: Vec<Cell>,
-    /// Response times of the requests that ended in the current second.
-    second: Times,
     /// (p50, p95, p99) in ms, second by second.
     pub(crate) seconds: Vec<[f32; 3]>,
     pub(crate) counter: Counter,
     pub(crate) in_flight: Gauge,
-    /// End of the last good answer, and the longest time between two, by segment: ns.
+    /// End of the last good answer, ns.
     last_ok: u64,
+}
+
+/// Requests of one client to one endpoint: where each is recorded, once.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    cells: Vec<Cell>,
+    /// Response times of the requests that ended in the current second.
+    second: Times,
+    counter: Counter,
+    in_flight: Gauge,
 }
 
 /// Requests of one segment.
@@ -288,10 +334,23 @@ pub(crate) struct Cell {
     pub(crate) failed: Times,
     /// Good answers within each of the objectives' and expectations' thresholds.
     pub(crate) within: Vec<u64>,
-    /// Longest time without a good answer that ended in this segment, ns.
+    /// Longest time without a good answer that ended in this segment, ns; kept by audiences only.
     pub(crate) gap: u64,
     /// Time of the last arrival that did not end well, ns; 0: none.
     pub(crate) last_bad: u64,
+}
+
+impl Cell {
+    fn new(thresholds: usize) -> Self {
+        Cell {
+            totals: Totals::default(),
+            all: Times::new(),
+            failed: Times::new(),
+            within: vec![0; thresholds],
+            gap: 0,
+            last_bad: 0,
+        }
+    }
 }
 
 /// How a client's request ended.
@@ -306,23 +365,13 @@ pub(crate) struct Ended {
     pub(crate) retries: u32,
 }
 
-impl Audience {
+impl Group {
     pub(crate) fn new(segments: usize, thresholds: usize) -> Self {
-        let cell = Cell {
-            totals: Totals::default(),
-            all: Times::new(),
-            failed: Times::new(),
-            within: vec![0; thresholds],
-            gap: 0,
-            last_bad: 0,
-        };
-        Audience {
-            cells: vec![cell; segments],
+        Group {
+            cells: vec![Cell::new(thresholds); segments],
             second: Times::new(),
-            seconds: Vec::new(),
             counter: Counter::default(),
             in_flight: Gauge::new(),
-            last_ok: 0,
         }
     }
 
@@ -331,7 +380,7 @@ impl Audience {
         self.cells[segment].totals.offered += 1;
         if detail {
             self.counter.now.offered += 1;
-            self.in_flight.add(now, 1.0);
+            self.in_flight.add(now, 1);
         }
     }
 
@@ -351,59 +400,84 @@ impl Audience {
         }
         if detail {
             count(&mut self.counter.now, ended);
-            self.in_flight.add(ended.now, -1.0);
+            self.in_flight.add(ended.now, -1);
             self.second.record(took);
         }
     }
 
-    /// What is not the sum of others': the longest time without a good answer.
-    #[inline]
-    pub(crate) fn note_gap(&mut self, now_segment: usize, ended: &Ended) {
-        if ended.ok {
-            let cell = &mut self.cells[now_segment];
-            cell.gap = cell.gap.max(ended.now - self.last_ok);
-            self.last_ok = ended.now;
-        }
-    }
-
-    /// Adds the requests of another audience, which has none of these.
-    pub(crate) fn add(&mut self, other: &Audience) {
-        for (mine, theirs) in self.cells.iter_mut().zip(&other.cells) {
-            mine.totals.add(&theirs.totals);
-            mine.all.add(&theirs.all);
-            mine.failed.add(&theirs.failed);
-            for (sum, count) in mine.within.iter_mut().zip(&theirs.within) {
-                *sum += count;
-            }
-            mine.last_bad = mine.last_bad.max(theirs.last_bad);
-        }
-        self.counter.add(&other.counter);
-        self.in_flight.add_record(&other.in_flight);
-    }
-
-    /// Records a response time for the percentiles of the current second only.
-    #[inline]
-    pub(crate) fn second(&mut self, ended: &Ended) {
-        self.second.record(ended.now - ended.arrived);
-    }
-
+    /// Ends a second; audiences have read it.
     pub(crate) fn tick(&mut self, now: u64) {
-        let ms = |p| if self.second.count == 0 { 0.0 } else { (self.second.percentile(p) / 1e6) as f32 };
-        self.seconds.push([ms(50.0), ms(95.0), ms(99.0)]);
-        self.second = Times::new();
+        self.second.clear();
         self.counter.tick();
         self.in_flight.tick(now);
     }
 
-    pub(crate) fn cut(&mut self, now: u64, segment: usize) {
+    /// Ends a segment.
+    pub(crate) fn cut(&mut self, now: u64) {
         if self.counter.segments.is_empty() {
-            self.second = Times::new();
+            self.second.clear();
         }
         self.counter.cut();
         self.in_flight.cut(now);
-        // A gap that is still open counts where it is.
+    }
+}
+
+impl Audience {
+    pub(crate) fn new(groups: Vec<u32>, segments: usize, thresholds: usize) -> Self {
+        Audience {
+            groups,
+            cells: vec![Cell::new(thresholds); segments],
+            seconds: Vec::new(),
+            counter: Counter::default(),
+            in_flight: Gauge::new(),
+            last_ok: 0,
+        }
+    }
+
+    /// A good answer has come.
+    #[inline]
+    pub(crate) fn good(&mut self, now: u64, segment: usize) {
         let cell = &mut self.cells[segment];
         cell.gap = cell.gap.max(now - self.last_ok);
+        self.last_ok = now;
+    }
+
+    /// Ends a second, of which the groups still know.
+    pub(crate) fn tick(&mut self, groups: &[Group], scratch: &mut Times) {
+        let own = |group: &u32| &groups[*group as usize].second;
+        let times = match &self.groups[..] {
+            [only] => own(only),
+            several => {
+                scratch.clear();
+                several.iter().for_each(|group| scratch.add(own(group)));
+                scratch
+            }
+        };
+        let ms = |nanos: f64| if nanos.is_nan() { 0.0 } else { (nanos / 1e6) as f32 };
+        self.seconds.push(times.percentiles([50.0, 95.0, 99.0]).map(ms));
+    }
+
+    /// Ends a segment: a gap that is still open counts where it is.
+    pub(crate) fn cut(&mut self, now: u64, segment: usize) {
+        let cell = &mut self.cells[segment];
+        cell.gap = cell.gap.max(now - self.last_ok);
+    }
+
+    /// Sums the groups up when the run is over.
+    pub(crate) fn sum_up(&mut self, groups: &[Group]) {
+        for group in self.groups.iter().map(|&group| &groups[group as usize]) {
+            for (mine, theirs) in self.cells.iter_mut().zip(&group.cells) {
+                mine.totals.add(&theirs.totals);
+                mine.all.add(&theirs.all);
+                mine.failed.add(&theirs.failed);
+                for (sum, count) in mine.within.iter_mut().zip(&theirs.within) {
+                    *sum += count;
+                }
+                mine.last_bad = mine.last_bad.max(theirs.last_bad);
+            }
+            self.counter.add(&group.counter);
+            self.in_flight.add_record(&group.in_flight);
+        }
     }
 }
 
@@ -454,8 +528,8 @@ mod tests {
     fn a_gauge_averages_by_segment_and_second() {
         let mut gauge = Gauge::new();
         gauge.cut(0);
-        gauge.set(0, 2.0);
-        gauge.set(500_000_000, 4.0);
+        gauge.set(0, 2);
+        gauge.set(500_000_000, 4);
         gauge.tick(1_000_000_000);
         gauge.cut(1_500_000_000);
         gauge.tick(2_000_000_000);

@@ -104,8 +104,12 @@ pub(crate) struct Plan {
     pub(crate) loads: Vec<ClientLoad>,
     /// For each endpoint that clients call, its audience.
     pub(crate) endpoint_audience: Vec<Option<u32>>,
-    /// How many audiences there are: all, one a client, one an endpoint that clients call.
-    pub(crate) audiences: usize,
+    /// The groups of each audience: all, then each client, then each endpoint that clients call.
+    pub(crate) audiences: Vec<Vec<u32>>,
+    /// The groups: which client calls which endpoint.
+    pub(crate) groups: Vec<(u32, u32)>,
+    /// The group of each client's calls.
+    pub(crate) call_groups: Vec<Vec<u32>>,
     /// Spare instance slots of each service, for what a rolling deploy adds.
     pub(crate) spare: Vec<u32>,
     /// For each store, whether anything takes a whole table for itself.
@@ -164,13 +168,25 @@ impl Plan {
         let cuts = relative.iter().map(|cut| cut + scenario.warmup).collect();
 
         let mut endpoint_audience = vec![None; code.endpoints.len()];
-        let mut audiences = 1 + system.clients.len();
-        for call in system.clients.iter().flat_map(|client| &client.calls) {
-            let slot = &mut endpoint_audience[code.endpoint(call.endpoint) as usize];
-            if slot.is_none() {
-                *slot = Some(audiences as u32);
-                audiences += 1;
-            }
+        let mut audiences = vec![Vec::new(); 1 + system.clients.len()];
+        let mut groups: Vec<(u32, u32)> = Vec::new();
+        let mut call_groups = Vec::new();
+        for (c, client) in system.clients.iter().enumerate() {
+            let of_call = client.calls.iter().map(|call| {
+                let group = (c as u32, code.endpoint(call.endpoint));
+                if let Some(known) = groups.iter().position(|&known| known == group) {
+                    return known as u32;
+                }
+                let number = groups.len() as u32;
+                groups.push(group);
+                let audience = *endpoint_audience[group.1 as usize].get_or_insert(audiences.len() as u32);
+                audiences.resize(audiences.len().max(audience as usize + 1), Vec::new());
+                for at in [0, 1 + c, audience as usize] {
+                    audiences[at].push(number);
+                }
+                number
+            });
+            call_groups.push(of_call.collect());
         }
         let mut thresholds: Vec<u64> = system
             .objectives
@@ -214,6 +230,8 @@ impl Plan {
             loads,
             endpoint_audience,
             audiences,
+            groups,
+            call_groups,
             spare,
             table_locks,
             disturbed: !scenario.faults.is_empty(),
@@ -243,10 +261,14 @@ impl Plan {
         segments.iter().map(|&i| self.cuts[i] - if i == 0 { 0 } else { self.cuts[i - 1] }).sum()
     }
 
-    /// The segment that a time lies in.
+    /// The segment that a time lies in; it is not later than `last`.
     #[inline]
-    pub(crate) fn segment_at(&self, time: u64) -> usize {
-        self.cuts.iter().position(|&cut| time < cut).unwrap_or(self.cuts.len())
+    pub(crate) fn segment_at(&self, time: u64, last: usize) -> usize {
+        let mut segment = last;
+        while segment > 0 && time < self.cuts[segment - 1] {
+            segment -= 1;
+        }
+        segment
     }
 }
 

@@ -20,7 +20,7 @@ use crate::component::task::Task;
 use crate::component::topic::TopicState;
 use crate::engine::{Draw, Event, EventQueue, LaneId, Ref, Slab};
 use crate::fault::FaultState;
-use crate::measure::Audience;
+use crate::measure::{Audience, Group, Times};
 use crate::plan::Plan;
 
 /// A replication in progress.
@@ -30,6 +30,8 @@ pub(crate) struct World<'a> {
     pub(crate) queue: EventQueue,
     /// What happens at this very instant, in order.
     pub(crate) ready: VecDeque<Event>,
+    /// How many requests are being delivered from within another's event.
+    pub(crate) depth: u32,
     pub(crate) wakes: Vec<Wake>,
     free_wakes: Vec<u32>,
     pub(crate) root: Draw,
@@ -57,6 +59,8 @@ pub(crate) struct World<'a> {
     pub(crate) flushes: BTreeMap<CacheId, u64>,
     pub(crate) deploys: Vec<DeployState>,
     pub(crate) faults: FaultState,
+    /// Requests by client and endpoint.
+    pub(crate) groups: Vec<Group>,
     /// Everybody, then each client, then each endpoint that clients call.
     pub(crate) audiences: Vec<Audience>,
     /// The segment that `now` lies in: 0 is the warm-up.
@@ -178,6 +182,7 @@ impl<'a> World<'a> {
             now: 0,
             queue: EventQueue::new(),
             ready: VecDeque::new(),
+            depth: 0,
             wakes: Vec::new(),
             free_wakes: Vec::new(),
             root,
@@ -202,6 +207,7 @@ impl<'a> World<'a> {
             flushes: BTreeMap::new(),
             deploys: plan.faults.iter().map(|_| DeployState::default()).collect(),
             faults: FaultState::default(),
+            groups: Vec::new(),
             audiences: Vec::new(),
             segment: 0,
             log: Vec::new(),
@@ -237,6 +243,7 @@ impl<'a> World<'a> {
         while self.open_requests > 0 && self.step(limit) {}
         self.now = self.now.max(end);
         self.give_up_open_requests();
+        self.sum_up();
         true
     }
 
@@ -266,6 +273,11 @@ impl<'a> World<'a> {
             Event::WorkDone { task } => self.work_done(task),
             Event::Resume { task, answer } => self.resume(task, answer),
             Event::Start { task } => self.start_task(task),
+            Event::Seat { task } => {
+                if self.tasks.contains(task) {
+                    self.seat(task);
+                }
+            }
             Event::Go { task } => self.go(task),
             Event::Deliver { attempt } => self.deliver(attempt),
             Event::Admit { task } => self.arrived(task),
@@ -386,8 +398,12 @@ impl<'a> World<'a> {
 
     fn tick(&mut self) {
         self.each_measure(|gauge, now| gauge.tick(now), |counter| counter.tick());
+        let mut scratch = Times::new();
         for audience in &mut self.audiences {
-            audience.tick(self.now);
+            audience.tick(&self.groups, &mut scratch);
+        }
+        for group in &mut self.groups {
+            group.tick(self.now);
         }
         if self.now + SECOND <= self.plan.end() {
             self.wake_at(self.now + SECOND, Wake::Tick);
@@ -399,6 +415,9 @@ impl<'a> World<'a> {
         let segment = self.segment;
         for audience in &mut self.audiences {
             audience.cut(self.now, segment);
+        }
+        for group in &mut self.groups {
+            group.cut(self.now);
         }
         self.segment += 1;
     }

@@ -136,7 +136,6 @@ impl Iterator for Bits {
 pub(super) struct Candidates<'a> {
     eligible: &'a [u64],
     usable: &'a [u64],
-    count: usize,
 }
 
 impl<'a> Candidates<'a> {
@@ -145,13 +144,12 @@ impl<'a> Candidates<'a> {
         let (eligible, usable) = (eligible.words(), usable.words());
         let words = eligible.len().min(usable.len());
         let (eligible, usable) = (&eligible[..words], &usable[..words]);
-        let count = eligible.iter().zip(usable).map(|(a, b)| (a & b).count_ones() as usize).sum();
-        Candidates { eligible, usable, count }
+        Candidates { eligible, usable }
     }
 
     #[inline]
     pub(super) fn count(&self) -> usize {
-        self.count
+        self.eligible.iter().zip(self.usable).map(|(a, b)| (a & b).count_ones() as usize).sum()
     }
 
     #[inline]

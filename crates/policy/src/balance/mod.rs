@@ -62,6 +62,12 @@ impl Balancer {
     /// [`on_start`](Self::on_start) if it is sent.
     #[inline]
     pub fn pick(&mut self, now: Time, key: u64, random: u64, eligible: &Eligible) -> Option<usize> {
+        if self.endpoints.len() == 1 && self.shadow.is_none() {
+            // No algorithm has a choice.
+            let there = eligible.contains(0) && self.endpoints.usable.contains(0);
+            *(if there { &mut self.counts.picked } else { &mut self.counts.no_target }) += 1;
+            return there.then_some(0);
+        }
         let candidates = Candidates::new(eligible, &self.endpoints.usable);
         let picked = self.picker.pick(now, key, random, &self.endpoints, &candidates);
         match picked {

@@ -26,9 +26,9 @@ pub use transition::{State, Transition};
 #[derive(Debug)]
 pub struct Permit {
     started: Time,
-    generation: u32,
-    /// A probe's slot, or one of the two below.
-    slot: u32,
+    /// The generation above, and below a probe's slot or one of the two constants. In one word: two
+    /// halves that are written one by one and moved as one stall the processor.
+    ticket: u64,
 }
 
 /// Not a probe: an ordinary call.
@@ -37,9 +37,24 @@ const ORDINARY: u32 = u32::MAX;
 const UNCOUNTED: u32 = u32::MAX - 1;
 
 impl Permit {
+    #[inline]
+    const fn new(started: Time, generation: u32, slot: u32) -> Permit {
+        Permit { started, ticket: (generation as u64) << 32 | slot as u64 }
+    }
+
+    #[inline]
+    const fn generation(&self) -> u32 {
+        (self.ticket >> 32) as u32
+    }
+
+    #[inline]
+    const fn slot(&self) -> u32 {
+        self.ticket as u32
+    }
+
     /// The permit where no breaker is configured.
     pub(crate) const fn none(now: Time) -> Permit {
-        Permit { started: now, generation: 0, slot: UNCOUNTED }
+        Permit::new(now, 0, UNCOUNTED)
     }
 
     /// When the call was admitted.
@@ -165,7 +180,7 @@ impl CircuitBreaker {
     pub fn admit(&mut self, now: Time) -> Result<Permit, Rejected> {
         if let Machine::Closed { .. } = self.state {
             self.counts.admitted += 1;
-            return Ok(Permit { started: now, generation: self.generation, slot: ORDINARY });
+            return Ok(Permit::new(now, self.generation, ORDINARY));
         }
         self.admit_guarded(now)
     }
@@ -188,14 +203,14 @@ impl CircuitBreaker {
                 if *credit >= 1.0 {
                     *credit -= 1.0;
                     self.counts.admitted += 1;
-                    return Ok(Permit { started: now, generation: self.generation, slot: ORDINARY });
+                    return Ok(Permit::new(now, self.generation, ORDINARY));
                 }
                 None
             }
         };
         if self.config.mode == Mode::Shadow {
             self.counts.shadowed += 1;
-            return Ok(Permit { started: now, generation: self.generation, slot: UNCOUNTED });
+            return Ok(Permit::new(now, self.generation, UNCOUNTED));
         }
         self.counts.rejected += 1;
         Err(Rejected { reason: Reason::BreakerOpen, retry_at })
@@ -212,7 +227,7 @@ impl CircuitBreaker {
         self.next_generation = generation.wrapping_add(1);
         let lease_until = now.plus_nanos(self.limits.lease_ns);
         self.probes[slot] = Probe::Out { generation, lease_until };
-        Ok(Permit { started: now, generation, slot: slot as u32 })
+        Ok(Permit::new(now, generation, slot as u32))
     }
 
     /// Ends a call. `random` spreads the open time if this outcome trips the breaker.
@@ -227,11 +242,11 @@ impl CircuitBreaker {
             failed: u32::from(outcome == Outcome::Failure),
             slow: u32::from(now.nanos_since(permit.started) >= self.limits.slow_ns),
         };
-        if permit.slot == ORDINARY {
-            if counts && permit.generation == self.generation {
+        if permit.slot() == ORDINARY {
+            if counts && permit.generation() == self.generation {
                 self.record(now, call, random);
             }
-        } else if permit.slot != UNCOUNTED {
+        } else if permit.slot() != UNCOUNTED {
             self.settle_probe(now, &permit, counts.then_some(call), random);
         }
     }
@@ -254,10 +269,10 @@ impl CircuitBreaker {
         let Machine::HalfOpen { done, failed, slow } = &mut self.state else {
             return;
         };
-        let Some(probe) = self.probes.get_mut(permit.slot as usize) else {
+        let Some(probe) = self.probes.get_mut(permit.slot() as usize) else {
             return;
         };
-        if !matches!(*probe, Probe::Out { generation, .. } if generation == permit.generation) {
+        if !matches!(*probe, Probe::Out { generation, .. } if generation == permit.generation()) {
             return;
         }
         let Some(call) = call else {

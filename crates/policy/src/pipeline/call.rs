@@ -20,6 +20,22 @@ pub struct Flight {
     pub(super) done: bool,
 }
 
+impl Default for Flight {
+    /// A call that is over: for a driver's memory of calls, where there is none.
+    fn default() -> Self {
+        Flight {
+            deadline: Deadline::NEVER,
+            tries: Tries::default(),
+            cost: 1,
+            hedges: 0,
+            extra: 0,
+            outstanding: 0,
+            repeatable: false,
+            done: true,
+        }
+    }
+}
+
 impl Flight {
     /// Sets what an attempt costs the rate limit: 1 if never set, 0 for calls exempt from it, such
     /// as health checks.

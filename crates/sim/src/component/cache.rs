@@ -7,7 +7,7 @@ use plimsoll_policy::{Cache, Time};
 use crate::compile::{CacheOwner, Op, Pc};
 use crate::component::edge::{Parent, What};
 use crate::component::instance::CHECKED;
-use crate::component::task::{Context, Task, TaskParent, Waiting};
+use crate::component::task::{Context, TaskParent, Waiting};
 use crate::engine::{Answer, Event, Ref};
 use crate::plan::Plan;
 use crate::world::{Wake, World};
@@ -141,10 +141,9 @@ impl World<'_> {
                 if let Some(ticket) = refresh {
                     let draw = context.draw.part(pc as u64 | 1 << 37);
                     let context = Context { draw, deadline: u64::MAX, ..context };
-                    let mut task = Task::new(TaskParent::Background, instance, pc + 1, endpoint, context, now);
-                    task.fetch = Some(Box::new(Fetch { ticket, since: now, site, refresh: true }));
-                    let task = self.tasks.insert(task);
-                    self.soon(Event::Go { task });
+                    let refresher = self.new_task(TaskParent::Background, instance, pc + 1, endpoint, context);
+                    self.tasks[refresher].fetch = Some(Box::new(Fetch { ticket, since: now, site, refresh: true }));
+                    self.soon(Event::Go { task: refresher });
                 }
                 self.tasks[task].degraded |= matches!(lookup, Lookup::Stale { .. });
                 Some(end)
@@ -311,8 +310,7 @@ impl World<'_> {
                 let draw = behind.context.draw.part(1 << 39);
                 let context = Context { draw, deadline: u64::MAX, ..behind.context };
                 let parent = TaskParent::Background;
-                let task = Task::new(parent, instance, behind.write, behind.endpoint, context, self.now);
-                let task = self.tasks.insert(task);
+                let task = self.new_task(parent, instance, behind.write, behind.endpoint, context);
                 self.soon(Event::Go { task });
             }
         }

@@ -3,7 +3,7 @@ use plimsoll_model::system::{Arrivals, Process};
 use crate::component::edge::{Parent, What};
 use crate::component::task::Context;
 use crate::engine::{Answer, Draw, Event, duration, exponential, pick_alias, scale};
-use crate::measure::{Audience, Ended};
+use crate::measure::{Audience, Ended, Group};
 use crate::plan::ClientLoad;
 use crate::world::World;
 
@@ -24,7 +24,8 @@ pub(crate) struct ClientState {
 pub(crate) struct Origin {
     pub(crate) client: u32,
     pub(crate) user: u32,
-    pub(crate) endpoint: u32,
+    /// Where it is recorded.
+    pub(crate) group: u32,
     pub(crate) number: u64,
 }
 
@@ -40,7 +41,10 @@ const REQUEST: u64 = 7;
 impl World<'_> {
     pub(crate) fn build_clients(&mut self) {
         let plan = self.plan;
-        self.audiences = vec![Audience::new(plan.cuts.len() + 1, plan.thresholds.len()); plan.audiences];
+        let (segments, thresholds) = (plan.cuts.len() + 1, plan.thresholds.len());
+        self.groups = vec![Group::new(segments, thresholds); plan.groups.len()];
+        let audience = |groups: &Vec<u32>| Audience::new(groups.clone(), segments, thresholds);
+        self.audiences = plan.audiences.iter().map(audience).collect();
         for (c, client) in plan.system.clients.iter().enumerate() {
             let draw = self.root.named(&client.name);
             self.clients.push(ClientState { draw, made: 0, at: 0, burst: (1.0, 0.0), bursts: 0 });
@@ -93,14 +97,10 @@ impl World<'_> {
             Context { draw: request, logical: request.0, client, user, key, class: call.class, deadline: u64::MAX };
         self.requests += 1;
         self.open_requests += 1;
-        let segment = self.segment;
-        let now = self.now;
-        self.audiences[1 + client as usize].arrive(now, segment, plan.detail);
-        if let Some(audience) = plan.endpoint_audience[endpoint as usize] {
-            self.audiences[audience as usize].arrive(now, segment, plan.detail);
-        }
+        let group = plan.call_groups[client as usize][which];
+        self.groups[group as usize].arrive(self.now, self.segment, plan.detail);
         let end = self.client_end(call.edge.0, client);
-        let origin = Origin { client, user, endpoint, number };
+        let origin = Origin { client, user, group, number };
         self.start_call(end, Parent::Client(origin), What::Endpoint(endpoint), context);
     }
 
@@ -117,18 +117,14 @@ impl World<'_> {
             timed_out: answer == Answer::Timeout,
             retries,
         };
-        let segment = plan.segment_at(arrived);
-        let now_segment = self.segment;
-        // Everybody's requests are the sum of the clients', but for what is no sum.
-        self.audiences[0].note_gap(now_segment, &ended);
-        if plan.detail {
-            self.audiences[0].second(&ended);
-        }
-        let endpoint = plan.endpoint_audience[origin.endpoint as usize];
-        for audience in std::iter::once(1 + origin.client).chain(endpoint) {
-            let audience = &mut self.audiences[audience as usize];
-            audience.end(segment, &ended, &plan.thresholds, plan.detail);
-            audience.note_gap(now_segment, &ended);
+        let segment = plan.segment_at(arrived, self.segment);
+        self.groups[origin.group as usize].end(segment, &ended, &plan.thresholds, plan.detail);
+        if ended.ok {
+            let (_, endpoint) = plan.groups[origin.group as usize];
+            let endpoint = plan.endpoint_audience[endpoint as usize].expect("it is called");
+            for audience in [0, 1 + origin.client, endpoint] {
+                self.audiences[audience as usize].good(self.now, self.segment);
+            }
         }
         if let Arrivals::Closed { think, .. } = &plan.system.clients[origin.client as usize].arrivals {
             let state = &self.clients[origin.client as usize];

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::compile::{Op, Pc};
 use crate::component::instance::State;
-use crate::component::task::{Context, Task, TaskParent};
+use crate::component::task::{Context, TaskParent};
 use crate::component::topic::dual_write::passed;
 use crate::engine::{Answer, Draw, Ref, duration};
 use crate::measure::{Counter, Gauge, Times};
@@ -179,7 +179,7 @@ impl World<'_> {
     pub(crate) fn offered_to(&mut self, consumer: u32, partition: u32) {
         let state = &mut self.consumers[consumer as usize];
         state.counter.now.offered += 1;
-        state.backlog.add(self.now, 1.0);
+        state.backlog.add(self.now, 1);
         self.look(consumer, partition);
     }
 
@@ -193,7 +193,7 @@ impl World<'_> {
         }
         lane.next = offset + 1;
         state.counter.now.lost += 1;
-        state.backlog.add(self.now, -1.0);
+        state.backlog.add(self.now, -1);
         true
     }
 
@@ -478,8 +478,7 @@ impl World<'_> {
             class: code.class.unwrap_or(carried.class),
             ..carried
         };
-        let task = Task::new(TaskParent::Message(message), instance, code.entry, endpoint, context, self.now);
-        let task = self.tasks.insert(task);
+        let task = self.new_task(TaskParent::Message(message), instance, code.entry, endpoint, context);
         self.deliver_task(task);
     }
 
@@ -541,7 +540,7 @@ impl World<'_> {
         let Stage::Delivery(Delivery { consumer, offset, .. }) = m.stage else { return };
         self.messages.remove(message);
         let state = &mut self.consumers[consumer as usize];
-        state.backlog.add(self.now, -1.0);
+        state.backlog.add(self.now, -1);
         let lane = &mut state.lanes[partition as usize];
         lane.message = Ref::NONE;
         lane.committed = lane.committed.max(offset + 1);
@@ -633,7 +632,7 @@ experiments:
             let [index, mail] = [0, 1].map(|c| total(&world.consumers[c].counter));
             assert_eq!(index.offered, mail.offered);
             assert!(index.ok > 6000 && mail.ok > 6000, "{} {}", index.ok, mail.ok);
-            assert!(world.consumers[0].times.iter().all(|times| times.count == 0 || times.mean() < 20e6));
+            assert!(world.consumers[0].times.iter().all(|times| times.count() == 0 || times.mean() < 20e6));
         });
     }
 

@@ -1,12 +1,12 @@
 //! Edges: a caller's policies around its calls, the choice of a target, the way there and back.
 
 use plimsoll_model::run::EventKind;
-use plimsoll_model::system::{Component, Dist, StoreKind};
+use plimsoll_model::system::{Component, Dist, RetryWhen, StoreKind};
 use plimsoll_policy::balance::Balancer;
 use plimsoll_policy::circuit_breaker::State as Breaker;
 use plimsoll_policy::pipeline::{self, Admission, Next, Reply};
 use plimsoll_policy::retry::Hint;
-use plimsoll_policy::{Members, Outcome, Pipeline, Reason, Time};
+use plimsoll_policy::{Eligible, Members, Outcome, Pipeline, Reason, Time};
 
 use crate::component::client::Origin;
 use crate::component::instance::CHECKED;
@@ -18,6 +18,9 @@ use crate::world::{Wake, World};
 /// One caller's end of an edge: an instance's, or a client's.
 pub(crate) struct EdgeEnd {
     pub(crate) edge: u32,
+    pub(crate) to: Target,
+    retry_when: RetryWhen,
+    max_connections: Option<u32>,
     /// The calling instance; none for a client.
     pub(crate) instance: Option<u32>,
     /// Counts the caller's lives: connections of an earlier one are gone.
@@ -53,6 +56,17 @@ pub(crate) struct EdgeEnd {
     pub(crate) ejections: Vec<u32>,
 }
 
+/// What an edge leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Service(u32),
+    Postgres(u32),
+    Redis(u32),
+    Quorum(u32),
+    /// A topic: messages need no end.
+    Topic,
+}
+
 /// Connections of one caller to one node of a store.
 pub(crate) struct Pool {
     pub(crate) size: u32,
@@ -81,6 +95,22 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    fn blank() -> Self {
+        Call {
+            end: 0,
+            parent: Parent::Task(Ref::NONE),
+            what: What::Limiter,
+            context: Context::BLANK,
+            flight: pipeline::Flight::default(),
+            started: 0,
+            attempts: [Ref::NONE; 2],
+            number: 0,
+            waiting: None,
+            tried: [u32::MAX; 3],
+            not_before: 0,
+        }
+    }
+
     pub(crate) fn wait_until(&mut self, time: u64) {
         self.not_before = time;
     }
@@ -153,6 +183,23 @@ pub(crate) struct Attempt {
     pub(crate) quorum: Option<Box<super::quorum::Progress>>,
 }
 
+impl Attempt {
+    fn blank() -> Self {
+        Attempt {
+            call: Ref::NONE,
+            permit: None,
+            target: u32::MAX,
+            deadline: u64::MAX,
+            started: 0,
+            number: 0,
+            server: Ref::NONE,
+            bytes: 0,
+            shards_left: 0,
+            quorum: None,
+        }
+    }
+}
+
 // Purposes of draws.
 const BACKOFF: u64 = 1 << 48;
 const PICK: u64 = 2 << 48;
@@ -190,21 +237,21 @@ impl World<'_> {
         let number = instance.map_or(0, |i| self.instances[i as usize].number);
         let draw =
             self.root.named(&plan.system.edge_name(plimsoll_model::system::EdgeId(e as u32))).part(number as u64);
-        let (first_target, targets, pool) = match edge.to {
+        let (to, first_target, targets, pool) = match edge.to {
             Component::Service(id) => {
                 let slots = self.slots(id.0);
-                (slots.start as u32, slots.len(), None)
+                (Target::Service(id.0), slots.start as u32, slots.len(), None)
             }
             Component::Store(id) => {
                 let state = &self.stores[id.index()];
-                let pool = match &plan.system.stores[id.index()].kind {
-                    StoreKind::Postgres(pg) => Some((pg.pool, pg.pool_timeout)),
-                    StoreKind::Redis(redis) => Some((redis.pool, redis.pool_timeout)),
-                    StoreKind::Quorum(_) => None,
+                let (to, pool) = match &plan.system.stores[id.index()].kind {
+                    StoreKind::Postgres(pg) => (Target::Postgres(id.0), Some((pg.pool, pg.pool_timeout))),
+                    StoreKind::Redis(redis) => (Target::Redis(id.0), Some((redis.pool, redis.pool_timeout))),
+                    StoreKind::Quorum(_) => (Target::Quorum(id.0), None),
                 };
-                (state.first, state.nodes as usize, pool)
+                (to, state.first, state.nodes as usize, pool)
             }
-            _ => (0, 0, None),
+            _ => (Target::Topic, 0, 0, None),
         };
         let caller_zone = match edge.from {
             Component::Client(id) => plan.system.clients[id.index()].zone.map(|zone| zone.0),
@@ -246,6 +293,9 @@ impl World<'_> {
         });
         EdgeEnd {
             edge: e as u32,
+            to,
+            retry_when: policies.retry_when,
+            max_connections: policies.max_connections,
             instance,
             life: 0,
             pipeline: Pipeline::new(policies.pipeline, Time::ZERO).expect(CHECKED),
@@ -299,10 +349,7 @@ impl World<'_> {
     pub(crate) fn start_call(&mut self, end: u32, parent: Parent, what: What, context: Context) {
         let time = self.time();
         let repeatable = match what {
-            What::Endpoint(endpoint) => {
-                let code = &self.plan.code.endpoints[endpoint as usize];
-                code.idempotent || self.plan.system.services[code.service as usize].idempotency.is_some()
-            }
+            What::Endpoint(endpoint) => self.plan.code.endpoints[endpoint as usize].repeatable,
             What::Operation { store, operation } => {
                 !self.plan.system.stores[store as usize].operations[operation as usize].write
                     && self.transaction_of(parent).is_none()
@@ -311,20 +358,18 @@ impl World<'_> {
         };
         let deadline = (context.deadline < u64::MAX).then(|| Time::from_nanos(context.deadline));
         let e = &mut self.ends[end as usize];
-        let flight = e.pipeline.start(time, deadline, repeatable);
-        let call = self.calls.insert(Call {
-            end,
-            parent,
-            what,
-            context,
-            flight,
-            started: self.now,
-            attempts: [Ref::NONE; 2],
-            number: 0,
-            waiting: None,
-            tried: [u32::MAX; 3],
-            not_before: 0,
-        });
+        let (call, c) = self.calls.place(Call::blank);
+        c.end = end;
+        c.parent = parent;
+        c.what = what;
+        c.context = context;
+        c.flight = e.pipeline.start(time, deadline, repeatable);
+        c.started = self.now;
+        c.attempts = [Ref::NONE; 2];
+        c.number = 0;
+        c.waiting = None;
+        c.tried = [u32::MAX; 3];
+        c.not_before = 0;
         if let Parent::Task(task) | Parent::CacheLookup { task } | Parent::CacheStore { task } = parent {
             self.tasks[task].waiting = Waiting::Call(call);
         }
@@ -340,6 +385,7 @@ impl World<'_> {
     }
 
     /// Asks the policies for an attempt.
+    #[inline]
     fn attempt(&mut self, call: Ref) {
         let time = self.time();
         let c = &mut self.calls[call];
@@ -347,7 +393,7 @@ impl World<'_> {
         let key = mix((c.context.client as u64) << 32 | c.context.user as u64);
         let e = &mut self.ends[end as usize];
         match e.pipeline.attempt(time, &mut c.flight, key) {
-            Ok(Admission::Now(permit)) => self.launch(call, permit, 0),
+            Ok(Admission::Now(permit)) => self.launch(call, permit, 0, true),
             Ok(Admission::Queued(waiting)) => {
                 e.waiters.push((waiting.ticket(), call));
                 let until = waiting.until();
@@ -399,7 +445,7 @@ impl World<'_> {
         let c = &mut self.calls[call];
         let waiting = c.waiting.take().expect("it waits");
         let permit = e.pipeline.resume(time, &mut c.flight, *waiting, granted);
-        self.launch(call, permit, 0);
+        self.launch(call, permit, 0, false);
     }
 
     /// A call's backoff is over.
@@ -420,103 +466,77 @@ impl World<'_> {
         let Some(c) = self.calls.get_mut(call) else { return };
         let key = mix((c.context.client as u64) << 32 | c.context.user as u64);
         if let Ok(permit) = self.ends[c.end as usize].pipeline.hedge(time, &mut c.flight, key) {
-            self.launch(call, permit, 1);
+            self.launch(call, permit, 1, true);
         }
     }
 
-    /// Chooses a target and sends an attempt on its way.
-    fn launch(&mut self, call: Ref, permit: pipeline::Attempt, slot: usize) {
+    /// Chooses a target and sends an attempt on its way. Where nothing is left to do after it in
+    /// this event (`last`) and there is no delay, the target has it at once.
+    #[inline(always)]
+    fn launch(&mut self, call: Ref, permit: pipeline::Attempt, slot: usize, last: bool) {
         let now = self.now;
         let time = self.time();
         let deadline = permit.deadline().time().as_nanos();
         let c = &mut self.calls[call];
-        let end = c.end;
-        let number = c.number;
+        let (end, number) = (c.end, c.number);
         c.number += 1;
-        let (what, context) = (c.what, c.context);
+        let caller_deadline = c.context.deadline;
         let e = &mut self.ends[end as usize];
         e.counter.now.offered += 1;
         e.counter.now.retries += (number > 0) as u64;
-        e.in_flight.add(now, 1.0);
-        let target = self.choose(call, what, &context);
-        let attempt = self.attempts.insert(Attempt {
-            call,
-            permit: Some(permit),
-            target: target.unwrap_or(u32::MAX),
-            deadline,
-            started: now,
-            number,
-            server: Ref::NONE,
-            bytes: 0,
-            shards_left: 0,
-            quorum: None,
-        });
+        e.in_flight.add(now, 1);
+        let to = e.to;
+        let local = match to {
+            Target::Service(service) => e.choose(c, &self.services[service as usize].registered, time),
+            _ => self.choose_node(call).map(|node| node - self.ends[end as usize].first_target),
+        };
         let c = &mut self.calls[call];
-        c.attempts[slot] = attempt;
         let e = &mut self.ends[end as usize];
-        let Some(target) = target else {
+        let (attempt, a) = self.attempts.place(Attempt::blank);
+        a.call = call;
+        a.permit = Some(permit);
+        a.target = local.map_or(u32::MAX, |local| e.first_target + local);
+        a.deadline = deadline;
+        a.started = now;
+        a.number = number;
+        a.server = Ref::NONE;
+        a.bytes = 0;
+        a.shards_left = 0;
+        a.quorum = None;
+        c.attempts[slot] = attempt;
+        let Some(local) = local else {
             return self.soon(Event::Answered { attempt, answer: Answer::Refused });
         };
-        let tried = &mut c.tried;
-        tried[number as usize % 3] = target;
-        e.balancer.on_start((target - e.first_target) as usize, time);
+        let target = e.first_target + local;
+        c.tried[number as usize % 3] = target;
+        e.balancer.on_start(local as usize, time);
         // A caller that is itself called off at the deadline needs no timer of its own.
-        if deadline < context.deadline {
+        if deadline < caller_deadline {
             let delay = deadline - now;
-            let lane =
-                [e.per_try, e.timeout].into_iter().flatten().find(|(d, _)| *d == delay).and_then(|(_, lane)| lane);
-            self.after(delay, lane, Event::AttemptTimeout { attempt });
+            let lane_of = |timeout: Option<(u64, Option<LaneId>)>| match timeout {
+                Some((of, lane)) if of == delay => lane,
+                _ => None,
+            };
+            match lane_of(e.per_try).or(lane_of(e.timeout)) {
+                Some(lane) => self.queue.after(now, lane, Event::AttemptTimeout { attempt }),
+                None => self.queue.at(deadline, Event::AttemptTimeout { attempt }),
+            }
         }
         if slot == 0
-            && let Some(after) = self.ends[end as usize].pipeline.hedge_after(&self.calls[call].flight)
+            && let Some(after) = e.pipeline.hedge_after(&c.flight)
         {
             self.queue.at(now + plimsoll_policy::nanos(after), Event::Hedge { call });
         }
-        match what {
-            What::Endpoint(_) => self.send(end, target, Event::Deliver { attempt }, 0),
-            _ => self.ask_store(attempt),
+        if !matches!(to, Target::Service(_)) {
+            return self.ask_store(attempt);
         }
-    }
-
-    /// The instance or node to ask.
-    fn choose(&mut self, call: Ref, what: What, context: &Context) -> Option<u32> {
-        if !matches!(what, What::Endpoint(_)) {
-            return self.choose_node(call, what, context);
-        }
-        let time = self.time();
-        let c = &self.calls[call];
-        let tried = if c.number > 1 { c.tried } else { [u32::MAX; 3] };
-        let end = c.end;
-        let e = &mut self.ends[end as usize];
-        let edge = &self.plan.system.edges[e.edge as usize];
-        let Component::Service(service) = edge.to else { unreachable!("endpoints belong to services") };
-        e.picks += 1;
-        let random = if e.balancer.len() > 1 { e.draw.part(PICK).bits(e.picks) } else { 0 };
-        let hash = mix((context.client as u64) << 32 | context.user as u64);
-        let eligible = match &e.members {
-            Some(members) => members.eligible(),
-            None => &self.services[service.index()].registered,
-        };
-        let limit = edge.policies.max_connections;
-        let picked = if tried == [u32::MAX; 3] && limit.is_none() {
-            e.balancer.pick(time, hash, random, eligible)
+        if last && e.instant && self.depth < MAX_DEPTH && !self.faults.any_link() {
+            self.depth += 1;
+            self.deliver(attempt);
+            self.depth -= 1;
         } else {
-            // A retry goes elsewhere if there is an elsewhere; full targets are passed over.
-            let mut left = eligible.clone();
-            if let Some(limit) = limit {
-                for i in 0..e.balancer.len() {
-                    if e.balancer.in_flight(i) >= limit {
-                        left.remove(i);
-                    }
-                }
-            }
-            let mut fresh = left.clone();
-            for target in tried.into_iter().filter(|&target| target != u32::MAX) {
-                fresh.remove((target - e.first_target) as usize);
-            }
-            e.balancer.pick(time, hash, random, if fresh.is_empty() { &left } else { &fresh })
-        };
-        picked.map(|i| e.first_target + i as u32)
+            self.send(end, target, Event::Deliver { attempt }, 0);
+        }
     }
 
     /// Sends something to a target, over the edge's delay and through its faults.
@@ -581,6 +601,18 @@ impl World<'_> {
         self.send(call.end, target, Event::Answered { attempt, answer }, bytes);
     }
 
+    /// As [`answer`](Self::answer), where nothing is left to do after it in this event: without a
+    /// delay on the way the caller has it at once.
+    #[inline]
+    pub(crate) fn answer_last(&mut self, attempt: Ref, answer: Answer) {
+        let Some(a) = self.attempts.get(attempt) else { return };
+        if self.ends[self.calls[a.call].end as usize].instant && !self.faults.any_link() {
+            self.answered(attempt, answer);
+        } else {
+            self.answer(attempt, answer);
+        }
+    }
+
     /// An attempt has taken too long.
     pub(crate) fn attempt_timeout(&mut self, attempt: Ref) {
         let Some(a) = self.attempts.get(attempt) else { return };
@@ -608,22 +640,24 @@ impl World<'_> {
         }
     }
 
-    /// An attempt has ended: its policies are told, and its call goes on.
+    /// An attempt has ended: its policies are told, and its call goes on. Nothing is done after it
+    /// in the same event.
     pub(crate) fn answered(&mut self, attempt: Ref, answer: Answer) {
         let Some(a) = self.attempts.get_mut(attempt) else { return };
         let call = a.call;
-        let (target, started) = (a.target, a.started);
-        let permit = a.permit.take().expect("an attempt ends once");
-        let end = self.calls[call].end;
-        if let Some(instance) = self.ends[end as usize].instance
-            && self.plan.disturbed
+        let c = &mut self.calls[call];
+        let end = c.end;
+        let e = &mut self.ends[end as usize];
+        if self.plan.disturbed
+            && let Some(instance) = e.instance
             && self.instances[instance as usize].paused_at.is_some()
         {
-            self.attempts[attempt].permit = Some(permit);
             self.hold(instance, Event::Answered { attempt, answer });
             return;
         }
-        if !self.attempts[attempt].server.is_none() {
+        let (target, took) = (a.target, self.now - a.started);
+        let permit = a.permit.take().expect("an attempt ends once");
+        if !a.server.is_none() {
             self.abandon(attempt);
         }
         self.attempts.remove(attempt);
@@ -633,8 +667,8 @@ impl World<'_> {
         let hint =
             Hint { throttled: answer == Answer::TooMany, retry_after: (answer == Answer::Busy).then_some(RETRY_AFTER) };
         let e = &mut self.ends[end as usize];
-        e.in_flight.add(now, -1.0);
-        e.times[self.segment].record(now - started);
+        e.in_flight.add(now, -1);
+        e.times[self.segment].record(took);
         let totals = &mut e.counter.now;
         if answer.is_ok() {
             totals.ok += 1;
@@ -646,8 +680,10 @@ impl World<'_> {
         }
         if target != u32::MAX {
             let local = (target - e.first_target) as usize;
-            e.balancer.on_done(local, time, now - started, outcome, hint.retry_after);
-            self.record_member(end, local, outcome);
+            e.balancer.on_done(local, time, took, outcome, hint.retry_after);
+            if e.members.is_some() {
+                self.record_member(end, local, outcome);
+            }
         }
         let c = &mut self.calls[call];
         for slot in &mut c.attempts {
@@ -655,7 +691,8 @@ impl World<'_> {
                 *slot = Ref::NONE;
             }
         }
-        let when = &self.plan.system.edges[self.ends[end as usize].edge as usize].policies.retry_when;
+        let e = &mut self.ends[end as usize];
+        let when = &e.retry_when;
         let retryable = match answer {
             Answer::Refused => when.connect_error,
             Answer::Reset => when.reset,
@@ -667,16 +704,19 @@ impl World<'_> {
         };
         let reply = Reply { outcome, retryable, hint };
         let random = if answer.is_ok() { 0 } else { c.context.draw.bits(BACKOFF | c.number as u64) };
-        let e = &mut self.ends[end as usize];
         let settled = e.pipeline.settle(time, &mut c.flight, permit, reply, random);
         if !answer.is_ok() || e.pipeline.breaker().is_some_and(|b| b.state() != Breaker::Closed) {
             self.note_breaker(end);
         }
-        self.granted(end, settled.granted);
+        if settled.granted.is_some() {
+            self.granted(end, settled.granted);
+        }
         match settled.next {
             Next::Done | Next::Exhausted(_) => {
-                self.cancel_attempts(call);
-                self.end_call(call, answer);
+                if self.calls[call].attempts != [Ref::NONE; 2] {
+                    self.cancel_attempts(call);
+                }
+                self.end_call_last(call, answer);
             }
             Next::Wait => {}
             Next::Retry { at } => self.queue.at(at.as_nanos(), Event::Retry { call }),
@@ -685,17 +725,34 @@ impl World<'_> {
 
     /// A call has ended: its caller is told.
     fn end_call(&mut self, call: Ref, answer: Answer) {
+        if let Some(task) = self.ended_call(call, answer) {
+            self.soon(Event::Resume { task, answer });
+        }
+    }
+
+    /// As [`end_call`](Self::end_call), where nothing is left to do after it in this event: a task
+    /// that waits for it goes on at once.
+    fn end_call_last(&mut self, call: Ref, answer: Answer) {
+        if let Some(task) = self.ended_call(call, answer) {
+            self.resume(task, answer);
+        }
+    }
+
+    /// Forgets a call that has ended and tells its caller; a task that has to go on is left to do.
+    #[inline(always)]
+    fn ended_call(&mut self, call: Ref, answer: Answer) -> Option<Ref> {
         let c = &self.calls[call];
         let (parent, started) = (c.parent, c.started);
         let retries = c.flight.attempts().saturating_sub(1);
         self.calls.remove(call);
         match parent {
+            Parent::Task(task) => return Some(task),
             Parent::Client(origin) => self.request_ended(origin, started, answer, retries),
-            Parent::Task(task) => self.soon(Event::Resume { task, answer }),
             Parent::Limiter { task, key } => self.limiter_answered(task, key, answer),
             Parent::CacheLookup { task } => self.cache_answered(task, answer),
             Parent::CacheStore { task } => self.cache_stored(task, answer),
         }
+        None
     }
 
     /// Calls a call's attempts off.
@@ -715,7 +772,7 @@ impl World<'_> {
             let c = &mut self.calls[call];
             let end = c.end;
             let e = &mut self.ends[end as usize];
-            e.in_flight.add(now, -1.0);
+            e.in_flight.add(now, -1);
             if target != u32::MAX {
                 let local = (target - e.first_target) as usize;
                 e.balancer.on_done(local, time, now - started, Outcome::Cancelled, None);
@@ -761,8 +818,8 @@ impl World<'_> {
                 pool.open = 0;
                 pool.idle = 0;
                 pool.waiting.clear();
-                pool.used.set(now, 0.0);
-                pool.queue.set(now, 0.0);
+                pool.used.set(now, 0);
+                pool.queue.set(now, 0);
                 let _ = waiting;
                 let node = self.ends[end as usize].first_target + p as u32;
                 self.disconnect(node, open);
@@ -820,11 +877,54 @@ impl World<'_> {
         }
     }
 
-    /// An operation sets out for its node.
+    /// An operation sets out for its node; without a delay it is there at once.
+    #[inline]
     pub(crate) fn send_op_event(&mut self, end: u32, node: u32, op: Ref) {
-        self.send(end, node, Event::OpArrive { op }, 0);
+        if self.ends[end as usize].instant && !self.faults.any_link() {
+            self.op_arrive(op);
+        } else {
+            self.send(end, node, Event::OpArrive { op }, 0);
+        }
     }
 }
+
+impl EdgeEnd {
+    /// The target for a call's next attempt, counted from the edge's first.
+    fn choose(&mut self, call: &Call, registered: &Eligible, time: Time) -> Option<u32> {
+        self.picks += 1;
+        let random = if self.balancer.len() > 1 { self.draw.part(PICK).bits(self.picks) } else { 0 };
+        let hash = mix((call.context.client as u64) << 32 | call.context.user as u64);
+        let eligible = match &self.members {
+            Some(members) => members.eligible(),
+            None => registered,
+        };
+        let picked = if call.number <= 1 && self.max_connections.is_none() {
+            self.balancer.pick(time, hash, random, eligible)
+        } else {
+            // A retry goes elsewhere if there is an elsewhere; full targets are passed over.
+            let mut left = eligible.clone();
+            if let Some(limit) = self.max_connections {
+                for i in 0..self.balancer.len() {
+                    if self.balancer.in_flight(i) >= limit {
+                        left.remove(i);
+                    }
+                }
+            }
+            let mut fresh = left.clone();
+            if call.number > 1 {
+                for target in call.tried.into_iter().filter(|&target| target != u32::MAX) {
+                    fresh.remove((target - self.first_target) as usize);
+                }
+            }
+            self.balancer.pick(time, hash, random, if fresh.is_empty() { &left } else { &fresh })
+        };
+        picked.map(|i| i as u32)
+    }
+}
+
+/// Requests that are delivered within the event of the one that makes them; deeper ones wait their
+/// turn, so that a long program of calls that all fail at once does not fill the stack.
+const MAX_DEPTH: u32 = 8;
 
 /// What the way to a target does to a message.
 pub(crate) enum Link {

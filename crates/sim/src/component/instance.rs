@@ -285,7 +285,7 @@ impl World<'_> {
         state.held_requests = 0;
         state.bulkhead_waiters.clear();
         for gauge in [&mut state.workers, &mut state.cores, &mut state.waiting, &mut state.in_flight] {
-            gauge.set(now, 0.0);
+            gauge.set(now, 0);
         }
         let policies = InstancePolicies::new(plan, state.service, time);
         state.limit = policies.limit;

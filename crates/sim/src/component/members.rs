@@ -5,7 +5,7 @@ use plimsoll_model::system::{Component, ServiceId};
 use plimsoll_policy::Outcome;
 use plimsoll_policy::outlier_ejection::Transition;
 
-use crate::component::task::{Context, PROBE, Task, TaskParent};
+use crate::component::task::{Context, PROBE, TaskParent};
 use crate::engine::Draw;
 use crate::world::World;
 
@@ -99,10 +99,9 @@ impl World<'_> {
         if self.instances[instance as usize].paused_at.is_some() {
             return;
         }
-        let context =
-            Context { draw: Draw(number as u64), logical: 0, deadline: u64::MAX, client: 0, user: 0, key: 0, class: 0 };
+        let context = Context { draw: Draw(number as u64), ..Context::BLANK };
         let parent = TaskParent::Probe { end, target, number };
-        let task = self.tasks.insert(Task::new(parent, instance, self.plan.code.nothing, PROBE, context, self.now));
+        let task = self.new_task(parent, instance, self.plan.code.nothing, PROBE, context);
         self.seat_probe(task);
     }
 

@@ -9,7 +9,7 @@ use plimsoll_policy::Eligible;
 use plimsoll_policy::read_your_writes::{Position, Read, ReadYourWrites};
 
 use crate::component::client::FRESH_KEY;
-use crate::component::edge::{Parent, What};
+use crate::component::edge::{Parent, Target, What};
 use crate::component::store::{OpKind, StoreOp, Transaction};
 use crate::component::task::Context;
 use crate::engine::{Answer, Event, Ref, duration, mix, scale};
@@ -135,23 +135,14 @@ impl<'a> World<'a> {
     }
 
     /// The node that an operation goes to.
-    pub(crate) fn choose_node(&mut self, call: Ref, what: What, context: &Context) -> Option<u32> {
+    pub(crate) fn choose_node(&mut self, call: Ref) -> Option<u32> {
         let c = &self.calls[call];
         let end = c.end;
-        let store = match what {
-            What::Operation { store, .. } | What::Begin { store, .. } | What::Command { store } => store,
-            What::Limiter => {
-                let edge = self.ends[end as usize].edge;
-                match self.plan.system.edges[edge as usize].to {
-                    plimsoll_model::system::Component::Store(id) => id.0,
-                    _ => unreachable!("limiters count in stores"),
-                }
-            }
-            What::Endpoint(_) => unreachable!("endpoints are not in stores"),
+        let (what, context) = (c.what, c.context);
+        let store = match self.ends[end as usize].to {
+            Target::Postgres(store) => store,
+            _ => return Some(self.ends[end as usize].first_target),
         };
-        if !matches!(self.plan.system.stores[store as usize].kind, StoreKind::Postgres(_)) {
-            return Some(self.stores[store as usize].first);
-        }
         if let Some(tx) = self.transaction_in(c.parent, store) {
             return Some(self.transactions[tx].node);
         }
@@ -256,13 +247,13 @@ impl<'a> World<'a> {
         let p = &mut self.ends[end as usize].pools[pool];
         if p.idle > 0 {
             p.idle -= 1;
-            p.used.add(now, 1.0);
+            p.used.add(now, 1);
             self.connected(attempt, end, pool as u32);
         } else if p.open < p.size {
             if self.connect(node) {
                 let p = &mut self.ends[end as usize].pools[pool];
                 p.open += 1;
-                p.used.add(now, 1.0);
+                p.used.add(now, 1);
                 self.connected(attempt, end, pool as u32);
             } else {
                 let store = &self.plan.system.stores[store as usize].name;
@@ -275,7 +266,7 @@ impl<'a> World<'a> {
             }
         } else {
             p.waiting.push_back(attempt);
-            p.queue.add(now, 1.0);
+            p.queue.add(now, 1);
             if !p.exhausted_noted {
                 p.exhausted_noted = true;
                 let edge = self.ends[end as usize].edge;
@@ -300,7 +291,7 @@ impl<'a> World<'a> {
             return false;
         }
         n.connections += 1;
-        n.connected.add(self.now, 1.0);
+        n.connected.add(self.now, 1);
         true
     }
 
@@ -309,7 +300,7 @@ impl<'a> World<'a> {
         let n = &mut self.nodes[node as usize];
         let closed = connections.min(n.connections);
         n.connections -= closed;
-        n.connected.add(self.now, -(closed as f64));
+        n.connected.add(self.now, -(closed as i64));
     }
 
     /// An attempt has waited too long for a connection.
@@ -320,7 +311,7 @@ impl<'a> World<'a> {
         let p = &mut self.ends[end as usize].pools[pool];
         if let Some(at) = p.waiting.iter().position(|&waiter| waiter == attempt) {
             p.waiting.remove(at);
-            p.queue.add(self.now, -1.0);
+            p.queue.add(self.now, -1);
             self.answered(attempt, Answer::Unavailable);
         }
     }
@@ -332,14 +323,14 @@ impl<'a> World<'a> {
             let p = &mut self.ends[end as usize].pools[pool as usize];
             match p.waiting.pop_front() {
                 Some(attempt) => {
-                    p.queue.add(now, -1.0);
+                    p.queue.add(now, -1);
                     if self.attempts.contains(attempt) {
                         return self.connected(attempt, end, pool);
                     }
                 }
                 None => {
                     p.idle += 1;
-                    p.used.add(now, -1.0);
+                    p.used.add(now, -1);
                     return;
                 }
             }
@@ -394,21 +385,20 @@ impl<'a> World<'a> {
         };
         a.bytes = bytes;
         self.scatter(attempt, node, kind, &context);
-        let op = self.ops.insert(StoreOp {
-            attempt,
-            node,
-            epoch: self.nodes[node as usize].epoch,
-            life: self.ends[end as usize].life,
-            connection,
-            transaction,
-            kind,
-            context,
-            takes,
-            running: false,
-            locks: Vec::new(),
-            waits_for: None,
-            stale: false,
-        });
+        let (op, o) = self.ops.place(StoreOp::blank);
+        o.attempt = attempt;
+        o.node = node;
+        o.epoch = self.nodes[node as usize].epoch;
+        o.life = self.ends[end as usize].life;
+        o.connection = connection;
+        o.transaction = transaction;
+        o.kind = kind;
+        o.context = context;
+        o.takes = takes;
+        o.running = false;
+        o.locks.clear();
+        o.waits_for = None;
+        o.stale = false;
         if wait > self.now {
             self.queue.at(wait, Event::OpArrive { op });
         } else {
@@ -461,7 +451,7 @@ impl<'a> World<'a> {
             a.shards_left -= 1;
             return;
         }
-        self.answer(attempt, answer);
+        self.answer_last(attempt, answer);
     }
 
     /// An operation reaches its node.
@@ -476,7 +466,6 @@ impl<'a> World<'a> {
             return;
         }
         n.counter.now.offered += 1;
-        self.stores[n.store as usize].counter.now.offered += 1;
         match &self.plan.system.stores[n.store as usize].kind {
             StoreKind::Redis(_) => self.redis_command(op),
             StoreKind::Postgres(_) => {
@@ -495,13 +484,13 @@ impl<'a> World<'a> {
         let n = &mut self.nodes[o.node as usize];
         if n.free > 0 {
             n.free -= 1;
-            n.busy.add(now, 1.0);
+            n.busy.add(now, 1);
             o.running = true;
             let takes = n.slow.apply(o.takes);
             self.queue.at(now + takes, Event::OpDone { op });
         } else {
             n.queue.push_back(op);
-            n.waiting.add(now, 1.0);
+            n.waiting.add(now, 1);
         }
     }
 
@@ -509,9 +498,9 @@ impl<'a> World<'a> {
         let now = self.now;
         let n = &mut self.nodes[node as usize];
         n.free += 1;
-        n.busy.add(now, -1.0);
+        n.busy.add(now, -1);
         while let Some(op) = n.queue.pop_front() {
-            n.waiting.add(now, -1.0);
+            n.waiting.add(now, -1);
             if self.ops.contains(op) {
                 return self.node_start(op);
             }
@@ -598,13 +587,12 @@ impl<'a> World<'a> {
             self.release_locks(store, &locks, Holder::Operation(op));
         }
         self.ops.remove(op);
-        for counter in [&mut self.nodes[node as usize].counter, &mut self.stores[store as usize].counter] {
-            if answer.is_ok() {
-                counter.now.ok += 1;
-                counter.now.stale += stale as u64;
-            } else {
-                counter.now.failed += 1;
-            }
+        let totals = &mut self.nodes[node as usize].counter.now;
+        if answer.is_ok() {
+            totals.ok += 1;
+            totals.stale += stale as u64;
+        } else {
+            totals.failed += 1;
         }
         if commits {
             return self.end_transaction(transaction, attempt, answer);
@@ -633,13 +621,12 @@ impl<'a> World<'a> {
         self.release_locks(store, &locks, Holder::Operation(op));
         self.ops.remove(op);
         self.nodes[node as usize].counter.now.failed += 1;
-        self.stores[store as usize].counter.now.failed += 1;
         if let Some((end, pool)) = connection {
             let now = self.now;
             if same_life && self.ends[end as usize].life == life {
                 let p = &mut self.ends[end as usize].pools[pool as usize];
                 p.open = p.open.saturating_sub(1);
-                p.used.add(now, -1.0);
+                p.used.add(now, -1);
                 self.disconnect(node, 1);
             }
         }
@@ -1016,7 +1003,7 @@ impl<'a> World<'a> {
             StoreKind::Redis(_) => 1,
         };
         for gauge in [&mut n.busy, &mut n.waiting, &mut n.connected] {
-            gauge.set(now, 0.0);
+            gauge.set(now, 0);
         }
         let mut refused = Vec::new();
         for e in &mut self.ends {
@@ -1029,8 +1016,8 @@ impl<'a> World<'a> {
             let pool = &mut e.pools[local];
             pool.open = 0;
             pool.idle = 0;
-            pool.used.set(now, 0.0);
-            pool.queue.set(now, 0.0);
+            pool.used.set(now, 0);
+            pool.queue.set(now, 0);
             refused.extend(pool.waiting.drain(..));
         }
         for attempt in refused.into_iter().filter(|&attempt| self.attempts.contains(attempt)).collect::<Vec<_>>() {

@@ -52,6 +52,7 @@ impl<'a> World<'a> {
         self.attempts[attempt].bytes = spec.size;
         let key = context.key;
         let state = &mut self.stores[store as usize];
+        state.counter.now.offered += 1;
         let expected = state.versions.get(&key).copied().unwrap_or(0);
         let version = if write { expected + 1 } else { 0 };
         let first = state.first;

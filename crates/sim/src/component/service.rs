@@ -7,7 +7,7 @@ use plimsoll_policy::{Eligible, Outcome, RateLimit, ShedQueue, Time, bulkhead};
 
 use crate::component::edge::{Parent, What};
 use crate::component::instance::{CHECKED, Instance, InstancePolicies, Slowness, State};
-use crate::component::task::{Hold, PROBE, Task, TaskParent, Waiting};
+use crate::component::task::{Hold, PROBE, TaskParent, Waiting};
 use crate::engine::{Answer, Draw, Event, Ref, mix};
 use crate::measure::{Counter, Gauge, Times};
 use crate::world::World;
@@ -29,6 +29,7 @@ pub(crate) struct ServiceState {
     pub(crate) versions: Vec<(f64, f64, Option<Dist>)>,
     pub(crate) scaled_at: u64,
     pub(crate) changed_at: u64,
+    /// The sums of its instances', when the run is over.
     pub(crate) counter: Counter,
     pub(crate) times: Vec<Times>,
 }
@@ -61,7 +62,7 @@ impl World<'_> {
                 let zone = (!service.zones.is_empty()).then(|| service.zones[number as usize % service.zones.len()].0);
                 let up = number < service.instances;
                 let mut held = Gauge::new();
-                held.set(0, 0.0);
+                held.set(0, 0);
                 self.instances.push(Instance {
                     service: s as u32,
                     number,
@@ -144,8 +145,7 @@ impl World<'_> {
         let service = &self.plan.system.services[code.service as usize];
         context.deadline = if service.stops_when_cancelled { deadline } else { u64::MAX };
         let entry = code.entry;
-        let task =
-            self.tasks.insert(Task::new(TaskParent::Attempt(attempt), instance, entry, endpoint, context, self.now));
+        let task = self.new_task(TaskParent::Attempt(attempt), instance, entry, endpoint, context);
         self.attempts[attempt].server = task;
         // The kernel takes it for a process that is stopped, whoever still waits when it goes on.
         if !(self.plan.disturbed && self.hold(instance, Event::Admit { task })) {
@@ -180,7 +180,7 @@ impl World<'_> {
         let service = &plan.system.services[code.service as usize];
         let state = &mut self.instances[instance as usize];
         state.held_requests += 1;
-        state.in_flight.add(self.now, 1.0);
+        state.in_flight.add(self.now, 1);
         self.tasks[task].hold.insert(Hold::REQUEST);
         if let Some(memory) = service.memory
             && self.instances[instance as usize].held_requests as u64 * service.request_memory > memory
@@ -281,19 +281,19 @@ impl World<'_> {
             if state.held_requests > service.max_in_flight {
                 return self.finish(task, Answer::Busy);
             }
-            state.workers.add(now, 1.0);
+            state.workers.add(now, 1);
             self.tasks[task].hold.insert(Hold::WORKER);
             self.start_task(task);
         } else if state.free_workers > 0 {
             state.free_workers -= 1;
-            state.workers.add(now, 1.0);
+            state.workers.add(now, 1);
             self.tasks[task].hold.insert(Hold::WORKER);
             self.start_task(task);
         } else {
             let (class, deadline) = (t.context.class, Time::from_nanos(t.context.deadline));
             match state.queue.push(time, task, class, deadline) {
                 Push::Queued(handle) => {
-                    state.waiting.add(now, 1.0);
+                    state.waiting.add(now, 1);
                     self.tasks[task].waiting = Waiting::Queue(handle);
                 }
                 Push::Displaced { handle, item, .. } => {
@@ -318,7 +318,7 @@ impl World<'_> {
         let instance = self.tasks[task].instance;
         let state = &mut self.instances[instance as usize];
         state.held_requests += 1;
-        state.in_flight.add(self.now, 1.0);
+        state.in_flight.add(self.now, 1);
         self.tasks[task].hold.insert(Hold::REQUEST);
         self.seat(task);
     }
@@ -335,10 +335,10 @@ impl World<'_> {
         }
         let before = state.queue.len();
         let next = state.queue.pop(time, |task, _| dropped.push(task));
-        state.waiting.add(now, state.queue.len() as f64 - before as f64);
+        state.waiting.add(now, state.queue.len() as i64 - before as i64);
         match next {
             Some(task) => {
-                state.workers.add(now, 1.0);
+                state.workers.add(now, 1);
                 let t = &mut self.tasks[task];
                 t.waiting = Waiting::Nothing;
                 t.hold.insert(Hold::WORKER);
@@ -409,32 +409,44 @@ impl World<'_> {
         self.boot(instance);
     }
 
-    /// Counts at an instance and its service.
+    /// Counts at an instance.
     #[inline]
     pub(crate) fn count_service(&mut self, instance: u32, f: impl Fn(&mut plimsoll_model::run::Totals)) {
-        let state = &mut self.instances[instance as usize];
-        f(&mut state.counter.now);
-        f(&mut self.services[state.service as usize].counter.now);
+        f(&mut self.instances[instance as usize].counter.now);
     }
 
     /// A request has ended here: gives back what it held, records it, answers.
     pub(crate) fn finish(&mut self, task: Ref, answer: Answer) {
+        if let Some(attempt) = self.finished(task, answer) {
+            self.answer(attempt, answer);
+        }
+    }
+
+    /// As [`finish`](Self::finish), where nothing is left to do after it in this event.
+    pub(crate) fn finish_last(&mut self, task: Ref, answer: Answer) {
+        if let Some(attempt) = self.finished(task, answer) {
+            self.answer_last(attempt, answer);
+        }
+    }
+
+    /// Ends a request here; the attempt that waits for its answer is left to be told.
+    #[inline(always)]
+    fn finished(&mut self, task: Ref, answer: Answer) -> Option<Ref> {
         self.release(task, answer);
-        let t = &self.tasks[task];
-        let parent = t.parent;
+        let parent = self.tasks[task].parent;
         self.tasks.remove(task);
         match parent {
             TaskParent::Attempt(attempt) => {
-                if let Some(a) = self.attempts.get_mut(attempt) {
-                    a.server = Ref::NONE;
-                    self.answer(attempt, answer);
-                }
+                let a = self.attempts.get_mut(attempt)?;
+                a.server = Ref::NONE;
+                return Some(attempt);
             }
             TaskParent::Join(parent) => self.joined(parent, answer),
             TaskParent::Message(message) => self.handled(message, answer),
             TaskParent::Probe { end, target, number } => self.checked(end, target, number, answer.is_ok()),
             TaskParent::Background => {}
         }
+        None
     }
 
     /// Gives back what a task held and records how it ended; its parent is not told.
@@ -454,12 +466,9 @@ impl World<'_> {
         let state = &mut self.instances[instance as usize];
         let service = state.service as usize;
         state.held_requests -= 1;
-        state.in_flight.add(now, -1.0);
-        if self.plan.detail && !probe {
-            state.times[self.segment].record(took);
-        }
+        state.in_flight.add(now, -1);
         if !probe {
-            self.services[service].times[self.segment].record(took);
+            state.times[self.segment].record(took);
         }
         let rejection = answer.is_rejection() && !worker;
         self.count_service(instance, |totals| match answer {
@@ -497,7 +506,7 @@ impl World<'_> {
         }
         self.deploy_watch(instance, answer);
         if worker {
-            self.instances[instance as usize].workers.add(now, -1.0);
+            self.instances[instance as usize].workers.add(now, -1);
             if !self.plan.system.services[service].asynchronous {
                 self.next_in_queue(instance);
             }
@@ -518,7 +527,7 @@ impl World<'_> {
         let t = &mut self.tasks[task];
         t.waiting = Waiting::Nothing;
         t.bulkhead_permit = Some(Box::new((b, granted.permit)));
-        self.seat(task);
+        self.soon(Event::Seat { task });
     }
 }
 

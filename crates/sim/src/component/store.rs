@@ -93,6 +93,26 @@ pub(crate) struct StoreOp {
     pub(crate) stale: bool,
 }
 
+impl StoreOp {
+    pub(crate) fn blank() -> Self {
+        StoreOp {
+            attempt: Ref::NONE,
+            node: 0,
+            epoch: 0,
+            life: 0,
+            connection: None,
+            transaction: Ref::NONE,
+            kind: OpKind::Command,
+            context: Context::BLANK,
+            takes: 0,
+            running: false,
+            locks: Vec::new(),
+            waits_for: None,
+            stale: false,
+        }
+    }
+}
+
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum OpKind {

@@ -67,6 +67,12 @@ pub(crate) struct Context {
     pub(crate) class: u8,
 }
 
+impl Context {
+    /// Nobody's.
+    pub(crate) const BLANK: Context =
+        Context { draw: Draw(0), logical: 0, deadline: u64::MAX, client: 0, user: 0, key: 0, class: 0 };
+}
+
 /// What a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Waiting {
@@ -125,29 +131,26 @@ pub(crate) struct ForkState {
     pub(crate) worst: Answer,
 }
 
+impl ForkState {
+    const NONE: ForkState = ForkState { next: 0, total: 0, in_flight: 0, worst: Answer::Ok };
+}
+
 impl Task {
-    pub(crate) fn new(
-        parent: TaskParent,
-        instance: u32,
-        pc: Pc,
-        endpoint: u32,
-        context: Context,
-        started: u64,
-    ) -> Self {
+    fn blank() -> Self {
         Task {
-            pc,
-            instance,
-            endpoint,
-            parent,
-            context,
-            started,
+            pc: 0,
+            instance: 0,
+            endpoint: 0,
+            parent: TaskParent::Background,
+            context: Context::BLANK,
+            started: 0,
             waiting: Waiting::Nothing,
             hold: Hold::NOTHING,
             cancelled: false,
             degraded: false,
             failure: Answer::Ok,
             transaction: Ref::NONE,
-            fork: ForkState { next: 0, total: 0, in_flight: 0, worst: Answer::Ok },
+            fork: ForkState::NONE,
             step: u32::MAX,
             fetch: None,
             refreshing: false,
@@ -155,6 +158,41 @@ impl Task {
             bulkhead_permit: None,
             idempotency: None,
         }
+    }
+}
+
+impl World<'_> {
+    /// A new task, at the beginning of its program.
+    #[inline(always)]
+    pub(crate) fn new_task(
+        &mut self,
+        parent: TaskParent,
+        instance: u32,
+        pc: Pc,
+        endpoint: u32,
+        context: Context,
+    ) -> Ref {
+        let (task, t) = self.tasks.place(Task::blank);
+        t.pc = pc;
+        t.instance = instance;
+        t.endpoint = endpoint;
+        t.parent = parent;
+        t.context = context;
+        t.started = self.now;
+        t.waiting = Waiting::Nothing;
+        t.hold = Hold::NOTHING;
+        t.cancelled = false;
+        t.degraded = false;
+        t.failure = Answer::Ok;
+        t.transaction = Ref::NONE;
+        t.fork = ForkState::NONE;
+        t.step = u32::MAX;
+        t.fetch = None;
+        t.refreshing = false;
+        t.limit_permit = None;
+        t.bulkhead_permit = None;
+        t.idempotency = None;
+        task
     }
 }
 
@@ -382,7 +420,7 @@ impl World<'_> {
                 self.tasks.remove(task);
                 self.joined(parent, answer);
             }
-            _ => self.finish(task, answer),
+            _ => self.finish_last(task, answer),
         }
     }
 
@@ -406,7 +444,7 @@ impl World<'_> {
         let state = &mut self.instances[instance as usize];
         if state.free_cores > 0 {
             state.free_cores -= 1;
-            state.cores.add(self.now, 1.0);
+            state.cores.add(self.now, 1);
             self.queue.at(self.now + takes, Event::WorkDone { task });
         } else {
             state.run_queue.push_back((task, takes));
@@ -423,7 +461,7 @@ impl World<'_> {
                 }
                 None => {
                     state.free_cores += 1;
-                    state.cores.add(self.now, -1.0);
+                    state.cores.add(self.now, -1);
                 }
             }
             return;
@@ -446,9 +484,9 @@ impl World<'_> {
         // Each branch is a request of its own to whoever remembers requests; a repeated round is not.
         let logical = mix(t.context.logical ^ which);
         let context = Context { draw: t.context.draw.part(which), logical, ..t.context };
-        let mut branch = Task::new(TaskParent::Join(task), t.instance, entry, t.endpoint, context, self.now);
-        branch.transaction = t.transaction;
-        let branch = self.tasks.insert(branch);
+        let (instance, endpoint, transaction) = (t.instance, t.endpoint, t.transaction);
+        let branch = self.new_task(TaskParent::Join(task), instance, entry, endpoint, context);
+        self.tasks[branch].transaction = transaction;
         self.soon(Event::Go { task: branch });
     }
 
@@ -486,7 +524,7 @@ impl World<'_> {
             Waiting::Queue(handle) => {
                 let state = &mut self.instances[instance as usize];
                 if state.queue.remove(handle).is_some() {
-                    state.waiting.add(self.now, -1.0);
+                    state.waiting.add(self.now, -1);
                 }
                 t.waiting = Waiting::Nothing;
                 self.finish(task, Answer::Cancelled);

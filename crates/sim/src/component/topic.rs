@@ -156,7 +156,7 @@ impl World<'_> {
             let partition = self.partition_of(topic, &context);
             let state = &mut self.topics[topic as usize];
             state.counter.now.offered += 1;
-            state.backlog.add(self.now, 1.0);
+            state.backlog.add(self.now, 1);
             state.numbers += 1;
             let last = &mut state.partitions[partition as usize].relayed_at;
             *last = (self.now + delay).max(*last);
@@ -186,7 +186,7 @@ impl World<'_> {
                 return self.messages.remove(message);
             }
             // The broker has it, but went down before it said so: the relay sends it again.
-            Some(_) => state.backlog.add(now, 1.0),
+            Some(_) => state.backlog.add(now, 1),
         }
         state.ready += 1;
         let queue = &mut state.partitions[partition as usize].relay;
@@ -277,7 +277,7 @@ impl World<'_> {
         }
         if gone > 0 {
             state.held -= gone;
-            state.backlog.add(self.now, -(gone as f64));
+            state.backlog.add(self.now, -(gone as i64));
             state.full_noted &= state.held > self.plan.system.topics[topic as usize].capacity / 2;
             self.take_waiting(topic);
         }
@@ -348,7 +348,7 @@ impl World<'_> {
         let now = self.now;
         let state = &mut self.topics[topic as usize];
         state.held += 1;
-        state.backlog.add(now, 1.0);
+        state.backlog.add(now, 1);
         state.partitions[partition as usize].log.push_back(Logged { published, appended: now, context });
         for at in 0..self.topics[topic as usize].consumers.len() {
             let consumer = self.topics[topic as usize].consumers[at];
@@ -401,7 +401,7 @@ impl World<'_> {
         let next = state.partitions.iter_mut().find_map(|partition| partition.relay.pop_front());
         let message = next.expect("something is ready");
         state.ready -= 1;
-        state.backlog.add(self.now, -1.0);
+        state.backlog.add(self.now, -1);
         let m = &mut self.messages[message];
         if let Stage::Outbox { sent, .. } = &mut m.stage {
             *sent = Some(outages);
@@ -432,7 +432,7 @@ impl World<'_> {
         let offset = p.first;
         p.first += 1;
         state.held -= 1;
-        state.backlog.add(self.now, -1.0);
+        state.backlog.add(self.now, -1);
         let mut missed = false;
         for at in 0..self.topics[topic as usize].consumers.len() {
             let consumer = self.topics[topic as usize].consumers[at];

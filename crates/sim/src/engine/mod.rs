@@ -21,6 +21,8 @@ pub(crate) enum Event {
     Resume { task: Ref, answer: Answer },
     /// A request that has its worker begins.
     Start { task: Ref },
+    /// A request that has its bulkhead's permit asks for a worker.
+    Seat { task: Ref },
     /// A task runs on from its program counter.
     Go { task: Ref },
     /// An attempt reaches its target.

@@ -10,6 +10,9 @@ use super::Event;
 /// a lane's front stands in the heap.
 pub(crate) struct EventQueue {
     heap: Vec<Entry>,
+    /// Whether the top has been taken and its place not been filled: most events schedule another,
+    /// which goes there in one sift.
+    hole: bool,
     lanes: Vec<Lane>,
     sequence: u64,
 }
@@ -50,7 +53,7 @@ impl Entry {
 
 impl EventQueue {
     pub(crate) fn new() -> Self {
-        EventQueue { heap: Vec::with_capacity(1024), lanes: Vec::new(), sequence: 0 }
+        EventQueue { heap: Vec::with_capacity(1024), hole: false, lanes: Vec::new(), sequence: 0 }
     }
 
     /// The lane for this delay, made when first asked for; none when there are too many.
@@ -92,6 +95,10 @@ impl EventQueue {
     /// still matters; it is asked again for heap events by the caller, who knows them best.
     #[inline]
     pub(crate) fn pop(&mut self, until: u64, live: impl Fn(&Event) -> bool) -> Option<(u64, Event)> {
+        if self.hole {
+            self.hole = false;
+            self.remove_top();
+        }
         loop {
             let top = *self.heap.first()?;
             if top.time > until {
@@ -99,7 +106,7 @@ impl EventQueue {
             }
             let lane = (top.order & 0xffff) as usize;
             if lane == 0 {
-                self.remove_top();
+                self.hole = true;
                 return Some((top.time, top.event));
             }
             let lane = &mut self.lanes[lane - 1];
@@ -113,7 +120,12 @@ impl EventQueue {
                 Some(entry) => self.replace_top(entry),
                 None => {
                     lane.in_heap = false;
+                    if live(&top.event) {
+                        self.hole = true;
+                        return Some((top.time, top.event));
+                    }
                     self.remove_top();
+                    continue;
                 }
             }
             if live(&top.event) {
@@ -124,6 +136,10 @@ impl EventQueue {
 
     #[inline]
     fn push(&mut self, entry: Entry) {
+        if self.hole {
+            self.hole = false;
+            return self.replace_top(entry);
+        }
         let mut hole = self.heap.len();
         self.heap.push(entry);
         while hole > 0 {

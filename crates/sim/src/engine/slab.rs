@@ -43,11 +43,26 @@ impl<T> Slab<T> {
                 entry.value = value;
                 Ref { index, generation: entry.generation }
             }
-            None => {
-                self.entries.push(Entry { generation: 1, value });
-                Ref { index: self.entries.len() as u32 - 1, generation: 1 }
-            }
+            None => self.push(value).0,
         }
+    }
+
+    /// A place for a new value, in which the last one still lies, or else what `blank` makes. All of
+    /// it has to be set: to set fields one by one saves building the whole elsewhere and copying it,
+    /// which costs more than all the rest of a call.
+    #[inline(always)]
+    pub(crate) fn place(&mut self, blank: impl FnOnce() -> T) -> (Ref, &mut T) {
+        let Some(index) = self.free.pop() else { return self.push(blank()) };
+        let entry = &mut self.entries[index as usize];
+        entry.generation = entry.generation.wrapping_add(1);
+        (Ref { index, generation: entry.generation }, &mut entry.value)
+    }
+
+    #[cold]
+    fn push(&mut self, value: T) -> (Ref, &mut T) {
+        self.entries.push(Entry { generation: 1, value });
+        let index = self.entries.len() as u32 - 1;
+        (Ref { index, generation: 1 }, &mut self.entries[index as usize].value)
     }
 
     /// Frees a place; its value stays in memory until the place is used again.

@@ -44,7 +44,7 @@ impl World<'_> {
             return true;
         }
         let state = &mut self.leases[lease as usize];
-        state.waiting.add(self.now, 1.0);
+        state.waiting.add(self.now, 1);
         if let Some(lock) = &mut state.lock {
             lock.waiters.push_back(task);
         }
@@ -88,7 +88,7 @@ impl World<'_> {
         let Some(lock) = &mut state.lock else { return };
         if let Some(at) = lock.waiters.iter().position(|&waiter| waiter == task) {
             lock.waiters.remove(at);
-            state.waiting.add(self.now, -1.0);
+            state.waiting.add(self.now, -1);
             state.counter.now.failed += 1;
         }
     }
@@ -173,7 +173,7 @@ impl World<'_> {
                 break;
             }
             let Some(task) = lock.waiters.pop_front() else { break };
-            state.waiting.add(self.now, -1.0);
+            state.waiting.add(self.now, -1);
             match self.tasks.get(task) {
                 Some(t) if !t.cancelled => {
                     self.grant_lock(lease, task);
