@@ -43,12 +43,12 @@ pub(crate) struct World<'a> {
     pub(crate) messages: Slab<Message>,
     pub(crate) clients: Vec<ClientState>,
     pub(crate) services: Vec<ServiceState>,
-    pub(crate) instances: Vec<Instance>,
+    pub(crate) instances: Vec<Instance<'a>>,
     pub(crate) ends: Vec<EdgeEnd>,
     /// For each edge, the first of its ends.
     pub(crate) edge_first: Vec<u32>,
     pub(crate) stores: Vec<StoreState>,
-    pub(crate) nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node<'a>>,
     pub(crate) topics: Vec<TopicState>,
     pub(crate) consumers: Vec<ConsumerState>,
     pub(crate) leases: Vec<LeaseState>,
@@ -232,7 +232,7 @@ impl<'a> World<'a> {
         let mut until = 0;
         while until < end {
             until = (until + STRIDE).min(end);
-            while self.step(until) {}
+            self.run_until(until, false);
             self.now = until;
             if stop.load(Ordering::Relaxed) {
                 return false;
@@ -240,32 +240,39 @@ impl<'a> World<'a> {
         }
         self.arriving = false;
         let limit = end + self.plan.drain;
-        while self.open_requests > 0 && self.step(limit) {}
+        self.run_until(limit, true);
         self.now = self.now.max(end);
         self.give_up_open_requests();
         self.sum_up();
         true
     }
 
-    /// Does the next thing that is due; false when nothing is due by `until`.
-    #[inline]
-    fn step(&mut self, until: u64) -> bool {
-        let (attempts, calls) = (&self.attempts, &self.calls);
-        let next = self.queue.pop(until, |event| match *event {
-            Event::AttemptTimeout { attempt } | Event::PoolTimeout { attempt } => attempts.contains(attempt),
-            Event::Hedge { call } => calls.contains(call),
-            _ => true,
-        });
-        let Some((time, event)) = next else { return false };
-        debug_assert!(time >= self.now, "time runs forward");
-        self.now = time;
-        self.dispatch(event);
-        while let Some(event) = self.ready.pop_front() {
+    /// Does what is due by `until`; where asked to, only for as long as requests are under way.
+    fn run_until(&mut self, until: u64, while_open: bool) {
+        loop {
+            let event = match self.ready.pop_front() {
+                Some(event) => event,
+                None if while_open && self.open_requests == 0 => return,
+                None => {
+                    let (attempts, calls) = (&self.attempts, &self.calls);
+                    let next = self.queue.pop(until, |event| match *event {
+                        Event::AttemptTimeout { attempt } | Event::PoolTimeout { attempt } => {
+                            attempts.contains(attempt)
+                        }
+                        Event::Hedge { call } => calls.contains(call),
+                        _ => true,
+                    });
+                    let Some((time, event)) = next else { return };
+                    debug_assert!(time >= self.now, "time runs forward");
+                    self.now = time;
+                    event
+                }
+            };
             self.dispatch(event);
         }
-        true
     }
 
+    #[inline(always)]
     fn dispatch(&mut self, event: Event) {
         match event {
             Event::Arrive { client } => self.arrive(client),

@@ -106,7 +106,12 @@ impl Eligible {
 
     #[inline]
     pub(super) fn words(&self) -> &[u64] {
-        if self.spill.is_empty() { &self.inline } else { &self.spill }
+        // Most sets are small: one word is looked at then, not two.
+        match self.len {
+            0..=64 => &self.inline[..1],
+            _ if self.spill.is_empty() => &self.inline,
+            _ => &self.spill,
+        }
     }
 
     fn words_mut(&mut self) -> &mut [u64] {
@@ -205,6 +210,12 @@ impl<'a> Candidates<'a> {
     /// The first candidate at or after `from`, around the end.
     #[inline]
     pub(super) fn at_or_after(&self, from: usize) -> Option<usize> {
+        if let ([eligible], [usable]) = (self.eligible, self.usable) {
+            let word = eligible & usable;
+            let after = if from < 64 { word & (!0 << from) } else { 0 };
+            let first = if after != 0 { after } else { word };
+            return (first != 0).then(|| first.trailing_zeros() as usize);
+        }
         let words = self.eligible.len();
         let first = from / 64;
         if first < words {

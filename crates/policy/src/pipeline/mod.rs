@@ -229,7 +229,7 @@ impl Pipeline {
     }
 
     /// An attempt is over. `random` jitters the backoff, and the open time if the breaker trips.
-    #[inline]
+    #[inline(always)]
     pub fn settle(&mut self, now: Time, flight: &mut Flight, attempt: Attempt, reply: Reply, random: u64) -> Settled {
         let granted = self.release(now, attempt, reply.outcome, random);
         flight.outstanding = flight.outstanding.saturating_sub(1);
@@ -280,7 +280,7 @@ impl Pipeline {
     }
 
     /// Gives the permits back, innermost first.
-    #[inline]
+    #[inline(always)]
     fn release(&mut self, now: Time, attempt: Attempt, outcome: Outcome, random: u64) -> Option<Granted> {
         let granted = match &mut self.bulkhead {
             Some(bulkhead) => bulkhead.settle(now, attempt.bulkhead, outcome),

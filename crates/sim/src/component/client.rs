@@ -9,7 +9,7 @@ use crate::world::World;
 
 /// A client's state.
 pub(crate) struct ClientState {
-    draw: Draw,
+    draws: Draws,
     /// Requests made so far; the number of the next one.
     made: u64,
     /// Position in its rate segments.
@@ -29,14 +29,26 @@ pub(crate) struct Origin {
     pub(crate) number: u64,
 }
 
-// Purposes of draws.
-const GAP: u64 = 1;
-const CALL: u64 = 2;
+/// Where a client's draws come from, by purpose.
+struct Draws {
+    gap: Draw,
+    call: Draw,
+    key: Draw,
+    user: Draw,
+    think: Draw,
+    burst: Draw,
+    request: Draw,
+}
+
+impl Draws {
+    fn new(client: Draw) -> Self {
+        let [gap, call, key, user, think, burst, request] = [1, 2, 3, 4, 5, 6, 7].map(|purpose| client.part(purpose));
+        Draws { gap, call, key, user, think, burst, request }
+    }
+}
+
+/// The purpose of a request's draw of a key of its own.
 const KEY: u64 = 3;
-const USER: u64 = 4;
-const THINK: u64 = 5;
-const BURST: u64 = 6;
-const REQUEST: u64 = 7;
 
 impl World<'_> {
     pub(crate) fn build_clients(&mut self) {
@@ -46,14 +58,15 @@ impl World<'_> {
         let audience = |groups: &Vec<u32>| Audience::new(groups.clone(), segments, thresholds);
         self.audiences = plan.audiences.iter().map(audience).collect();
         for (c, client) in plan.system.clients.iter().enumerate() {
-            let draw = self.root.named(&client.name);
-            self.clients.push(ClientState { draw, made: 0, at: 0, burst: (1.0, 0.0), bursts: 0 });
+            let draws = Draws::new(self.root.named(&client.name));
+            let think_draw = draws.think;
+            self.clients.push(ClientState { draws, made: 0, at: 0, burst: (1.0, 0.0), bursts: 0 });
             match &client.arrivals {
                 Arrivals::Open { .. } | Arrivals::Trace { .. } => self.next_arrival(c as u32),
                 Arrivals::Closed { think, .. } => {
                     // Users join over one think time, or the whole load would arrive at once.
                     for user in 0..plan.loads[c].users {
-                        let bits = draw.part(THINK).bits(u64::MAX - user as u64);
+                        let bits = think_draw.bits(u64::MAX - user as u64);
                         let mean = think.mean().max(1e6);
                         let at = (plimsoll_policy::unit(bits) * mean) as u64;
                         self.queue.at(at, Event::Thought { client: c as u32, user });
@@ -67,7 +80,7 @@ impl World<'_> {
     pub(crate) fn arrive(&mut self, client: u32) {
         let users = self.plan.loads[client as usize].users;
         let state = &self.clients[client as usize];
-        let user = scale(state.draw.part(USER).bits(state.made), users);
+        let user = scale(state.draws.user.bits(state.made), users);
         self.request(client, user);
         self.next_arrival(client);
     }
@@ -85,12 +98,12 @@ impl World<'_> {
         let number = state.made;
         state.made += 1;
         let load = &plan.loads[client as usize];
-        let which = pick_alias(&load.calls, state.draw.part(CALL).bits(number)) as usize;
+        let which = pick_alias(&load.calls, state.draws.call.bits(number)) as usize;
         let call = &plan.system.clients[client as usize].calls[which];
-        let request = state.draw.part(REQUEST).part(number);
+        let request = state.draws.request.part(number);
         let key = plan.keys[client as usize][which].as_ref().map_or_else(
             || (request.bits(KEY) >> 33) as u32 | FRESH_KEY,
-            |keys| keys.sample(state.draw.part(KEY).bits(number)),
+            |keys| keys.sample(state.draws.key.bits(number)),
         );
         let endpoint = plan.code.endpoint(call.endpoint);
         let context =
@@ -128,7 +141,7 @@ impl World<'_> {
         }
         if let Arrivals::Closed { think, .. } = &plan.system.clients[origin.client as usize].arrivals {
             let state = &self.clients[origin.client as usize];
-            let think = duration(think, state.draw.part(THINK).bits(origin.number));
+            let think = duration(think, state.draws.think.bits(origin.number));
             let factor = rate_at(&plan.loads[origin.client as usize], self.now);
             let at = self.now + (think as f64 / factor.max(1e-9)) as u64;
             self.queue.at(at, Event::Thought { client: origin.client, user: origin.user });
@@ -156,7 +169,7 @@ impl World<'_> {
         let plan = self.plan;
         let load = &plan.loads[client as usize];
         let state = &mut self.clients[client as usize];
-        let bits = || state.draw.part(GAP).unit(state.made);
+        let bits = || state.draws.gap.unit(state.made);
         let (area, process) = match &plan.system.clients[client as usize].arrivals {
             Arrivals::Open { process: Process::Constant, .. } => (1.0, None),
             Arrivals::Open { process: Process::Poisson, .. } => (exponential(bits()), None),
@@ -199,15 +212,18 @@ impl ClientState {
                     let rest = ((burst + quiet) - peak * burst).max(0.0) / quiet;
                     self.burst = (
                         if long { peak } else { rest },
-                        self.burst.1 + length * exponential(self.draw.part(BURST).unit(self.bursts)),
+                        self.burst.1 + length * exponential(self.draws.burst.unit(self.bursts)),
                     );
                     self.bursts += 1;
                 }
                 factor = self.burst.0;
                 end = end.min(self.burst.1);
             }
-            let span = (segment.end - segment.start) as f64;
-            let slope = (segment.to - segment.from) / span * factor;
+            let slope = if segment.from == segment.to {
+                0.0
+            } else {
+                (segment.to - segment.from) / (segment.end - segment.start) as f64 * factor
+            };
             let rate = segment.from * factor + slope * (time - segment.start as f64);
             let available = (end - time) * (rate + slope * (end - time) / 2.0);
             if available >= area && available > 0.0 {

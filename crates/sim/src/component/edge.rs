@@ -4,7 +4,7 @@ use plimsoll_model::run::EventKind;
 use plimsoll_model::system::{Component, Dist, RetryWhen, StoreKind};
 use plimsoll_policy::balance::Balancer;
 use plimsoll_policy::circuit_breaker::State as Breaker;
-use plimsoll_policy::pipeline::{self, Admission, Next, Reply};
+use plimsoll_policy::pipeline::{self, Admission, Next, Reply, Settled};
 use plimsoll_policy::retry::Hint;
 use plimsoll_policy::{Eligible, Members, Outcome, Pipeline, Reason, Time};
 
@@ -488,7 +488,10 @@ impl World<'_> {
         let to = e.to;
         let local = match to {
             Target::Service(service) => e.choose(c, &self.services[service as usize].registered, time),
-            _ => self.choose_node(call).map(|node| node - self.ends[end as usize].first_target),
+            Target::Postgres(_) if e.balancer.len() > 1 => {
+                self.choose_node(call).map(|node| node - self.ends[end as usize].first_target)
+            }
+            _ => Some(0),
         };
         let c = &mut self.calls[call];
         let e = &mut self.ends[end as usize];
@@ -634,8 +637,7 @@ impl World<'_> {
             return;
         }
         let Some(task) = self.tasks.get(server) else { return };
-        let service = self.instances[task.instance as usize].service;
-        if self.plan.system.services[service as usize].stops_when_cancelled {
+        if self.instances[task.instance as usize].spec.stops_when_cancelled {
             self.cancel_task(server);
         }
     }
@@ -664,8 +666,7 @@ impl World<'_> {
         let now = self.now;
         let time = self.time();
         let outcome = outcome(answer);
-        let hint =
-            Hint { throttled: answer == Answer::TooMany, retry_after: (answer == Answer::Busy).then_some(RETRY_AFTER) };
+        let retry_after = (answer == Answer::Busy).then_some(RETRY_AFTER);
         let e = &mut self.ends[end as usize];
         e.in_flight.add(now, -1);
         e.times[self.segment].record(took);
@@ -680,7 +681,7 @@ impl World<'_> {
         }
         if target != u32::MAX {
             let local = (target - e.first_target) as usize;
-            e.balancer.on_done(local, time, took, outcome, hint.retry_after);
+            e.balancer.on_done(local, time, took, outcome, retry_after);
             if e.members.is_some() {
                 self.record_member(end, local, outcome);
             }
@@ -692,34 +693,36 @@ impl World<'_> {
             }
         }
         let e = &mut self.ends[end as usize];
-        let when = &e.retry_when;
-        let retryable = match answer {
-            Answer::Refused => when.connect_error,
-            Answer::Reset => when.reset,
-            Answer::Timeout => when.timeout,
-            Answer::TooMany => when.too_many_requests,
-            Answer::Error => when.internal_error,
-            Answer::Unavailable | Answer::Busy => when.unavailable,
-            _ => false,
-        };
-        let reply = Reply { outcome, retryable, hint };
-        let random = if answer.is_ok() { 0 } else { c.context.draw.bits(BACKOFF | c.number as u64) };
-        let settled = e.pipeline.settle(time, &mut c.flight, permit, reply, random);
-        if !answer.is_ok() || e.pipeline.breaker().is_some_and(|b| b.state() != Breaker::Closed) {
-            self.note_breaker(end);
-        }
-        if settled.granted.is_some() {
-            self.granted(end, settled.granted);
-        }
-        match settled.next {
-            Next::Done | Next::Exhausted(_) => {
-                if self.calls[call].attempts != [Ref::NONE; 2] {
-                    self.cancel_attempts(call);
-                }
-                self.end_call_last(call, answer);
+        if answer.is_ok() {
+            // Said apart from the rest, so that what follows a failure is not in the way.
+            let settled = e.pipeline.settle(time, &mut c.flight, permit, Reply::new(Outcome::Success), 0);
+            if e.pipeline.breaker().is_some_and(|breaker| breaker.state() != Breaker::Closed) {
+                self.note_breaker(end);
             }
+            if settled.granted.is_some() {
+                self.granted(end, settled.granted);
+            }
+            return self.conclude(call, answer);
+        }
+        let settled = e.settle_failed(c, time, permit, answer);
+        self.note_breaker(end);
+        self.granted(end, settled.granted);
+        match settled.next {
+            Next::Done | Next::Exhausted(_) => self.conclude(call, answer),
             Next::Wait => {}
             Next::Retry { at } => self.queue.at(at.as_nanos(), Event::Retry { call }),
+        }
+    }
+
+    /// A call has its answer: other attempts are called off, and its caller is told, with nothing
+    /// left to do after it in this event.
+    #[inline(always)]
+    fn conclude(&mut self, call: Ref, answer: Answer) {
+        if self.calls[call].attempts != [Ref::NONE; 2] {
+            self.cancel_attempts(call);
+        }
+        if let Some(task) = self.ended_call(call, answer) {
+            self.resume(task, answer);
         }
     }
 
@@ -727,14 +730,6 @@ impl World<'_> {
     fn end_call(&mut self, call: Ref, answer: Answer) {
         if let Some(task) = self.ended_call(call, answer) {
             self.soon(Event::Resume { task, answer });
-        }
-    }
-
-    /// As [`end_call`](Self::end_call), where nothing is left to do after it in this event: a task
-    /// that waits for it goes on at once.
-    fn end_call_last(&mut self, call: Ref, answer: Answer) {
-        if let Some(task) = self.ended_call(call, answer) {
-            self.resume(task, answer);
         }
     }
 
@@ -889,6 +884,30 @@ impl World<'_> {
 }
 
 impl EdgeEnd {
+    /// Tells the policies of an attempt that did not end well.
+    #[cold]
+    fn settle_failed(&mut self, call: &mut Call, time: Time, permit: pipeline::Attempt, answer: Answer) -> Settled {
+        let retry_after = (answer == Answer::Busy).then_some(RETRY_AFTER);
+        let hint = Hint { throttled: answer == Answer::TooMany, retry_after };
+        let reply = Reply { outcome: outcome(answer), retryable: self.is_retryable(answer), hint };
+        let random = call.context.draw.bits(BACKOFF | call.number as u64);
+        self.pipeline.settle(time, &mut call.flight, permit, reply, random)
+    }
+
+    /// Whether a failure is one of those that another attempt is made for.
+    fn is_retryable(&self, answer: Answer) -> bool {
+        let when = &self.retry_when;
+        match answer {
+            Answer::Refused => when.connect_error,
+            Answer::Reset => when.reset,
+            Answer::Timeout => when.timeout,
+            Answer::TooMany => when.too_many_requests,
+            Answer::Error => when.internal_error,
+            Answer::Unavailable | Answer::Busy => when.unavailable,
+            _ => false,
+        }
+    }
+
     /// The target for a call's next attempt, counted from the edge's first.
     fn choose(&mut self, call: &Call, registered: &Eligible, time: Time) -> Option<u32> {
         self.picks += 1;

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 
 use plimsoll_model::run::EventKind;
+use plimsoll_model::system::Service;
 use plimsoll_policy::{AdaptiveLimit, Bulkhead, Cache, Degradation, RateLimit, ShedQueue, bulkhead};
 
 use crate::engine::{Answer, Event, Ref, duration};
@@ -8,7 +9,9 @@ use crate::measure::{Counter, Gauge, Times};
 use crate::world::{Wake, World};
 
 /// One process of a service.
-pub(crate) struct Instance {
+pub(crate) struct Instance<'a> {
+    /// What the file says of its service.
+    pub(crate) spec: &'a Service,
     pub(crate) service: u32,
     /// Number within its service, from 0.
     pub(crate) number: u32,
@@ -215,7 +218,7 @@ impl World<'_> {
     /// Stops an instance the graceful way: callers stop calling, what it has ends.
     pub(crate) fn drain_instance(&mut self, instance: u32) {
         self.register(instance, false);
-        let drain = self.plan.system.services[self.instances[instance as usize].service as usize].drain;
+        let drain = self.instances[instance as usize].spec.drain;
         let state = &mut self.instances[instance as usize];
         if state.state != State::Up {
             self.retire_instance(instance);
@@ -247,7 +250,7 @@ impl World<'_> {
     #[inline]
     pub(crate) fn work_takes(&self, instance: u32, nanos: u64) -> u64 {
         let state = &self.instances[instance as usize];
-        let service = &self.plan.system.services[state.service as usize];
+        let service = state.spec;
         let mut takes = state.slow.apply(nanos);
         if let Some(warmup) = &service.warmup {
             let warm = (self.now - state.ready_at.min(self.now)) as f64 / warmup.duration.max(1) as f64;
@@ -277,7 +280,7 @@ impl World<'_> {
         let now = self.now;
         let time = self.time();
         let state = &mut self.instances[instance as usize];
-        let service = &plan.system.services[state.service as usize];
+        let service = state.spec;
         state.queue = ShedQueue::new(service.queue).expect("the file's reader has checked it");
         state.run_queue.clear();
         state.free_cores = service.cores;

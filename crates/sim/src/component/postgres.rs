@@ -139,9 +139,8 @@ impl<'a> World<'a> {
         let c = &self.calls[call];
         let end = c.end;
         let (what, context) = (c.what, c.context);
-        let store = match self.ends[end as usize].to {
-            Target::Postgres(store) => store,
-            _ => return Some(self.ends[end as usize].first_target),
+        let Target::Postgres(store) = self.ends[end as usize].to else {
+            unreachable!("the others' first node is the one to ask");
         };
         if let Some(tx) = self.transaction_in(c.parent, store) {
             return Some(self.transactions[tx].node);
@@ -230,7 +229,7 @@ impl<'a> World<'a> {
         let c = &self.calls[a.call];
         let (end, parent, what) = (c.end, c.parent, c.what);
         let store = self.nodes[node as usize].store;
-        if matches!(self.plan.system.stores[store as usize].kind, StoreKind::Quorum(_)) {
+        if matches!(self.ends[end as usize].to, Target::Quorum(_)) {
             return self.ask_quorum(attempt);
         }
         if matches!(what, What::Operation { .. })
@@ -283,7 +282,7 @@ impl<'a> World<'a> {
     /// Opens a connection to a node, if it takes one more.
     fn connect(&mut self, node: u32) -> bool {
         let n = &mut self.nodes[node as usize];
-        let most = match &self.plan.system.stores[n.store as usize].kind {
+        let most = match &n.spec.kind {
             StoreKind::Postgres(pg) => pg.max_connections,
             _ => u32::MAX,
         };
@@ -371,14 +370,13 @@ impl<'a> World<'a> {
         let a = &mut self.attempts[attempt];
         let c = &self.calls[a.call];
         let end = c.end;
-        let plan = self.plan;
-        let store = self.nodes[node as usize].store;
+        let spec = self.nodes[node as usize].spec;
         let mut context = c.context;
         context.draw = context.draw.part(a.number as u64);
         let wait = c.waits_until();
         let (kind, takes, bytes) = match c.what {
             What::Operation { operation, .. } => {
-                let op = &plan.system.stores[store as usize].operations[operation as usize];
+                let op = &spec.operations[operation as usize];
                 (OpKind::Operation(operation), duration(&op.time, context.draw.bits(TIME)), op.size)
             }
             _ => (OpKind::Command, 0, 0),
@@ -466,7 +464,7 @@ impl<'a> World<'a> {
             return;
         }
         n.counter.now.offered += 1;
-        match &self.plan.system.stores[n.store as usize].kind {
+        match &n.spec.kind {
             StoreKind::Redis(_) => self.redis_command(op),
             StoreKind::Postgres(_) => {
                 if self.take_locks(op) {
@@ -524,14 +522,15 @@ impl<'a> World<'a> {
             self.node_next(node);
         }
         let store = self.nodes[node as usize].store;
-        let StoreKind::Postgres(pg) = &self.plan.system.stores[store as usize].kind else {
+        let spec = self.nodes[node as usize].spec;
+        let StoreKind::Postgres(pg) = &spec.kind else {
             return self.complete_op(op, Answer::Ok);
         };
         let o = &self.ops[op];
         let shard = self.nodes[node as usize].shard;
         match o.kind {
             OpKind::Operation(operation) => {
-                let spec = &self.plan.system.stores[store as usize].operations[operation as usize];
+                let spec = &spec.operations[operation as usize];
                 let (key, context, transaction) = (o.context.key, o.context, o.transaction);
                 if !spec.write {
                     let stale = self.is_stale(store, shard, node, key);
@@ -733,7 +732,10 @@ impl<'a> World<'a> {
         let store = self.nodes[o.node as usize].store;
         let shard = self.nodes[o.node as usize].shard;
         let OpKind::Operation(operation) = o.kind else { return true };
-        let spec = &self.plan.system.stores[store as usize].operations[operation as usize];
+        let spec = &self.nodes[o.node as usize].spec.operations[operation as usize];
+        if spec.lock == Lock::None && !self.plan.table_locks[store as usize] {
+            return true;
+        }
         let key = o.context.key;
         let mut wanted: [Option<(LockId, bool)>; 2] = [None, None];
         if self.plan.table_locks[store as usize] {
@@ -997,7 +999,7 @@ impl<'a> World<'a> {
         n.queue.clear();
         n.connections = 0;
         n.next_free = now;
-        n.free = match &self.plan.system.stores[n.store as usize].kind {
+        n.free = match &n.spec.kind {
             StoreKind::Postgres(pg) => pg.concurrency,
             StoreKind::Quorum(quorum) => quorum.concurrency,
             StoreKind::Redis(_) => 1,

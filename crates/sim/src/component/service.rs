@@ -7,7 +7,7 @@ use plimsoll_policy::{Eligible, Outcome, RateLimit, ShedQueue, Time, bulkhead};
 
 use crate::component::edge::{Parent, What};
 use crate::component::instance::{CHECKED, Instance, InstancePolicies, Slowness, State};
-use crate::component::task::{Hold, PROBE, TaskParent, Waiting};
+use crate::component::task::{Hold, PROBE, Permits, TaskParent, Waiting};
 use crate::engine::{Answer, Draw, Event, Ref, mix};
 use crate::measure::{Counter, Gauge, Times};
 use crate::world::World;
@@ -64,6 +64,7 @@ impl World<'_> {
                 let mut held = Gauge::new();
                 held.set(0, 0);
                 self.instances.push(Instance {
+                    spec: service,
                     service: s as u32,
                     number,
                     zone,
@@ -142,7 +143,7 @@ impl World<'_> {
             context.class = class;
         }
         let deadline = self.attempts[attempt].deadline;
-        let service = &self.plan.system.services[code.service as usize];
+        let service = self.instances[instance as usize].spec;
         context.deadline = if service.stops_when_cancelled { deadline } else { u64::MAX };
         let entry = code.entry;
         let task = self.new_task(TaskParent::Attempt(attempt), instance, entry, endpoint, context);
@@ -175,9 +176,8 @@ impl World<'_> {
     fn admit(&mut self, task: Ref) {
         let t = &self.tasks[task];
         let (instance, endpoint) = (t.instance, t.endpoint);
-        let plan = self.plan;
-        let code = &plan.code.endpoints[endpoint as usize];
-        let service = &plan.system.services[code.service as usize];
+        let code = &self.plan.code.endpoints[endpoint as usize];
+        let service = self.instances[instance as usize].spec;
         let state = &mut self.instances[instance as usize];
         state.held_requests += 1;
         state.in_flight.add(self.now, 1);
@@ -239,21 +239,21 @@ impl World<'_> {
         let time = self.time();
         let t = &self.tasks[task];
         let instance = t.instance;
-        let code = &self.plan.code.endpoints[t.endpoint as usize];
-        let service = &self.plan.system.services[code.service as usize];
+        let index = self.plan.code.endpoints[t.endpoint as usize].index;
         let state = &mut self.instances[instance as usize];
+        let service = state.spec;
         if let Some(limit) = &mut state.limit {
             match limit.admit(time) {
-                Ok(permit) => self.tasks[task].limit_permit = Some(Box::new(permit)),
+                Ok(permit) => self.tasks[task].permits().limit = Some(permit),
                 Err(_) => return self.finish(task, Answer::Busy),
             }
         }
-        if let Some(b) = service.bulkheads.iter().position(|b| b.endpoints.contains(&code.index)) {
+        if let Some(b) = service.bulkheads.iter().position(|b| b.endpoints.contains(&index)) {
             let state = &mut self.instances[instance as usize];
             let deadline = Time::from_nanos(self.tasks[task].context.deadline);
             match state.bulkheads[b].admit_or_queue(time, deadline) {
                 Ok(bulkhead::Admission::Now(permit)) => {
-                    self.tasks[task].bulkhead_permit = Some(Box::new((b as u32, permit)))
+                    self.tasks[task].permits().bulkhead = Some((b as u32, permit));
                 }
                 Ok(bulkhead::Admission::Queued { ticket, until }) => {
                     state.bulkhead_waiters.push((ticket, task));
@@ -275,8 +275,8 @@ impl World<'_> {
         let time = self.time();
         let t = &self.tasks[task];
         let instance = t.instance;
-        let service = &self.plan.system.services[self.instances[instance as usize].service as usize];
         let state = &mut self.instances[instance as usize];
+        let service = state.spec;
         if service.asynchronous {
             if state.held_requests > service.max_in_flight {
                 return self.finish(task, Answer::Busy);
@@ -377,7 +377,7 @@ impl World<'_> {
         use plimsoll_policy::idempotency::Begin;
         match store.begin(time, logical, logical) {
             Begin::Proceed(token) | Begin::Unresolved(token) => {
-                self.tasks[task].idempotency = Some(Box::new(token));
+                self.tasks[task].permits().idempotency = Some(token);
                 false
             }
             Begin::Replay(answer) => {
@@ -452,7 +452,6 @@ impl World<'_> {
     /// Gives back what a task held and records how it ended; its parent is not told.
     pub(crate) fn release(&mut self, task: Ref, answer: Answer) {
         let now = self.now;
-        let time = self.time();
         let t = &mut self.tasks[task];
         if !t.hold.contains(Hold::REQUEST) {
             return;
@@ -461,10 +460,9 @@ impl World<'_> {
         let took = now - t.started;
         let probe = t.endpoint == PROBE;
         let worker = t.hold.contains(Hold::WORKER);
-        let (limit, bulkhead) = (t.limit_permit.take(), t.bulkhead_permit.take());
-        let idempotency = t.idempotency.take();
+        let permits = t.permits.take();
         let state = &mut self.instances[instance as usize];
-        let service = state.service as usize;
+        let asynchronous = state.spec.asynchronous;
         state.held_requests -= 1;
         state.in_flight.add(now, -1);
         if !probe {
@@ -484,30 +482,13 @@ impl World<'_> {
                 totals.timed_out += (answer == Answer::Timeout) as u64;
             }
         });
-        let outcome = match answer {
-            Answer::Ok | Answer::Degraded => Outcome::Success,
-            Answer::Cancelled => Outcome::Cancelled,
-            Answer::Rejected | Answer::TooMany | Answer::Conflict => Outcome::Ignored,
-            _ => Outcome::Failure,
-        };
-        if let (Some(permit), Some(policy)) = (limit, &mut self.instances[instance as usize].limit) {
-            policy.settle(time, *permit, outcome);
-        }
-        if let Some((b, permit)) = bulkhead.map(|permit| *permit) {
-            let granted = self.instances[instance as usize].bulkheads[b as usize].settle(time, permit, outcome);
-            self.grant_bulkhead(instance, b, granted);
-        }
-        if let (Some(token), Some(store)) = (idempotency, &mut self.services[service].idempotency) {
-            if answer.is_ok() {
-                store.complete(time, *token, answer);
-            } else {
-                store.abandon(*token);
-            }
+        if let Some(permits) = permits {
+            self.settle_permits(instance, *permits, answer);
         }
         self.deploy_watch(instance, answer);
         if worker {
             self.instances[instance as usize].workers.add(now, -1);
-            if !self.plan.system.services[service].asynchronous {
+            if !asynchronous {
                 self.next_in_queue(instance);
             }
         }
@@ -515,6 +496,33 @@ impl World<'_> {
         if state.state == State::Draining && state.held_requests == 0 {
             let epoch = state.epoch;
             self.wake_at(now, crate::world::Wake::DrainOver { instance, epoch });
+        }
+    }
+
+    /// Gives back what policies gave a request.
+    fn settle_permits(&mut self, instance: u32, permits: Permits, answer: Answer) {
+        let time = self.time();
+        let outcome = match answer {
+            Answer::Ok | Answer::Degraded => Outcome::Success,
+            Answer::Cancelled => Outcome::Cancelled,
+            Answer::Rejected | Answer::TooMany | Answer::Conflict => Outcome::Ignored,
+            _ => Outcome::Failure,
+        };
+        let state = &mut self.instances[instance as usize];
+        let service = state.service as usize;
+        if let (Some(permit), Some(policy)) = (permits.limit, &mut state.limit) {
+            policy.settle(time, permit, outcome);
+        }
+        if let Some((b, permit)) = permits.bulkhead {
+            let granted = state.bulkheads[b as usize].settle(time, permit, outcome);
+            self.grant_bulkhead(instance, b, granted);
+        }
+        if let (Some(token), Some(store)) = (permits.idempotency, &mut self.services[service].idempotency) {
+            if answer.is_ok() {
+                store.complete(time, token, answer);
+            } else {
+                store.abandon(token);
+            }
         }
     }
 
@@ -526,7 +534,7 @@ impl World<'_> {
         let (_, task) = state.bulkhead_waiters.remove(at);
         let t = &mut self.tasks[task];
         t.waiting = Waiting::Nothing;
-        t.bulkhead_permit = Some(Box::new((b, granted.permit)));
+        t.permits().bulkhead = Some((b, granted.permit));
         self.soon(Event::Seat { task });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use plimsoll_model::system::StoreKind;
+use plimsoll_model::system::{Store, StoreKind};
 use plimsoll_policy::Cache;
 
 use crate::component::instance::Slowness;
@@ -40,7 +40,9 @@ pub(crate) struct StoreState {
 }
 
 /// One server of a store.
-pub(crate) struct Node {
+pub(crate) struct Node<'a> {
+    /// What the file says of its store.
+    pub(crate) spec: &'a Store,
     pub(crate) store: u32,
     pub(crate) shard: u32,
     /// Offset within its shard.
@@ -164,6 +166,7 @@ impl World<'_> {
                     let zone =
                         (!store.zones.is_empty()).then(|| store.zones[(shard + number) as usize % store.zones.len()].0);
                     self.nodes.push(Node {
+                        spec: store,
                         store: s as u32,
                         shard,
                         number,

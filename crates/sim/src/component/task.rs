@@ -33,9 +33,17 @@ pub(crate) struct Task {
     pub(crate) fetch: Option<Box<Fetch>>,
     /// Whether it only refreshes a cache's entry, and ends with that.
     pub(crate) refreshing: bool,
-    pub(crate) limit_permit: Option<Box<adaptive_limit::Permit>>,
-    pub(crate) bulkhead_permit: Option<Box<(u32, bulkhead::Permit)>>,
-    pub(crate) idempotency: Option<Box<idempotency::Ticket>>,
+    /// What its service's policies gave it, where there are any.
+    pub(crate) permits: Option<Box<Permits>>,
+}
+
+/// What a service's policies gave a request.
+#[derive(Default)]
+pub(crate) struct Permits {
+    pub(crate) limit: Option<adaptive_limit::Permit>,
+    /// Which bulkhead's, and its permit.
+    pub(crate) bulkhead: Option<(u32, bulkhead::Permit)>,
+    pub(crate) idempotency: Option<idempotency::Ticket>,
 }
 
 /// Who waits for a task.
@@ -154,10 +162,12 @@ impl Task {
             step: u32::MAX,
             fetch: None,
             refreshing: false,
-            limit_permit: None,
-            bulkhead_permit: None,
-            idempotency: None,
+            permits: None,
         }
+    }
+
+    pub(crate) fn permits(&mut self) -> &mut Permits {
+        self.permits.get_or_insert_default()
     }
 }
 
@@ -189,9 +199,7 @@ impl World<'_> {
         t.step = u32::MAX;
         t.fetch = None;
         t.refreshing = false;
-        t.limit_permit = None;
-        t.bulkhead_permit = None;
-        t.idempotency = None;
+        t.permits = None;
         task
     }
 }
@@ -428,8 +436,7 @@ impl World<'_> {
     #[inline]
     fn called_context(&self, task: Ref) -> Context {
         let t = &self.tasks[task];
-        let stops =
-            self.plan.system.services[self.instances[t.instance as usize].service as usize].stops_when_cancelled;
+        let stops = self.instances[t.instance as usize].spec.stops_when_cancelled;
         Context {
             draw: t.context.draw.part(t.pc as u64),
             logical: mix(t.context.logical ^ t.pc as u64),

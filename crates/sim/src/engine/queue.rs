@@ -1,5 +1,3 @@
-use std::collections::VecDeque;
-
 use super::Event;
 
 /// Pending events in total order of (time, sequence).
@@ -23,9 +21,53 @@ pub(crate) struct LaneId(u16);
 
 struct Lane {
     delay: u64,
-    waiting: VecDeque<Entry>,
+    waiting: Ring,
     /// Whether its front stands in the heap.
     in_heap: bool,
+}
+
+/// A queue of entries: a `VecDeque` whose both ends are in line.
+#[derive(Default)]
+struct Ring {
+    /// A power of two of places, or none yet.
+    entries: Vec<Entry>,
+    first: usize,
+    len: usize,
+}
+
+impl Ring {
+    #[inline(always)]
+    fn push_back(&mut self, entry: Entry) {
+        if self.len == self.entries.len() {
+            self.grow();
+        }
+        let at = (self.first + self.len) & (self.entries.len() - 1);
+        let place = &mut self.entries[at];
+        place.time = entry.time;
+        place.order = entry.order;
+        place.event = entry.event;
+        self.len += 1;
+    }
+
+    #[inline(always)]
+    fn pop_front(&mut self) -> Option<Entry> {
+        if self.len == 0 {
+            return None;
+        }
+        let entry = self.entries[self.first];
+        self.first = (self.first + 1) & (self.entries.len() - 1);
+        self.len -= 1;
+        Some(entry)
+    }
+
+    /// Doubles the places.
+    #[cold]
+    fn grow(&mut self) {
+        self.entries.rotate_left(self.first);
+        self.first = 0;
+        let blank = Entry { time: 0, order: 0, event: Event::Wake { what: 0 } };
+        self.entries.resize((2 * self.len).max(16), blank);
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -64,7 +106,7 @@ impl EventQueue {
         if self.lanes.len() >= MAX_LANES {
             return None;
         }
-        self.lanes.push(Lane { delay, waiting: VecDeque::new(), in_heap: false });
+        self.lanes.push(Lane { delay, waiting: Ring::default(), in_heap: false });
         Some(LaneId(self.lanes.len() as u16 - 1))
     }
 
@@ -82,13 +124,19 @@ impl EventQueue {
         self.sequence += 1;
         let order = self.sequence << 16 | (lane.0 as u64 + 1);
         let lane = &mut self.lanes[lane.0 as usize];
-        let entry = Entry { time: now.saturating_add(lane.delay), order, event };
+        let time = now.saturating_add(lane.delay);
         if lane.in_heap {
-            lane.waiting.push_back(entry);
+            lane.waiting.push_back(Entry { time, order, event });
         } else {
             lane.in_heap = true;
-            self.push(entry);
+            self.push_front(Entry { time, order, event });
         }
+    }
+
+    /// A call of its own, so that the entry of the usual case is made where it belongs.
+    #[cold]
+    fn push_front(&mut self, entry: Entry) {
+        self.push(entry);
     }
 
     /// Takes the next event, if it is not later than `until`. `live` says whether a lane's event
@@ -228,6 +276,29 @@ mod tests {
             got.push((time, number(event)));
         }
         assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn a_ring_is_first_in_first_out_while_it_grows() {
+        let mut ring = Ring::default();
+        let (mut pushed, mut popped) = (0u32, 0u32);
+        for round in 0..2000u64 {
+            for _ in 0..mix(round) % 5 {
+                ring.push_back(Entry { time: 0, order: 0, event: tick(pushed) });
+                pushed += 1;
+            }
+            for _ in 0..mix(!round) % 5 {
+                match ring.pop_front() {
+                    Some(entry) => {
+                        assert_eq!(number(entry.event), popped);
+                        popped += 1;
+                    }
+                    None => assert_eq!(pushed, popped),
+                }
+            }
+        }
+        assert_eq!(ring.len, (pushed - popped) as usize);
+        assert!(popped > 3000);
     }
 
     #[test]
