@@ -19,13 +19,13 @@ const RUNS: u64 = 2;
 /// does not leave. So the calm mark is run for its whole horizon, as far as the budget of requests
 /// goes, and lowered while collapses are seen.
 pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings, runner: &Runner<'_>, mark: &mut Mark) {
-    if mark.limit != Limit::Found || mark.load_per_s <= 0.0 {
+    if mark.limit != Limit::Found || mark.load <= 0.0 {
         return;
     }
     let mut lowered = 0;
     loop {
-        let load = mark.load_per_s;
-        let affordable = (settings.quiet_requests / load * 1e9) as u64;
+        let load = mark.load;
+        let affordable = (settings.quiet_requests / mark.requests_per_s.max(1e-9) * 1e9) as u64;
         let total = settings.horizon.min(affordable).max(calm.scenario.duration);
         let runs = total.div_ceil(STRETCH).max(RUNS) as u32;
         let each = total / runs as u64;
@@ -39,13 +39,17 @@ pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings,
         let results = fresh.run(&plan, 0, runs, |_, sample| {
             let mut last = tally(&plan, &forecast, &sample);
             last.during = super::judge::counts(&plan, &settled, &sample);
-            !judge(&plan, &[last], &waived).held
+            let judgement = judge(&plan, &[last], &waived);
+            (!judgement.held, judgement.requests)
         });
         if results.len() < runs as usize {
             mark.limit = Limit::Interrupted;
             return;
         }
-        let collapses = results.iter().filter(|&&collapsed| collapsed).count() as u32;
+        let collapses = results.iter().filter(|(collapsed, _)| *collapsed).count() as u32;
+        if lowered > 0 {
+            mark.requests_per_s = results.iter().map(|(_, requests)| requests).sum::<f64>() / f64::from(runs);
+        }
         mark.quiet = Some(Quiet { horizon_ns: settings.horizon, simulated_ns: each * runs as u64, collapses });
         if collapses == 0 || lowered == 8 {
             if lowered > 0 && settings.keep_runs {
@@ -55,9 +59,9 @@ pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings,
             return;
         }
         lowered += 1;
-        mark.high_per_s = load;
-        mark.load_per_s = load / (1.0 + settings.precision);
-        mark.low_per_s = mark.load_per_s;
+        mark.high = load;
+        mark.load = load / (1.0 + settings.precision);
+        mark.low = mark.load;
         mark.recovery = Recovery::Steady;
     }
 }
