@@ -120,3 +120,21 @@ experiments:
 ",
     );
 }
+
+#[test]
+fn a_slow_process_waits_longer_too() {
+    // 10 ms of waiting: five times as long, then 30 ms more.
+    holds(
+        "
+system: patient
+network: { same_zone: 0s }
+clients: { web: { rate: 50/s, calls: [api GET /] } }
+services: { api: { async: true, endpoints: { GET /: [ { wait: 10ms } ] } } }
+experiments:
+  slow:
+    for: 40s
+    faults: [ { at: 10s, slow: api, by: 5x, for: 10s }, { at: 20s, slow: api, by: +30ms, for: 10s } ]
+    expect: [ mean before fault < 10.1ms, mean during fault between 44.6ms and 45.4ms, mean at end < 10.1ms ]
+",
+    );
+}
