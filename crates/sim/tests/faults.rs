@@ -138,3 +138,49 @@ experiments:
 ",
     );
 }
+
+/// Two faults of one kind on one target: from 10 s to 20 s, and from 15 s to the end at 28 s. The
+/// last quarter is the second one's alone.
+#[track_caller]
+fn overlapping(first: &str, second: &str, expect: &str) {
+    holds(&format!(
+        "
+system: twice
+network: {{ same_zone: 0s }}
+clients:
+  web:
+    rate: 100/s
+    timeout: 1s
+    calls:
+      - {{ endpoint: api GET /, weight: 9, key: uniform(10) }}
+      - {{ endpoint: api PUT /, key: uniform(10) }}
+services:
+  api:
+    async: true
+    startup: 0s
+    endpoints:
+      GET /: [ {{ wait: 10ms }}, {{ query: db.get }} ]
+      PUT /: [ {{ query: db.put }} ]
+stores:
+  db:
+    kind: postgres
+    replicas: 1
+    reads: replicas
+    operations: {{ get: {{ kind: read, time: 1ms }}, put: {{ kind: write, lock: none, time: 1ms }} }}
+experiments:
+  e:
+    for: 28s
+    faults: [ {{ at: 10s, {first}, until: 20s }}, {{ at: 15s, {second}, until: 28s }} ]
+    expect: [ {expect} ]
+"
+    ));
+}
+
+#[test]
+fn overlapping_faults_of_a_kind_are_undone_one_by_one() {
+    overlapping("slow: api, by: 5x", "slow: api, by: 3x", "'p(50, api GET /) at end between 30ms and 33ms'");
+    overlapping("kill: api", "kill: api", "errors at end > 99%");
+    // Whoever asks in the last second is answered when the process goes on.
+    overlapping("pause: api", "pause: api", "errors at end > 80%");
+    overlapping("lag: db, by: 9s", "lag: db, by: 3s", "stale_reads(db) at end > 80%");
+}

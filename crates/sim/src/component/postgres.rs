@@ -931,22 +931,23 @@ impl<'a> World<'a> {
         log.written.get(key as usize).is_some_and(|&written| written > applied)
     }
 
-    /// Replicas fall behind, or stop doing so.
-    pub(crate) fn set_lag(&mut self, store: u32, by: u64) {
+    /// Replicas fall behind.
+    pub(crate) fn add_lag(&mut self, store: u32, by: u64) {
+        let lag = &mut self.stores[store as usize].extra_lag;
+        *lag = lag.saturating_add(by);
+    }
+
+    /// They catch up, as far as no other fault holds them back: what was held back is there.
+    pub(crate) fn remove_lag(&mut self, store: u32, by: u64) {
         let now = self.now;
         let state = &mut self.stores[store as usize];
-        let less = by < state.extra_lag;
-        state.extra_lag = by;
-        for log in &mut state.logs {
-            for replica in &mut log.replicas {
-                if less {
-                    // They catch up: what was held back is there.
-                    for pending in &mut replica.pending {
-                        pending.2 = pending.2.min(now);
-                    }
-                    replica.free_at = now;
-                }
+        state.extra_lag -= by;
+        for replica in state.logs.iter_mut().flat_map(|log| &mut log.replicas) {
+            for (_, committed, visible) in &mut replica.pending {
+                let due = if state.extra_lag == 0 { now } else { committed.saturating_add(state.extra_lag).max(now) };
+                *visible = (*visible).min(due);
             }
+            replica.free_at = replica.pending.back().map_or(now, |&(.., visible)| visible);
         }
     }
 
