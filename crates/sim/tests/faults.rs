@@ -184,3 +184,21 @@ fn overlapping_faults_of_a_kind_are_undone_one_by_one() {
     overlapping("pause: api", "pause: api", "errors at end > 80%");
     overlapping("lag: db, by: 9s", "lag: db, by: 3s", "stale_reads(db) at end > 80%");
 }
+
+#[test]
+fn a_request_may_take_as_long_as_its_client_waits() {
+    // A minute each, under way at the end, and answered well: with a timeout, and without any.
+    for patience in ["timeout: 90s", "timeout: none"] {
+        let run = run(&format!(
+            "
+system: reports
+clients: {{ web: {{ rate: 1/s, {patience}, calls: [api POST /report] }} }}
+services: {{ api: {{ async: true, endpoints: {{ POST /report: [ {{ wait: 60s }} ] }} }} }}
+experiments: {{ calm: {{ for: 30s, expect: [ errors < 1% ] }} }}
+"
+        ));
+        let verdict = &run.verdicts[0];
+        assert!(verdict.passed, "{patience}: {}: measured {} (seed {SEED})", verdict.text, verdict.measured);
+        assert!(run.warnings.is_empty(), "{:?}", run.warnings);
+    }
+}

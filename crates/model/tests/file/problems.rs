@@ -942,7 +942,10 @@ fn expectations() {
 
 #[test]
 fn what_does_nothing_itself_cannot_be_slow() {
-    experiment("faults: [ { at: 1s, slow: api, by: 5x, for: 5s } ]", expect![[r#"
+    experiment(
+        "faults: [ { at: 1s, slow: api, by: 5x, for: 5s } ]",
+        expect![[r#"
         12:44 experiments.e.faults[0].slow: `api` has no step that could be slow: none works or waits (slow what it calls, or the edge there: `slow: api -> ...`)
-    "#]]);
+    "#]],
+    );
 }
