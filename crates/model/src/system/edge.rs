@@ -32,6 +32,8 @@ pub struct EdgePolicies {
     pub outliers: Option<policy::outlier_ejection::Config>,
     /// Requests that one caller has in flight to one instance at once.
     pub max_connections: Option<u32>,
+    /// Requests of one caller that wait for a connection; plays no part without `max_connections`.
+    pub max_pending: u32,
 }
 
 /// Active health checks.

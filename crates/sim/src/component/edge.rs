@@ -10,6 +10,7 @@ use plimsoll_policy::{Members, Outcome, Pipeline, Reason, Time};
 
 use crate::component::client::Origin;
 use crate::component::instance::CHECKED;
+use crate::component::pending::Connections;
 use crate::component::task::{Context, Waiting};
 use crate::engine::{Answer, Draw, Event, LaneId, Ref, duration, mix};
 use crate::measure::{Counter, Gauge, Times};
@@ -39,6 +40,8 @@ pub(crate) struct EdgeEnd {
     /// Whether every delay is zero.
     pub(crate) instant: bool,
     pub(crate) pools: Vec<Pool>,
+    /// Its connections, where they are bounded.
+    pub(crate) connections: Option<Box<Connections>>,
     /// Calls that wait for the bulkhead.
     waiters: Vec<(plimsoll_policy::bulkhead::Ticket, Ref)>,
     timeout: Option<(u64, Option<LaneId>)>,
@@ -269,6 +272,7 @@ impl World<'_> {
                     queue: Gauge::new(),
                 })
                 .collect(),
+            connections: policies.max_connections.map(|most| Box::new(Connections::new(most, policies.max_pending))),
             waiters: Vec::new(),
             timeout,
             per_try,
@@ -455,8 +459,14 @@ impl World<'_> {
         c.attempts[slot] = attempt;
         let e = &mut self.ends[end as usize];
         let Some(target) = target else {
-            return self.soon(Event::Answered { attempt, answer: Answer::Refused });
+            if !self.wait_for_connection(attempt) {
+                self.soon(Event::Answered { attempt, answer: Answer::Refused });
+            }
+            return;
         };
+        if let Some(connections) = &mut e.connections {
+            connections.used.add(now, 1.0);
+        }
         let tried = &mut c.tried;
         tried[number as usize % 3] = target;
         e.balancer.on_start((target - e.first_target) as usize, time);
@@ -478,8 +488,28 @@ impl World<'_> {
         }
     }
 
+    /// An attempt that waited for a connection has one.
+    pub(crate) fn go_to(&mut self, attempt: Ref, target: u32) {
+        let (now, time) = (self.now, self.time());
+        let a = &mut self.attempts[attempt];
+        a.target = target;
+        let (call, number) = (a.call, a.number);
+        let c = &mut self.calls[call];
+        c.tried[number as usize % 3] = target;
+        let (end, first) = (c.end, c.attempts[0] == attempt);
+        let e = &mut self.ends[end as usize];
+        e.balancer.on_start((target - e.first_target) as usize, time);
+        if let Some(connections) = &mut e.connections {
+            connections.used.add(now, 1.0);
+        }
+        if first && let Some(after) = e.pipeline.hedge_after(&c.flight) {
+            self.queue.at(now + plimsoll_policy::nanos(after), Event::Hedge { call });
+        }
+        self.send(end, target, Event::Deliver { attempt }, 0);
+    }
+
     /// The instance or node to ask.
-    fn choose(&mut self, call: Ref, what: What, context: &Context) -> Option<u32> {
+    pub(crate) fn choose(&mut self, call: Ref, what: What, context: &Context) -> Option<u32> {
         if !matches!(what, What::Endpoint(_)) {
             return self.choose_node(call, what, context);
         }
@@ -497,7 +527,7 @@ impl World<'_> {
             Some(members) => members.eligible(),
             None => &self.services[service.index()].registered,
         };
-        let limit = edge.policies.max_connections;
+        let limit = e.connections.as_ref().map(|connections| connections.most);
         let picked = if tried == [u32::MAX; 3] && limit.is_none() {
             e.balancer.pick(time, hash, random, eligible)
         } else {
@@ -649,6 +679,9 @@ impl World<'_> {
             e.balancer.on_done(local, time, now - started, outcome, hint.retry_after);
             self.record_member(end, local, outcome);
         }
+        if self.ends[end as usize].connections.is_some() {
+            self.leave_connection(end, attempt, target != u32::MAX);
+        }
         let c = &mut self.calls[call];
         for slot in &mut c.attempts {
             if *slot == attempt {
@@ -722,6 +755,9 @@ impl World<'_> {
             }
             let granted = permit.and_then(|permit| e.pipeline.cancel(time, &mut c.flight, permit));
             self.granted(end, granted);
+            if self.ends[end as usize].connections.is_some() {
+                self.leave_connection(end, attempt, target != u32::MAX);
+            }
         }
     }
 
@@ -747,6 +783,11 @@ impl World<'_> {
             (0..self.ends.len() as u32).filter(|&e| self.ends[e as usize].instance == Some(instance)).collect();
         if ends.is_empty() {
             return;
+        }
+        for &end in &ends {
+            if let Some(connections) = &mut self.ends[end as usize].connections {
+                connections.clear(self.now);
+            }
         }
         let calls: Vec<Ref> = self.calls.refs().filter(|&call| ends.contains(&self.calls[call].end)).collect();
         for call in calls {
