@@ -278,6 +278,7 @@ fn rejecting(system: &System, of: Of) -> Vec<&'static str> {
                 ("adaptive limit", service.limit.is_some()),
                 ("bulkheads", !service.bulkheads.is_empty()),
                 ("degradation levels", service.degradation.is_some()),
+                ("table of idempotency keys", service.idempotency.is_some()),
                 ("full queue", !service.asynchronous),
                 ("full house", service.asynchronous),
             ]

@@ -48,6 +48,24 @@ fn users_are_counted_as_users() {
     line(&folder, &["--weather", "calm", "--require", "20"]).with(1);
 }
 
+/// A table that fills within a minute is not seen in 20 s: the quiet run sees it, and says so.
+#[test]
+fn what_comes_with_time_is_named() {
+    let folder = Folder::small();
+    let keys = "    idempotency: { max_keys: 8k }\n    endpoints:\n      POST /:";
+    let text =
+        folder.read("small.yaml").replace("    endpoints:\n      GET /:", keys).replace("api GET /", "api POST /");
+    folder.write("small.yaml", text);
+    let arguments =
+        ["--precision", "20%", "--replications", "2", "--horizon", "5", "--weather", "calm", "--json", "line"];
+    folder.run(["line", "small.yaml"].iter().chain(&arguments)).with(0);
+    let mark = folder.json("line")["marks"][0].clone();
+    // 8,000 keys last for the 150 s of a stretch at 53/s.
+    assert!((40.0..80.0).contains(&mark["load"].as_f64().unwrap()), "{}", mark["load"]);
+    assert!(mark["fails"].as_str().unwrap().ends_with("at the end of 2 min without a fault"), "{}", mark["fails"]);
+    assert!(mark["first"]["why"].as_str().unwrap().contains("table of idempotency keys"), "{}", mark["first"]);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
     let folder = Folder::small();

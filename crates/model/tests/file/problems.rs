@@ -952,7 +952,10 @@ fn what_does_nothing_itself_cannot_be_slow() {
 
 #[test]
 fn nothing_waits_for_what_is_not_bounded() {
-    client("max_pending: 10", expect![[r#"
+    client(
+        "max_pending: 10",
+        expect![[r#"
         5:18 clients.web.max_pending: nothing waits for a connection where none is bounded (state `max_connections` too)
-    "#]]);
+    "#]],
+    );
 }

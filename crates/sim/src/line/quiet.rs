@@ -1,9 +1,11 @@
-use plimsoll_model::run::{Limit, Mark, Quiet, Recovery};
+use plimsoll_model::run::{GivesWay, Limit, Mark, Quiet, Recovery};
 
 use super::judge::{judge, tally};
 use super::search::Search;
 use super::weather::Forecast;
-use super::{Settings, today};
+use super::{Settings, describe, today};
+use crate::collect::Sample;
+use crate::gives_way::gives_way;
 use crate::plan::{Plan, Prepared, Scenario};
 use crate::replicate::Runner;
 
@@ -12,6 +14,21 @@ const STRETCH: u64 = 600_000_000_000;
 
 /// Quiet runs at least: work for several threads, and the same for any number of them.
 const RUNS: u64 = 2;
+
+/// A minute, ns.
+const MINUTE: u64 = 60_000_000_000;
+
+/// What a collapsed stretch misses by most in its last quarter, in words, and what gave way there.
+fn explain(plan: &Plan, forecast: &Forecast, settled: &[usize], sample: &Sample) -> (Option<String>, Option<GivesWay>) {
+    let objectives = &plan.system.objectives;
+    let mut last = tally(plan, forecast, sample);
+    last.during = super::judge::counts(plan, settled, sample);
+    let judgement = judge(plan, &[last], &vec![false; objectives.len()]);
+    let fails = judgement
+        .worst
+        .map(|(o, _, value)| format!("{}: only {:.2}% do", describe(&plan.system, &objectives[o]), value * 100.0));
+    (fails, gives_way(plan, &[sample], settled).into_iter().next())
+}
 
 /// A stretch counts as collapsed if its last quarter fails.
 ///
@@ -51,6 +68,24 @@ pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings,
             mark.requests_per_s = results.iter().map(|(_, requests)| requests).sum::<f64>() / f64::from(runs);
         }
         mark.quiet = Some(Quiet { horizon_ns: settings.horizon, simulated_ns: each * runs as u64, collapses });
+        if lowered == 0
+            && let Some(collapsed) = results.iter().position(|(collapsed, _)| *collapsed)
+        {
+            let plan = Plan::new(prepared, &scenario, true);
+            let replay = fresh.run(&plan, collapsed as u32, collapsed as u32 + 1, |_, sample| {
+                explain(&plan, &forecast, &settled, &sample)
+            });
+            if let Some((fails, first)) = replay.into_iter().next() {
+                mark.fails = fails.map(|fails| format!("{fails} at the end of {} min without a fault", each / MINUTE));
+                if let (Some(analytic), Some(first)) = (&mut mark.analytic, &first)
+                    && first.component != analytic.component
+                {
+                    analytic.agrees = false;
+                    analytic.explanation = Some("the closed forms know nothing of what comes with time".to_owned());
+                }
+                mark.first = first;
+            }
+        }
         if collapses == 0 || lowered == 8 {
             if lowered > 0 && settings.keep_runs {
                 // The picture at the mark is one at the mark as it is now.
