@@ -100,6 +100,30 @@ experiments:
 }
 
 #[test]
+fn an_operation_without_the_key_takes_a_connection_to_each_shard() {
+    // One connection to each of four shards, 10 ms each: at 80/s each pool is an M/D/1 queue of 80%
+    // with the same arrivals, so that all four are free at once: 10 ms and a wait of 20 ms.
+    holds(
+        "
+system: shards
+network: { same_zone: 0s }
+clients:
+  web: { rate: 80/s, calls: [ { endpoint: api GET /all, key: uniform(1000) } ] }
+services: { api: { async: true, endpoints: { GET /all: [ { query: db.scan } ] } } }
+stores:
+  db:
+    kind: postgres
+    shards: 4
+    pool: 1
+    concurrency: 50
+    operations: { scan: { kind: read, time: 10ms, scatter: true } }
+experiments:
+  calm: { for: 300s, warmup: 20s, expect: [ mean between 28ms and 32ms, errors == 0% ] }
+",
+    );
+}
+
+#[test]
 fn a_partition_of_an_edge_covers_its_routes() {
     holds(
         "
