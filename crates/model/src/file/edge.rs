@@ -182,6 +182,13 @@ impl Decoder<'_> {
             report.at(per_try.at, "`per_try_timeout` is longer than `timeout`, and so never acts".to_owned());
         }
         let balance = of("balance").map(|filled| balance::balance(filled, report)).unwrap_or_default();
+        let weights = match (of("balance"), to) {
+            (Some(filled), Component::Service(id)) => {
+                let target = &self.names.services[id.index()];
+                balance::weights(filled, target.name, target.filled.get("instances").count(), report)
+            }
+            _ => Vec::new(),
+        };
         let health = of("health").map(|filled| health::health(filled, report));
         let outliers = of("outliers").map(|filled| outlier_ejection::outliers(filled, report));
         let max_connections = of("max_connections").map(Filled::count);
@@ -195,6 +202,7 @@ impl Decoder<'_> {
             pipeline,
             retry_when,
             balance,
+            weights,
             health,
             outliers,
             max_connections,

@@ -26,6 +26,9 @@ pub struct EdgePolicies {
     pub retry_when: RetryWhen,
     /// Which instance of the target is asked.
     pub balance: policy::balance::Config,
+    /// Weights of the target's instances, in the order of their numbers, again and again; empty: all
+    /// alike.
+    pub weights: Vec<f64>,
     /// Active health checks of the target's instances, and their path.
     pub health: Option<Health>,
     /// Ejection of instances that keep failing.

@@ -959,3 +959,31 @@ fn nothing_waits_for_what_is_not_bounded() {
     "#]],
     );
 }
+
+#[test]
+fn weights_are_of_the_instances() {
+    client(
+        "balance: { algorithm: weighted, weights: [1, 2] }",
+        expect![[r#"
+            5:50 clients.web.balance.weights[1]: `api` has 1 instance, and here are 2 weights
+        "#]],
+    );
+    client(
+        "balance: { algorithm: weighted, weights: [0] }",
+        expect![[r#"
+        5:46 clients.web.balance.weights: all weights are 0: nobody would be asked
+    "#]],
+    );
+    client(
+        "balance: { algorithm: weighted, weights: [2000000] }",
+        expect![[r#"
+            5:47 clients.web.balance.weights[0]: a weight is at most 1000000
+        "#]],
+    );
+    client(
+        "balance: { weights: [1] }",
+        expect![[r#"
+        5:16 clients.web.balance.weights: `weights` plays a part only where the algorithm is not `round_robin`, which knows none
+    "#]],
+    );
+}

@@ -247,12 +247,16 @@ impl World<'_> {
             let config = plimsoll_policy::members::Config { health, ejection };
             Members::new(config, targets, Time::ZERO, draw.bits(3)).expect(CHECKED)
         });
+        let mut balancer = Balancer::new(policies.balance.clone(), targets, draw.bits(4)).expect(CHECKED);
+        for (i, &weight) in policies.weights.iter().cycle().take(targets).enumerate() {
+            balancer.set_weight(i, weight).expect(CHECKED);
+        }
         EdgeEnd {
             edge: e as u32,
             instance,
             life: 0,
             pipeline: Pipeline::new(policies.pipeline, Time::ZERO).expect(CHECKED),
-            balancer: Balancer::new(policies.balance.clone(), targets, draw.bits(4)).expect(CHECKED),
+            balancer,
             members,
             probes: (0..targets).map(|_| None).collect(),
             probe_number: 0,

@@ -21,3 +21,4 @@ mod pause_collapse;
 mod pollaczek_khinchine;
 mod retries;
 mod supermarket;
+mod weights;
