@@ -17,9 +17,9 @@ fn main() {
         Some("compare") => terminal::compare(&compare::runs(&fixture::met(), &fixture::missed()), style),
         Some("compare-lines") => {
             let mut other = fixture::line(false);
-            other.marks[3].load_per_s *= 1.5;
-            other.marks[3].low_per_s *= 1.5;
-            other.marks[3].high_per_s *= 1.5;
+            other.marks[3].load *= 1.5;
+            other.marks[3].low *= 1.5;
+            other.marks[3].high *= 1.5;
             terminal::compare(&compare::lines(&fixture::line(false), &other), style)
         }
         _ => terminal::line(&fixture::line(false), style),

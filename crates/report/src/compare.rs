@@ -5,13 +5,13 @@
 //! those of independent estimates. A figure without an interval on either side can't be told from
 //! noise, and is reported so.
 
-use plimsoll_model::run::{Figure, Limit, Line, Mark, Recovery, Run, SubjectKind, SubjectRun};
+use plimsoll_model::run::{Figure, Limit, Line, LoadUnit, Mark, Recovery, Run, SubjectKind, SubjectRun};
 use serde::Serialize;
 
 use crate::figures::{Better, MEANINGS, meaning};
 use crate::json::write;
 use crate::stats::Estimate;
-use crate::words::recovers;
+use crate::words::{Loads, recovers};
 
 /// The comparison of two results.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -48,7 +48,8 @@ pub struct Difference {
     pub kind: Option<SubjectKind>,
     /// The subject's name, or the weather's.
     pub subject: String,
-    /// The figure's name; `load_per_s` for a mark.
+    /// The figure's name; for a mark `load_per_s` or `users`, as its line counts, or
+    /// `times_today` where the two lines count differently.
     pub figure: String,
     /// What it is of, where the name leaves that open.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,8 +164,8 @@ pub fn lines(a: &Line, b: &Line) -> Comparison {
     for mark in &a.marks {
         match pair(mark) {
             Some(other) => {
-                differences.push(marks(mark, other));
-                changes.extend(recovery(mark, other));
+                differences.push(marks((a, mark), (b, other)));
+                changes.extend(recovery((a, mark), (b, other)));
             }
             None => changes.push(Change {
                 text: format!("{}: only the first has this weather", mark.weather.name),
@@ -188,6 +189,13 @@ pub fn lines(a: &Line, b: &Line) -> Comparison {
         });
     }
     let mut warnings = Vec::new();
+    if a.load_unit != b.load_unit {
+        warnings.push(
+            "one counts its load in users and the other in requests a second: marks are compared as multiples of \
+             today's load"
+                .into(),
+        );
+    }
     if a.objectives != b.objectives {
         warnings.push("their objectives differ, so their marks answer different questions".into());
     }
@@ -270,13 +278,17 @@ fn verdict(low: f64, high: f64, better: Better) -> Verdict {
     }
 }
 
-fn marks(a: &Mark, b: &Mark) -> Difference {
-    let ends = |mark: &Mark| match mark.limit {
-        Limit::Found | Limit::Interrupted => (mark.low_per_s, mark.high_per_s),
-        Limit::AboveSearch => (mark.load_per_s, f64::INFINITY),
-        Limit::BelowSearch => (0.0, mark.high_per_s),
+fn marks((line_a, a): (&Line, &Mark), (line_b, b): (&Line, &Mark)) -> Difference {
+    // Users and requests a second have only today's load in common.
+    let alike = line_a.load_unit == line_b.load_unit;
+    let of = |line: &Line| if alike { 1.0 } else { line.today };
+    let ends = |mark: &Mark, of: f64| match mark.limit {
+        Limit::Found | Limit::Interrupted => (mark.low / of, mark.high / of),
+        Limit::AboveSearch => (mark.load / of, f64::INFINITY),
+        Limit::BelowSearch => (0.0, mark.high / of),
     };
-    let ((a_low, a_high), (b_low, b_high)) = (ends(a), ends(b));
+    let (of_a, of_b) = (of(line_a), of(line_b));
+    let ((a_low, a_high), (b_low, b_high)) = (ends(a, of_a), ends(b, of_b));
     let (low, high) = (b_low - a_high, b_high - a_low);
     // An end that is open on one side still tells, as long as the brackets don't meet.
     let verdict = if a_low.is_nan() || a_high.is_nan() || b_low.is_nan() || b_high.is_nan() {
@@ -291,11 +303,16 @@ fn marks(a: &Mark, b: &Mark) -> Difference {
     Difference {
         kind: None,
         subject: a.weather.name.clone(),
-        figure: "load_per_s".into(),
+        figure: match line_a.load_unit {
+            _ if !alike => "times_today",
+            LoadUnit::RequestsPerS => "load_per_s",
+            LoadUnit::Users => "users",
+        }
+        .into(),
         detail: None,
-        a: a.load_per_s,
-        b: b.load_per_s,
-        difference: b.load_per_s - a.load_per_s,
+        a: a.load / of_a,
+        b: b.load / of_b,
+        difference: b.load / of_b - a.load / of_a,
         low,
         high,
         basis: Basis::Bracket,
@@ -303,7 +320,7 @@ fn marks(a: &Mark, b: &Mark) -> Difference {
     }
 }
 
-fn recovery(a: &Mark, b: &Mark) -> Option<Change> {
+fn recovery((line_a, a): (&Line, &Mark), (line_b, b): (&Line, &Mark)) -> Option<Change> {
     let rank = |recovery: &Recovery| match recovery {
         Recovery::Steady | Recovery::ByItself { .. } => 0,
         Recovery::AtLoad { .. } => 1,
@@ -311,7 +328,12 @@ fn recovery(a: &Mark, b: &Mark) -> Option<Change> {
     };
     let (before, after) = (rank(&a.recovery), rank(&b.recovery));
     (before != after).then(|| Change {
-        text: format!("{}: recovers {} before, {} now", a.weather.name, recovers(a), recovers(b)),
+        text: format!(
+            "{}: recovers {} before, {} now",
+            a.weather.name,
+            recovers(a, Loads::of(line_a)),
+            recovers(b, Loads::of(line_b))
+        ),
         verdict: if after < before { Verdict::Better } else { Verdict::Worse },
     })
 }

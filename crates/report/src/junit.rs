@@ -3,8 +3,10 @@
 use plimsoll_model::run::{Limit, Line, Mark, Run};
 
 use crate::markup::{escape, put};
-use crate::number::{rate, times};
-use crate::words::{against_today, gives_way_why, headline, interval, load, provenance, recovery_sentence, submerged};
+use crate::number::times;
+use crate::words::{
+    Loads, against_today, gives_way_why, headline, interval, load, provenance, recovery_sentence, requests, submerged,
+};
 
 /// A run: one case for each expectation.
 pub fn run(run: &Run) -> String {
@@ -35,7 +37,7 @@ pub fn run(run: &Run) -> String {
 
 /// A load line: one case for each mark. It fails where the mark lies below today's load.
 pub fn line(line: &Line) -> String {
-    let mut cases: Vec<Case> = line.marks.iter().map(|mark| of_mark(mark, line.today_per_s)).collect();
+    let mut cases: Vec<Case> = line.marks.iter().map(|mark| of_mark(mark, Loads::of(line))).collect();
     if line.partial {
         cases.push(interrupted("the search is complete"));
     }
@@ -58,22 +60,23 @@ enum Outcome {
     Error(String),
 }
 
-fn of_mark(mark: &Mark, today_per_s: f64) -> Case {
+fn of_mark(mark: &Mark, loads: Loads) -> Case {
     let text = [
-        Some(format!("{}: {} ({})", mark.weather.name, load(mark), interval(mark))),
+        Some(format!("{}: {} ({})", mark.weather.name, load(mark, loads), interval(mark))),
         Some(mark.weather.text.clone()),
+        requests(mark, loads),
         mark.first.as_ref().map(|first| format!("gives way first: {}", gives_way_why(first))),
         mark.fails.as_ref().map(|fails| format!("fails first: {fails}")),
-        recovery_sentence(mark),
+        recovery_sentence(mark, loads),
     ];
     let output = text.into_iter().flatten().collect::<Vec<_>>().join("\n");
-    let outcome = if !submerged(mark, today_per_s) {
+    let outcome = if !submerged(mark, loads) {
         Outcome::Passed
     } else if mark.limit == Limit::Interrupted {
-        Outcome::Error(format!("the search was interrupted at {}", rate(mark.load_per_s)))
+        Outcome::Error(format!("the search was interrupted at {}", loads.words(mark.load)))
     } else {
-        let factor = times(against_today(mark, today_per_s));
-        let message = format!("carries {}, {factor} today's {}", load(mark), rate(today_per_s));
+        let factor = times(against_today(mark, loads));
+        let message = format!("carries {}, {factor} today's {}", load(mark, loads), loads.words(loads.today));
         Outcome::Failed { message, text: output.clone() }
     };
     Case { name: format!("{} carries today's load", mark.weather.name), outcome, output }

@@ -1,27 +1,84 @@
 //! What a result says, in sentences: the terminal and the page use the same ones.
 
 use plimsoll_model::run::{
-    Analytic, EventKind, GivesWay, Limit, Line, Mark, Quiet, Recovery, Run, SubjectKind, Waived, World,
+    Analytic, EventKind, GivesWay, Limit, Line, LoadUnit, Mark, Quiet, Recovery, Run, SubjectKind, Waived, World,
 };
 
 use crate::number::{count, millis, nanos, percent, rate, ratio, significant, times};
 
+/// How the loads of a line are counted, and what is asked for today.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Loads {
+    pub(crate) unit: LoadUnit,
+    pub(crate) today: f64,
+    /// Requests a second of open-loop clients in today's load.
+    open_per_s: f64,
+}
+
+impl Loads {
+    pub(crate) fn of(line: &Line) -> Self {
+        Loads { unit: line.load_unit, today: line.today, open_per_s: line.today_open_per_s }
+    }
+
+    /// The same where there is little room: what grows with the users is left out.
+    pub(crate) fn bare(self) -> Self {
+        Loads { open_per_s: 0.0, ..self }
+    }
+
+    /// A load: `2,910/s`, `6,240 users`, or `6,240 users + 250/s` where clients of both kinds ask.
+    pub(crate) fn words(self, load: f64) -> String {
+        let open = ratio(load, self.today) * self.open_per_s;
+        match self.unit {
+            LoadUnit::Users if open > 0.0 => format!("{} + {}", self.short(load), rate(open)),
+            _ => self.short(load),
+        }
+    }
+
+    /// A load without what grows with it.
+    pub(crate) fn short(self, load: f64) -> String {
+        match self.unit {
+            LoadUnit::RequestsPerS => rate(load),
+            LoadUnit::Users if load.is_nan() => rate(load),
+            LoadUnit::Users if significant(load, 3) == "1" => "1 user".into(),
+            LoadUnit::Users => format!("{} users", significant(load, 3)),
+        }
+    }
+
+    /// Requests a second that such a load makes, where that is more than its name says.
+    fn measured(self, requests_per_s: f64) -> Option<String> {
+        let worth = self.unit == LoadUnit::Users && requests_per_s.is_finite() && requests_per_s > 0.0;
+        worth.then(|| format!("{} requests a second", significant(requests_per_s, 3)))
+    }
+}
+
+/// Today's load, with the requests that it makes where that is not the same.
+pub(crate) fn today(line: &Line) -> String {
+    let loads = Loads::of(line);
+    let makes = loads.measured(line.today_per_s).map_or(String::new(), |requests| format!(", {requests}"));
+    format!("{}{makes}", loads.words(loads.today))
+}
+
+/// Requests a second at a mark, in a sentence; none where its load says it.
+pub(crate) fn requests(mark: &Mark, loads: Loads) -> Option<String> {
+    loads.measured(mark.requests_per_s).map(|requests| format!("At the mark, clients make {requests}"))
+}
+
 /// A mark's load: `2,910/s`, or a bound where the search ended at one.
-pub(crate) fn load(mark: &Mark) -> String {
+pub(crate) fn load(mark: &Mark, loads: Loads) -> String {
     match mark.limit {
-        Limit::Found | Limit::Interrupted => rate(mark.load_per_s),
-        Limit::AboveSearch => format!(">= {}", rate(mark.load_per_s)),
-        Limit::BelowSearch => format!("< {}", rate(mark.high_per_s)),
+        Limit::Found | Limit::Interrupted => loads.words(mark.load),
+        Limit::AboveSearch => format!(">= {}", loads.words(mark.load)),
+        Limit::BelowSearch => format!("< {}", loads.words(mark.high)),
     }
 }
 
 /// Between which loads a mark lies.
 pub(crate) fn interval(mark: &Mark) -> String {
     match mark.limit {
-        Limit::Found | Limit::Interrupted if mark.low_per_s < mark.high_per_s && mark.high_per_s.is_finite() => {
-            format!("{} to {}", significant(mark.low_per_s, 3), significant(mark.high_per_s, 3))
+        Limit::Found | Limit::Interrupted if mark.low < mark.high && mark.high.is_finite() => {
+            format!("{} to {}", significant(mark.low, 3), significant(mark.high, 3))
         }
-        Limit::Found => significant(mark.load_per_s, 3),
+        Limit::Found => significant(mark.load, 3),
         Limit::AboveSearch => "largest tried".into(),
         Limit::BelowSearch => "smallest tried".into(),
         Limit::Interrupted => "interrupted".into(),
@@ -29,17 +86,17 @@ pub(crate) fn interval(mark: &Mark) -> String {
 }
 
 /// A mark against today's load; not a number where the file states no load.
-pub(crate) fn against_today(mark: &Mark, today_per_s: f64) -> f64 {
+pub(crate) fn against_today(mark: &Mark, loads: Loads) -> f64 {
     match mark.limit {
-        Limit::BelowSearch => ratio(mark.load_per_s.min(mark.high_per_s), today_per_s),
-        _ => ratio(mark.load_per_s, today_per_s),
+        Limit::BelowSearch => ratio(mark.load.min(mark.high), loads.today),
+        _ => ratio(mark.load, loads.today),
     }
 }
 
 /// Whether a mark lies below today's load: the system would not get through this weather today.
-pub(crate) fn submerged(mark: &Mark, today_per_s: f64) -> bool {
-    today_per_s > 0.0
-        && (mark.load_per_s < today_per_s || (mark.limit == Limit::BelowSearch && mark.high_per_s <= today_per_s))
+pub(crate) fn submerged(mark: &Mark, loads: Loads) -> bool {
+    let today = loads.today;
+    today > 0.0 && (mark.load < today || (mark.limit == Limit::BelowSearch && mark.high <= today))
 }
 
 /// Whether a system stays down after the weather has cleared.
@@ -48,7 +105,7 @@ pub(crate) fn metastable(mark: &Mark) -> bool {
 }
 
 /// How a system recovers from past a mark, in a few words.
-pub(crate) fn recovers(mark: &Mark) -> String {
+pub(crate) fn recovers(mark: &Mark, loads: Loads) -> String {
     match &mark.recovery {
         // Recovery is looked at after the mark is found.
         Recovery::Steady if mark.limit == Limit::Interrupted => "not tried".into(),
@@ -56,13 +113,13 @@ pub(crate) fn recovers(mark: &Mark) -> String {
         Recovery::ByItself { after_ns: None } => "by itself".into(),
         Recovery::ByItself { after_ns: Some(0) } => "at once".into(),
         Recovery::ByItself { after_ns: Some(after) } => format!("in {}", nanos(*after)),
-        Recovery::AtLoad { load_per_s, .. } => format!("at {}: metastable", rate(*load_per_s)),
+        Recovery::AtLoad { load, .. } => format!("at {}: metastable", loads.words(*load)),
         Recovery::Never { .. } => "never: metastable".into(),
     }
 }
 
 /// How it recovers, in a sentence; none where there is nothing to say.
-pub(crate) fn recovery_sentence(mark: &Mark) -> Option<String> {
+pub(crate) fn recovery_sentence(mark: &Mark, loads: Loads) -> Option<String> {
     let weather = &mark.weather.text;
     match mark.recovery {
         Recovery::Steady => None,
@@ -72,22 +129,22 @@ pub(crate) fn recovery_sentence(mark: &Mark) -> Option<String> {
         Recovery::ByItself { after_ns: Some(after) } => {
             Some(format!("Past the mark too, it comes back by itself {} after the weather clears.", nanos(after)))
         }
-        Recovery::AtLoad { load_per_s, low_per_s, high_per_s, from_per_s, drain_ns } => {
+        Recovery::AtLoad { load, low, high, from, drain_ns } => {
             let drain =
                 drain_ns.map_or(String::new(), |drain| format!(" From there it takes {} to drain.", nanos(drain)));
             Some(format!(
                 "At {}, {weather} leaves the system down after it has ended; it comes back only when the load \
                  falls to {} (between {} and {}): metastable.{drain}",
-                rate(from_per_s),
-                rate(load_per_s),
-                significant(low_per_s, 3),
-                rate(high_per_s),
+                loads.words(from),
+                loads.words(load),
+                significant(low, 3),
+                loads.short(high),
             ))
         }
-        Recovery::Never { from_per_s } => Some(format!(
+        Recovery::Never { from } => Some(format!(
             "At {}, {weather} leaves the system down after it has ended, and no load that was tried is small \
              enough to bring it back: metastable until somebody restarts it.",
-            rate(from_per_s),
+            loads.words(from),
         )),
     }
 }
@@ -156,13 +213,13 @@ pub(crate) fn quiet(quiet: &Quiet) -> String {
 
 /// The lowest mark.
 pub(crate) fn lowest(line: &Line) -> Option<&Mark> {
-    line.marks.iter().filter(|mark| !mark.load_per_s.is_nan()).min_by(|a, b| a.load_per_s.total_cmp(&b.load_per_s))
+    line.marks.iter().filter(|mark| !mark.load.is_nan()).min_by(|a, b| a.load.total_cmp(&b.load))
 }
 
 /// The marks from the highest to the lowest load.
 pub(crate) fn descending(marks: &[Mark]) -> Vec<&Mark> {
     let mut sorted: Vec<&Mark> = marks.iter().collect();
-    sorted.sort_by(|a, b| b.load_per_s.total_cmp(&a.load_per_s));
+    sorted.sort_by(|a, b| b.load.total_cmp(&a.load));
     sorted
 }
 
@@ -171,11 +228,14 @@ pub(crate) fn headline(line: &Line) -> String {
     let Some(lowest) = lowest(line) else {
         return "No mark was found before the search was interrupted.".into();
     };
-    let today = line.today_per_s;
-    let submerged = line.marks.iter().filter(|mark| submerged(mark, today)).count();
+    let loads = Loads::of(line);
+    let submerged = line.marks.iter().filter(|mark| submerged(mark, loads)).count();
     let one = |mark: &Mark| {
-        let factor = against_today(mark, today);
-        if factor.is_nan() { load(mark) } else { format!("{} ({} today's load)", load(mark), times(factor)) }
+        let (load, factor) = (load(mark, loads), against_today(mark, loads));
+        let makes = loads.measured(mark.requests_per_s);
+        let factor = (!factor.is_nan()).then(|| format!("{} today's load", times(factor)));
+        let notes: Vec<String> = factor.into_iter().chain(makes).collect();
+        if notes.is_empty() { load } else { format!("{load} ({})", notes.join(", ")) }
     };
     let calm = line.marks.iter().find(|mark| mark.weather.kind == plimsoll_model::run::WeatherKind::Calm);
     let mut text = match calm {

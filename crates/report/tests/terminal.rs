@@ -52,11 +52,35 @@ fn two_runs_compared() {
 fn two_lines_compared() {
     let mut better = fixture::line(false);
     let mark = &mut better.marks[8];
-    (mark.load_per_s, mark.low_per_s, mark.high_per_s) = (280.0, 275.0, 287.0);
+    (mark.load, mark.low, mark.high) = (280.0, 275.0, 287.0);
     mark.recovery = plimsoll_model::run::Recovery::ByItself { after_ns: Some(4_000_000_000) };
     let comparison = compare::lines(&fixture::line(false), &better);
     assert!(!comparison.worse());
     check(&compare(&comparison, Style::default()), expect_file!["./snapshots/compare-lines.txt"]);
+}
+
+/// A closed loop's load is its users; what they ask is measured, and stands beside it.
+#[test]
+fn users_read_as_users() {
+    let mut users = fixture::line(false);
+    users.load_unit = plimsoll_model::run::LoadUnit::Users;
+    users.today_open_per_s = 30.0;
+    users.today_per_s = 217.0;
+    users.marks[0].requests_per_s = 2_346.0;
+    let text = line(&users, Style::default());
+    let load = users.marks[0].load;
+    let times = load / users.today;
+    assert!(text.contains("today 300 users + 30/s, 217 requests a second"), "{text}");
+    assert!(text.contains("users + 291/s"), "{load} users, {times} times 30/s: {text}");
+    assert!(text.contains("2,350 requests a second"), "{text}");
+    assert!(plimsoll_report::svg::ladder(&users).contains(">users</text>"));
+    assert!(plimsoll_report::junit::line(&users).contains("users + 291/s"));
+    let page = plimsoll_report::html::line_on(&users, &fixture::topology());
+    assert!(page.contains("300 users + 30/s, 217 requests a second") && page.contains("users + 291/s"));
+    // What is counted differently has only today's load in common.
+    let comparison = compare::lines(&fixture::line(false), &users);
+    let difference = &comparison.differences[0];
+    assert_eq!((difference.figure.as_str(), difference.a, difference.b), ("times_today", times, times));
 }
 
 #[test]

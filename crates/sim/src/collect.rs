@@ -154,6 +154,10 @@ impl World<'_> {
         for end in &mut self.ends {
             counter(&mut end.counter);
             gauge(&mut end.in_flight, now);
+            if let Some(connections) = &mut end.connections {
+                gauge(&mut connections.used, now);
+                gauge(&mut connections.queue, now);
+            }
             for pool in &mut end.pools {
                 gauge(&mut pool.used, now);
                 gauge(&mut pool.queue, now);
@@ -387,6 +391,16 @@ impl World<'_> {
                     subject.resources.push(Resource { name: "connections", capacity, level });
                 }
                 subject.waiting = Some(Level::sum(pools.iter().map(|pool| Level::of(&pool.queue))));
+            }
+            let bounded: Vec<_> = ends.iter().filter_map(|end| end.connections.as_deref()).collect();
+            if let Component::Service(id) = self.plan.system.edges[e].to
+                && let Some(first) = bounded.first()
+            {
+                let instances = self.plan.system.services[id.index()].instances;
+                let capacity = f64::from(first.most) * f64::from(instances) * bounded.len() as f64;
+                let level = Level::sum(bounded.iter().map(|connections| Level::of(&connections.used)));
+                subject.resources.push(Resource { name: "connections", capacity, level });
+                subject.waiting = Some(Level::sum(bounded.iter().map(|connections| Level::of(&connections.queue))));
             }
             let sum = |of: fn(&crate::component::edge::EdgeEnd) -> &Vec<u32>| -> Vec<f64> {
                 (0..segments).map(|s| ends.iter().map(|end| of(end)[s] as f64).sum()).collect()

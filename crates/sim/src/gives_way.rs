@@ -236,7 +236,7 @@ fn describe(system: &System, suspect: &Suspect) -> GivesWay {
         "workers" => format!("{percent}% of {name}'s {capacity} workers are held{waiting}"),
         "max_in_flight" => format!("{percent}% of the {capacity} requests that {name} can hold at once{waiting}"),
         "cores" => format!("{name}'s {capacity} cores are {percent}% busy{waiting}"),
-        "connections" => format!("{percent}% of the {capacity} pooled connections of {name} are taken{waiting}"),
+        "connections" => format!("{percent}% of the {capacity} connections of {name} are taken{waiting}"),
         "concurrency" => {
             format!("{name} runs {percent}% of the {capacity} operations that it can at once{waiting}")
         }
@@ -278,6 +278,7 @@ fn rejecting(system: &System, of: Of) -> Vec<&'static str> {
                 ("adaptive limit", service.limit.is_some()),
                 ("bulkheads", !service.bulkheads.is_empty()),
                 ("degradation levels", service.degradation.is_some()),
+                ("table of idempotency keys", service.idempotency.is_some()),
                 ("full queue", !service.asynchronous),
                 ("full house", service.asynchronous),
             ]

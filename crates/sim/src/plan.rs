@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use plimsoll_model::system::{Arrivals, Experiment, Fault, FaultKind, Indicator, Load, Lock, Phase, System};
+use plimsoll_model::system::{Arrivals, Component, Experiment, Fault, FaultKind, Indicator, Load, Lock, Phase, System};
+
+use plimsoll_policy::nanos;
 
 use crate::compile::Code;
 use crate::engine::{KeySampler, alias_table};
+use crate::world::SECOND;
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -221,7 +224,7 @@ impl Plan {
             code,
             warmup: scenario.warmup,
             duration: scenario.duration,
-            drain: DRAIN,
+            drain: drain(system),
             detail,
             faults: scenario.faults.clone(),
             cuts,
@@ -272,9 +275,33 @@ impl Plan {
     }
 }
 
-/// How long requests under way at the end may still take: a request that takes longer than this
-/// after the end counts as failed.
-const DRAIN: u64 = 10_000_000_000;
+/// How long requests that are under way at the end may still take, ns: as long as the most patient
+/// client waits for one that is due at the very end.
+fn drain(system: &System) -> u64 {
+    let clients = system.edges.iter().filter(|edge| matches!(edge.from, Component::Client(_)));
+    let patience = clients.map(|edge| patience(&edge.policies.pipeline).unwrap_or(PATIENT));
+    patience.max().unwrap_or(0).saturating_add(SECOND).min(LONGEST)
+}
+
+/// The longest time from when a call is due to its end; none where nothing bounds it.
+fn patience(config: &plimsoll_policy::pipeline::Config) -> Option<u64> {
+    if let Some(timeout) = config.timeout {
+        return Some(nanos(timeout));
+    }
+    let attempts = u64::from(config.retry.map_or(1, |retry| retry.attempts));
+    let backoff =
+        config.retry.map_or(0, |retry| nanos(retry.backoff.cap).saturating_add(nanos(retry.backoff.retry_after_slack)));
+    let queued = config.bulkhead.map_or(0, |bulkhead| if bulkhead.queue > 0 { nanos(bulkhead.max_wait) } else { 0 });
+    let each = nanos(config.per_try_timeout?).saturating_add(queued);
+    Some(each.saturating_mul(attempts).saturating_add(backoff.saturating_mul(attempts - 1)))
+}
+
+/// A client that never gives up is watched for so long, ns: twice the longest default of proxies
+/// and load balancers (60 s, of nginx and AWS).
+const PATIENT: u64 = 120 * SECOND;
+
+/// Nobody is waited for longer than this, ns.
+const LONGEST: u64 = 600 * SECOND;
 
 fn load(system: &System, scenario: &Scenario, client: usize, end: u64) -> ClientLoad {
     let of = &system.clients[client];

@@ -100,6 +100,30 @@ experiments:
 }
 
 #[test]
+fn an_operation_without_the_key_takes_a_connection_to_each_shard() {
+    // One connection to each of four shards, 10 ms each: at 80/s each pool is an M/D/1 queue of 80%
+    // with the same arrivals, so that all four are free at once: 10 ms and a wait of 20 ms.
+    holds(
+        "
+system: shards
+network: { same_zone: 0s }
+clients:
+  web: { rate: 80/s, calls: [ { endpoint: api GET /all, key: uniform(1000) } ] }
+services: { api: { async: true, endpoints: { GET /all: [ { query: db.scan } ] } } }
+stores:
+  db:
+    kind: postgres
+    shards: 4
+    pool: 1
+    concurrency: 50
+    operations: { scan: { kind: read, time: 10ms, scatter: true } }
+experiments:
+  calm: { for: 300s, warmup: 20s, expect: [ mean between 28ms and 32ms, errors == 0% ] }
+",
+    );
+}
+
+#[test]
 fn a_partition_of_an_edge_covers_its_routes() {
     holds(
         "
@@ -119,4 +143,86 @@ experiments:
     expect: [ 'errors(edge GET /a) during fault > 90%', 'errors(edge GET /b) during fault > 90%', errors before fault < 1% ]
 ",
     );
+}
+
+#[test]
+fn a_slow_process_waits_longer_too() {
+    // 10 ms of waiting: five times as long, then 30 ms more.
+    holds(
+        "
+system: patient
+network: { same_zone: 0s }
+clients: { web: { rate: 50/s, calls: [api GET /] } }
+services: { api: { async: true, endpoints: { GET /: [ { wait: 10ms } ] } } }
+experiments:
+  slow:
+    for: 40s
+    faults: [ { at: 10s, slow: api, by: 5x, for: 10s }, { at: 20s, slow: api, by: +30ms, for: 10s } ]
+    expect: [ mean before fault < 10.1ms, mean during fault between 44.6ms and 45.4ms, mean at end < 10.1ms ]
+",
+    );
+}
+
+/// Two faults of one kind on one target: from 10 s to 20 s, and from 15 s to the end at 28 s. The
+/// last quarter is the second one's alone.
+#[track_caller]
+fn overlapping(first: &str, second: &str, expect: &str) {
+    holds(&format!(
+        "
+system: twice
+network: {{ same_zone: 0s }}
+clients:
+  web:
+    rate: 100/s
+    timeout: 1s
+    calls:
+      - {{ endpoint: api GET /, weight: 9, key: uniform(10) }}
+      - {{ endpoint: api PUT /, key: uniform(10) }}
+services:
+  api:
+    async: true
+    startup: 0s
+    endpoints:
+      GET /: [ {{ wait: 10ms }}, {{ query: db.get }} ]
+      PUT /: [ {{ query: db.put }} ]
+stores:
+  db:
+    kind: postgres
+    replicas: 1
+    reads: replicas
+    operations: {{ get: {{ kind: read, time: 1ms }}, put: {{ kind: write, lock: none, time: 1ms }} }}
+experiments:
+  e:
+    for: 28s
+    faults: [ {{ at: 10s, {first}, until: 20s }}, {{ at: 15s, {second}, until: 28s }} ]
+    expect: [ {expect} ]
+"
+    ));
+}
+
+#[test]
+fn overlapping_faults_of_a_kind_are_undone_one_by_one() {
+    overlapping("slow: api, by: 5x", "slow: api, by: 3x", "'p(50, api GET /) at end between 30ms and 33ms'");
+    overlapping("kill: api", "kill: api", "errors at end > 99%");
+    // Whoever asks in the last second is answered when the process goes on.
+    overlapping("pause: api", "pause: api", "errors at end > 80%");
+    overlapping("lag: db, by: 9s", "lag: db, by: 3s", "stale_reads(db) at end > 80%");
+}
+
+#[test]
+fn a_request_may_take_as_long_as_its_client_waits() {
+    // A minute each, under way at the end, and answered well: with a timeout, and without any.
+    for patience in ["timeout: 90s", "timeout: none"] {
+        let run = run(&format!(
+            "
+system: reports
+clients: {{ web: {{ rate: 1/s, {patience}, calls: [api POST /report] }} }}
+services: {{ api: {{ async: true, endpoints: {{ POST /report: [ {{ wait: 60s }} ] }} }} }}
+experiments: {{ calm: {{ for: 30s, expect: [ errors < 1% ] }} }}
+"
+        ));
+        let verdict = &run.verdicts[0];
+        assert!(verdict.passed, "{patience}: {}: measured {} (seed {SEED})", verdict.text, verdict.measured);
+        assert!(run.warnings.is_empty(), "{:?}", run.warnings);
+    }
 }

@@ -81,8 +81,8 @@ impl Line {
             eprintln!("interrupted: marks that are missing were not searched for");
             return Ok(Exit::Interrupted);
         }
-        let required = self.require.unwrap_or(0.0) * line.today_per_s;
-        let short = line.marks.iter().filter(|mark| mark.load_per_s < required).count();
+        let required = self.require.unwrap_or(0.0) * line.today;
+        let short = line.marks.iter().filter(|mark| mark.load < required).count();
         Ok(if short > 0 { Exit::Deviated } else { Exit::Held })
     }
 

@@ -15,12 +15,55 @@ fn the_line_of_a_system_is_found() {
     for mark in marks {
         // Four cores and 20 ms a request: no more than 200 a second, and not far below in any
         // weather, which is judged against what the survivors can do.
-        let load = mark["load_per_s"].as_f64().unwrap();
+        let load = mark["load"].as_f64().unwrap();
         assert!((100.0..=200.0).contains(&load), "{}: {load}", mark["weather"]["name"]);
         assert!(ended.out.contains(mark["weather"]["name"].as_str().unwrap()));
     }
+    assert_eq!((&result["load_unit"], &result["today"]), (&"requests_per_s".into(), &20.0.into()));
     assert_eq!(result["today_per_s"], 20.0);
     assert_eq!(result["partial"], false);
+}
+
+/// The load of a closed loop is its users: how often they ask is a result.
+#[test]
+fn users_are_counted_as_users() {
+    let folder = Folder::small();
+    let text = folder.read("small.yaml");
+    let closed = text.replace("rate: 20/s", "users: 20\n    think: 1s").replace("    load: { web: 500/s }\n", "");
+    assert_ne!(text, closed);
+    folder.write("small.yaml", closed);
+    let ended = line(&folder, &["--weather", "calm", "--json", "line"]).with(0);
+    let result = folder.json("line");
+    assert_eq!((&result["load_unit"], &result["today"]), (&"users".into(), &20.0.into()));
+    assert_eq!(result["today_open_per_s"], 0.0);
+    // 20 users of a second's thought and a little work.
+    let today = result["today_per_s"].as_f64().unwrap();
+    assert!((15.0..20.0).contains(&today), "{today}");
+    // 200/s at most, of users who think for a second and wait for a while.
+    let mark = &result["marks"][0];
+    let (users, requests) = (mark["load"].as_f64().unwrap(), mark["requests_per_s"].as_f64().unwrap());
+    assert!((100.0..250.0).contains(&users) && requests < users && requests > 0.6 * users, "{users}: {requests}/s");
+    assert!(ended.out.contains("today 20 users, "), "{}", ended.out);
+    assert!(ended.out.contains("requests a second"), "{}", ended.out);
+    line(&folder, &["--weather", "calm", "--require", "20"]).with(1);
+}
+
+/// A table that fills within a minute is not seen in 20 s: the quiet run sees it, and says so.
+#[test]
+fn what_comes_with_time_is_named() {
+    let folder = Folder::small();
+    let keys = "    idempotency: { max_keys: 8k }\n    endpoints:\n      POST /:";
+    let text =
+        folder.read("small.yaml").replace("    endpoints:\n      GET /:", keys).replace("api GET /", "api POST /");
+    folder.write("small.yaml", text);
+    let arguments =
+        ["--precision", "20%", "--replications", "2", "--horizon", "5", "--weather", "calm", "--json", "line"];
+    folder.run(["line", "small.yaml"].iter().chain(&arguments)).with(0);
+    let mark = folder.json("line")["marks"][0].clone();
+    // 8,000 keys last for the 150 s of a stretch at 53/s.
+    assert!((40.0..80.0).contains(&mark["load"].as_f64().unwrap()), "{}", mark["load"]);
+    assert!(mark["fails"].as_str().unwrap().ends_with("at the end of 2 min without a fault"), "{}", mark["fails"]);
+    assert!(mark["first"]["why"].as_str().unwrap().contains("table of idempotency keys"), "{}", mark["first"]);
 }
 
 #[test]
@@ -88,7 +131,7 @@ fn growth_repeats_the_search() {
     let grown = &result["growth"][0];
     assert_eq!(grown["factor"], 2.0);
     assert!(grown["changes"].to_string().contains("instances"), "{}", grown["changes"]);
-    let (before, after) = (&result["marks"][0]["load_per_s"], &grown["marks"][0]["load_per_s"]);
+    let (before, after) = (&result["marks"][0]["load"], &grown["marks"][0]["load"]);
     let ratio = after.as_f64().unwrap() / before.as_f64().unwrap();
     assert!((1.5..3.0).contains(&ratio), "twice the instances carry {ratio} times the load");
 }

@@ -10,8 +10,8 @@ use super::policy::{
     adaptive_limit, balance, bulkhead, circuit_breaker, health, hedge, outlier_ejection, rate_limit, retry,
     retry_budget,
 };
-use super::quantity::{COUNT, DURATION};
-use super::table::{Field, Kind, Object, none, value};
+use super::quantity::{COUNT, COUNT_OR_ZERO, DURATION};
+use super::table::{Field, Kind, Object, absent, none, value};
 use crate::system::{Component, EdgePolicies};
 
 pub(crate) static CLIENT_TIMEOUT: &[Field] = &[value(
@@ -102,7 +102,15 @@ pub(crate) static TARGET: &[Field] = &[
         "max_connections",
         Kind::Scalar(&COUNT),
         "keep-alive pools grow as needed",
-        "Requests that one caller has in flight to one instance at once; more wait.",
+        "Requests that one caller has in flight to one instance at once, as HAProxy's `maxconn` and Envoy's \
+         `max_connections` bound them. Full instances are passed over; where all are full, requests wait.",
+    ),
+    absent(
+        "max_pending",
+        Kind::Scalar(&COUNT_OR_ZERO),
+        "1,024 (Envoy's max_pending_requests)",
+        "Requests of one caller that wait for a connection, as long as their timeouts let them; more are refused, as all are by \
+         nginx's `max_conns`. Only with `max_connections`.",
     ),
 ];
 
@@ -110,7 +118,10 @@ pub(crate) static LATENCY: &[Field] =
     &[none("latency", DURATIONS, "as `network` says for the two zones", "One-way network delay to the target.")];
 
 /// Keys that mean something towards services only.
-pub(crate) const SERVICES_ONLY: &[&str] = &["balance", "health", "outliers", "max_connections"];
+pub(crate) const SERVICES_ONLY: &[&str] = &["balance", "health", "outliers", "max_connections", "max_pending"];
+
+/// Envoy's default of `max_pending_requests`.
+const MAX_PENDING: u32 = 1024;
 
 pub(crate) static CALL: Object = Object {
     name: "call_policies",
@@ -171,16 +182,31 @@ impl Decoder<'_> {
             report.at(per_try.at, "`per_try_timeout` is longer than `timeout`, and so never acts".to_owned());
         }
         let balance = of("balance").map(|filled| balance::balance(filled, report)).unwrap_or_default();
+        let weights = match (of("balance"), to) {
+            (Some(filled), Component::Service(id)) => {
+                let target = &self.names.services[id.index()];
+                balance::weights(filled, target.name, target.filled.get("instances").count(), report)
+            }
+            _ => Vec::new(),
+        };
         let health = of("health").map(|filled| health::health(filled, report));
         let outliers = of("outliers").map(|filled| outlier_ejection::outliers(filled, report));
+        let max_connections = of("max_connections").map(Filled::count);
+        if let (Some(pending), None) = (of("max_pending"), max_connections) {
+            report
+                .at(pending.at, "nothing waits for a connection where none is bounded".to_owned())
+                .help("state `max_connections` too".to_owned());
+        }
         EdgePolicies {
             latency: of("latency").map(|filled| self.dist(filled)),
             pipeline,
             retry_when,
             balance,
+            weights,
             health,
             outliers,
-            max_connections: of("max_connections").map(Filled::count),
+            max_connections,
+            max_pending: of("max_pending").map_or(MAX_PENDING, Filled::count),
         }
     }
 }

@@ -15,7 +15,17 @@ pub struct Line {
     pub system_hash: String,
     /// The seed it replays from.
     pub seed: u64,
-    /// The load that the file states for today, requests a second over all clients.
+    /// What the loads of this line are counted in.
+    pub load_unit: LoadUnit,
+    /// The load that the file states for today, in that unit.
+    #[serde(deserialize_with = "float::one")]
+    pub today: f64,
+    /// What the open-loop clients make of it, requests a second. Where loads are counted in users,
+    /// it grows with them.
+    #[serde(deserialize_with = "float::one")]
+    pub today_open_per_s: f64,
+    /// Requests a second that all clients make under today's load: those of closed-loop clients as
+    /// measured in calm weather.
     #[serde(deserialize_with = "float::one")]
     pub today_per_s: f64,
     /// The objectives that a load must meet, as text.
@@ -32,6 +42,18 @@ pub struct Line {
     pub partial: bool,
     /// What the reader should know before trusting a mark.
     pub warnings: Vec<String>,
+}
+
+/// What the loads of a line are counted in. The mix of a load is always the file's: one number
+/// tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadUnit {
+    /// Requests a second over all clients, where all of them are open loops.
+    RequestsPerS,
+    /// Users of the closed-loop clients, where there are any: how often they ask depends on how
+    /// fast they are answered, and is no load but a result.
+    Users,
 }
 
 /// A line for a system that was scaled by a factor.
@@ -53,15 +75,18 @@ pub struct GrownLine {
 pub struct Mark {
     /// The weather.
     pub weather: Weather,
-    /// The load, requests a second over all clients.
+    /// The load, in the line's unit.
     #[serde(deserialize_with = "float::one")]
-    pub load_per_s: f64,
+    pub load: f64,
     /// A load at which the objectives held in every replication that counts.
     #[serde(deserialize_with = "float::one")]
-    pub low_per_s: f64,
+    pub low: f64,
     /// A load at which they did not.
     #[serde(deserialize_with = "float::one")]
-    pub high_per_s: f64,
+    pub high: f64,
+    /// Requests a second that all clients made at the mark while the fault lasted, as measured.
+    #[serde(deserialize_with = "float::one")]
+    pub requests_per_s: f64,
     /// How the search ended.
     pub limit: Limit,
     /// What gives way first when the load goes past the mark.
@@ -158,26 +183,26 @@ pub enum Recovery {
     },
     /// Metastable: past the mark it stays down after the fault has ended, until the load falls.
     AtLoad {
-        /// The load at which it comes back, requests a second.
+        /// The load at which it comes back, in the line's unit.
         #[serde(deserialize_with = "float::one")]
-        load_per_s: f64,
+        load: f64,
         /// A load at which it does.
         #[serde(deserialize_with = "float::one")]
-        low_per_s: f64,
+        low: f64,
         /// A load at which it does not.
         #[serde(deserialize_with = "float::one")]
-        high_per_s: f64,
+        high: f64,
         /// The load that it was carrying when it went down.
         #[serde(deserialize_with = "float::one")]
-        from_per_s: f64,
+        from: f64,
         /// From the fall of the load until the objectives hold again, ns.
         drain_ns: Option<u64>,
     },
     /// It stays down at the smallest load that was tried, until somebody restarts it.
     Never {
-        /// The load that it was carrying when it went down, requests a second.
+        /// The load that it was carrying when it went down, in the line's unit.
         #[serde(deserialize_with = "float::one")]
-        from_per_s: f64,
+        from: f64,
     },
 }
 
@@ -223,9 +248,12 @@ pub struct Quiet {
 /// One load that the search tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
-    /// Requests a second over all clients.
+    /// In the line's unit.
     #[serde(deserialize_with = "float::one")]
-    pub load_per_s: f64,
+    pub load: f64,
+    /// Requests a second that all clients made while the fault lasted.
+    #[serde(deserialize_with = "float::one")]
+    pub requests_per_s: f64,
     /// Whether the objectives held.
     pub held: bool,
     /// Replications that it took to say so.

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 pub use histogram::Histogram;
 pub use line::{
-    Analytic, Cost, GivesWay, GrownLine, Limit, Line, Mark, Probe, Quiet, Recovery, Waived, Weather, WeatherKind,
+    Analytic, Cost, GivesWay, GrownLine, Limit, Line, LoadUnit, Mark, Probe, Quiet, Recovery, Waived, Weather,
+    WeatherKind,
 };
 
 /// The result of one experiment.

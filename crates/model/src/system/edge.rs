@@ -26,12 +26,17 @@ pub struct EdgePolicies {
     pub retry_when: RetryWhen,
     /// Which instance of the target is asked.
     pub balance: policy::balance::Config,
+    /// Weights of the target's instances, in the order of their numbers, again and again; empty: all
+    /// alike.
+    pub weights: Vec<f64>,
     /// Active health checks of the target's instances, and their path.
     pub health: Option<Health>,
     /// Ejection of instances that keep failing.
     pub outliers: Option<policy::outlier_ejection::Config>,
     /// Requests that one caller has in flight to one instance at once.
     pub max_connections: Option<u32>,
+    /// Requests of one caller that wait for a connection; plays no part without `max_connections`.
+    pub max_pending: u32,
 }
 
 /// Active health checks.

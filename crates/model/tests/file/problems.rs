@@ -939,3 +939,51 @@ fn expectations() {
     "#]],
     );
 }
+
+#[test]
+fn what_does_nothing_itself_cannot_be_slow() {
+    experiment(
+        "faults: [ { at: 1s, slow: api, by: 5x, for: 5s } ]",
+        expect![[r#"
+        12:44 experiments.e.faults[0].slow: `api` has no step that could be slow: none works or waits (slow what it calls, or the edge there: `slow: api -> ...`)
+    "#]],
+    );
+}
+
+#[test]
+fn nothing_waits_for_what_is_not_bounded() {
+    client(
+        "max_pending: 10",
+        expect![[r#"
+        5:18 clients.web.max_pending: nothing waits for a connection where none is bounded (state `max_connections` too)
+    "#]],
+    );
+}
+
+#[test]
+fn weights_are_of_the_instances() {
+    client(
+        "balance: { algorithm: weighted, weights: [1, 2] }",
+        expect![[r#"
+            5:50 clients.web.balance.weights[1]: `api` has 1 instance, and here are 2 weights
+        "#]],
+    );
+    client(
+        "balance: { algorithm: weighted, weights: [0] }",
+        expect![[r#"
+        5:46 clients.web.balance.weights: all weights are 0: nobody would be asked
+    "#]],
+    );
+    client(
+        "balance: { algorithm: weighted, weights: [2000000] }",
+        expect![[r#"
+            5:47 clients.web.balance.weights[0]: a weight is at most 1000000
+        "#]],
+    );
+    client(
+        "balance: { weights: [1] }",
+        expect![[r#"
+        5:16 clients.web.balance.weights: `weights` plays a part only where the algorithm is not `round_robin`, which knows none
+    "#]],
+    );
+}

@@ -5,12 +5,12 @@ use plimsoll_model::run::{Cost, GrownLine, Line, Mark, Run};
 use super::flow::{self, Shown};
 use super::{page, probes, run};
 use crate::markup::{escape, put};
-use crate::number::{rate, ratio, times, usd};
+use crate::number::{ratio, times, usd};
 use crate::svg::{NARROW, WIDE, draw};
 use crate::topology::Topology;
 use crate::words::{
-    against_today, analytic, gives_way, gives_way_why, headline, interval, load, metastable, plural, quiet, recovers,
-    recovery_sentence, submerged, waived, why,
+    Loads, against_today, analytic, gives_way, gives_way_why, headline, interval, load, metastable, plural, quiet,
+    recovers, recovery_sentence, requests, submerged, today, waived, why,
 };
 
 pub(super) fn write(line: &Line, topology: &Topology) -> String {
@@ -67,8 +67,9 @@ fn marks(line: &Line, out: &mut String) {
          class=\"n\">load</th><th class=\"n\">between</th><th class=\"n\">today</th><th>gives way first</th>\
          <th>recovers</th></tr></thead><tbody>\n",
     );
+    let loads = Loads::of(line);
     for (at, mark) in line.marks.iter().enumerate() {
-        let tone = tone(mark, line.today_per_s);
+        let tone = tone(mark, loads);
         let first = mark.first.as_ref().map_or("nothing seen".into(), gives_way);
         let why = mark.first.as_ref().map_or(String::new(), why);
         put!(
@@ -78,22 +79,22 @@ fn marks(line: &Line, out: &mut String) {
              class=\"{}\">{}</td></tr>\n",
             escape(&mark.weather.name),
             escape(&mark.weather.text),
-            escape(&load(mark)),
+            escape(&load(mark, loads)),
             interval(mark),
-            times(against_today(mark, line.today_per_s)),
+            times(against_today(mark, loads)),
             escape(&first),
             escape(&why),
             if metastable(mark) { "bad" } else { "" },
-            escape(&recovers(mark)),
+            escape(&recovers(mark, loads)),
         );
     }
     out.push_str("</tbody></table></div></section>\n");
 }
 
-fn tone(mark: &Mark, today_per_s: f64) -> &'static str {
-    if submerged(mark, today_per_s) {
+fn tone(mark: &Mark, loads: Loads) -> &'static str {
+    if submerged(mark, loads) {
         "bad"
-    } else if against_today(mark, today_per_s) < 1.3 || metastable(mark) {
+    } else if against_today(mark, loads) < 1.3 || metastable(mark) {
         "warn"
     } else {
         "good"
@@ -150,8 +151,9 @@ fn remarks(line: &Line, out: &mut String) {
         out.push_str("</ul></section>\n");
     };
     let metastable = line.marks.iter().filter(|mark| metastable(mark));
-    let metastable =
-        metastable.filter_map(|mark| Some((mark.weather.name.as_str(), recovery_sentence(mark)?))).collect();
+    let metastable = metastable
+        .filter_map(|mark| Some((mark.weather.name.as_str(), recovery_sentence(mark, Loads::of(line))?)))
+        .collect();
     list("Metastable: stays down after the fault has ended", metastable, out);
     let waivers =
         line.marks.iter().flat_map(|mark| mark.waived.iter().map(|one| (mark.weather.name.as_str(), waived(one))));
@@ -172,17 +174,18 @@ fn growth(line: &Line, out: &mut String) {
          carries, and how many times the load that it was grown for that is: from 1x on it holds.</p><div class=\"scroll\"><table \
          class=\"growth\"><thead><tr><th>weather</th><th class=\"n\">today's system</th>",
     );
+    let loads = Loads::of(line);
     for grown in &line.growth {
-        let wanted = rate(grown.factor * line.today_per_s);
+        let wanted = loads.words(grown.factor * loads.today);
         put!(out, "<th class=\"n\">for {} the load, {wanted}</th>", times(grown.factor));
     }
     out.push_str("</tr></thead><tbody>\n");
     for mark in &line.marks {
         put!(out, "<tr><th scope=\"row\">{}</th>", escape(&mark.weather.name));
-        growth_cell(Some(mark), 1.0, line.today_per_s, out);
+        growth_cell(Some(mark), 1.0, loads, out);
         for grown in &line.growth {
             let same = grown.marks.iter().find(|other| other.weather.name == mark.weather.name);
-            growth_cell(same, grown.factor, line.today_per_s, out);
+            growth_cell(same, grown.factor, loads, out);
         }
         out.push_str("</tr>\n");
     }
@@ -201,12 +204,12 @@ fn changes(grown: &GrownLine) -> String {
     if grown.changes.is_empty() { "nothing was changed".into() } else { grown.changes.join(", ") }
 }
 
-fn growth_cell(mark: Option<&Mark>, wanted: f64, today_per_s: f64, out: &mut String) {
+fn growth_cell(mark: Option<&Mark>, wanted: f64, loads: Loads, out: &mut String) {
     let Some(mark) = mark else {
         out.push_str("<td class=\"n dim\">not tried</td>");
         return;
     };
-    let reached = ratio(against_today(mark, today_per_s), wanted);
+    let reached = ratio(against_today(mark, loads), wanted);
     let (class, sign) = match reached {
         reached if reached.is_nan() => ("", ""),
         reached if reached >= 1.0 => ("good", "✓ "),
@@ -217,7 +220,7 @@ fn growth_cell(mark: Option<&Mark>, wanted: f64, today_per_s: f64, out: &mut Str
         out,
         "<td class=\"n {class}\" title=\"{}\">{sign}{} <span class=\"dim\">{}</span></td>",
         escape(&title),
-        escape(&load(mark)),
+        escape(&load(mark, loads)),
         times(reached)
     );
 }
@@ -254,6 +257,7 @@ fn weathers(line: &Line, topology: &Topology, out: &mut String) {
     if line.marks.is_empty() {
         return;
     }
+    let loads = Loads::of(line);
     out.push_str("<section><h2>Each weather</h2>\n");
     for (at, mark) in line.marks.iter().enumerate() {
         put!(
@@ -261,12 +265,12 @@ fn weathers(line: &Line, topology: &Topology, out: &mut String) {
             "<details class=\"weather\" id=\"w{at}\"><summary><span class=\"name\">{}</span><span class=\"load {}\">{}</span>\
              <span class=\"dim\">{}</span></summary>\n",
             escape(&mark.weather.name),
-            tone(mark, line.today_per_s),
-            escape(&load(mark)),
+            tone(mark, loads),
+            escape(&load(mark, loads)),
             escape(&mark.first.as_ref().map_or(String::new(), gives_way)),
         );
-        sentences(mark, out);
-        probes::write(mark, line.today_per_s, out);
+        sentences(mark, loads, out);
+        probes::write(mark, loads, out);
         let shown = both(mark);
         if !shown.is_empty() {
             flow::draw(topology, &shown, out);
@@ -280,8 +284,11 @@ fn weathers(line: &Line, topology: &Topology, out: &mut String) {
     out.push_str("</section>\n");
 }
 
-fn sentences(mark: &Mark, out: &mut String) {
+fn sentences(mark: &Mark, loads: Loads, out: &mut String) {
     let mut items: Vec<(&str, String)> = vec![("What happens", mark.weather.text.clone())];
+    if let Some(requests) = requests(mark, loads) {
+        items.push(("Requests", requests));
+    }
     if let Some(fails) = &mark.fails {
         items.push(("Fails first", fails.clone()));
     }
@@ -289,7 +296,7 @@ fn sentences(mark: &Mark, out: &mut String) {
         let owner = first.owner.as_ref().map_or(String::new(), |owner| format!(" Owner: {owner}."));
         items.push(("Gives way first", format!("{}.{owner}", gives_way_why(first))));
     }
-    if let Some(sentence) = recovery_sentence(mark) {
+    if let Some(sentence) = recovery_sentence(mark, loads) {
         items.push(("Recovery", sentence));
     }
     items.extend(mark.waived.iter().map(|one| ("Not counted", waived(one))));
@@ -331,8 +338,9 @@ fn notes(line: &Line, out: &mut String) {
         out,
         "<section><h2>How to read this</h2><dl class=\"facts\"><dt>Objectives</dt><dd>{}{stated}</dd><dt>A mark</dt><dd>The \
          largest load at which every objective holds in every replication that counts and the system recovers after the \
-         fault. \"Between\" is a load that held and one that did not.</dd><dt>Effort</dt><dd>{} in {}.</dd></dl>\n",
+         fault. \"Between\" is a load that held and one that did not.</dd><dt>Today's load</dt><dd>{}</dd><dt>Effort</dt><dd>{} in {}.</dd></dl>\n",
         escape(&objectives),
+        escape(&today(line)),
         plural(replications, "replication", "replications"),
         plural(probes, "probe", "probes"),
     );

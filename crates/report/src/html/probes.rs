@@ -1,12 +1,13 @@
-//! The loads that a search tried, with what came of each: where the line is, and how steep.
+//! The across that a search tried, with what came of each: where the line is, and how steep.
 
 use plimsoll_model::run::{Mark, Probe};
 
 use crate::markup::{coordinate, escape, put};
 use crate::number::{millis, percent, rate, significant};
 use crate::svg::Scale;
+use crate::words::Loads;
 
-/// The curve of one quantity over the loads.
+/// The curve of one quantity over the across.
 struct Quantity {
     title: &'static str,
     unit: &'static str,
@@ -16,15 +17,15 @@ struct Quantity {
 }
 
 /// The probes of a mark: the tail latency and the errors over the load, and the same as a table.
-pub(super) fn write(mark: &Mark, today_per_s: f64, out: &mut String) {
+pub(super) fn write(mark: &Mark, loads: Loads, out: &mut String) {
     let mut probes: Vec<&Probe> =
-        mark.probes.iter().filter(|probe| probe.load_per_s.is_finite() && probe.load_per_s > 0.0).collect();
+        mark.probes.iter().filter(|probe| probe.load.is_finite() && probe.load > 0.0).collect();
     if probes.len() < 2 {
         return;
     }
-    probes.sort_by(|a, b| a.load_per_s.total_cmp(&b.load_per_s));
-    let highest = probes.last().map_or(1.0, |probe| probe.load_per_s);
-    let loads = Scale::from_zero(highest);
+    probes.sort_by(|a, b| a.load.total_cmp(&b.load));
+    let highest = probes.last().map_or(1.0, |probe| probe.load);
+    let across = Scale::from_zero(highest);
     let finite = |value: fn(&Probe) -> f64| {
         probes.iter().map(|p| value(p)).filter(|v| v.is_finite() && *v > 0.0).collect::<Vec<_>>()
     };
@@ -38,14 +39,14 @@ pub(super) fn write(mark: &Mark, today_per_s: f64, out: &mut String) {
         Quantity { title: "p99 over load", unit: "ms", scale: latency, factor: 1.0, value: |probe| probe.p99_ms },
         Quantity { title: "Errors over load", unit: "%", scale: errors, factor: 100.0, value: |probe| probe.errors },
     ] {
-        curve(&quantity, &probes, mark, &loads, today_per_s, out);
+        curve(&quantity, &probes, mark, &across, loads, out);
     }
     out.push_str("</div>\n");
-    table(&probes, out);
+    table(&probes, loads, out);
 }
 
-fn curve(quantity: &Quantity, probes: &[&Probe], mark: &Mark, loads: &Scale, today_per_s: f64, out: &mut String) {
-    let x = |load: f64| loads.share(load) * 1000.0;
+fn curve(quantity: &Quantity, probes: &[&Probe], mark: &Mark, across: &Scale, loads: Loads, out: &mut String) {
+    let x = |load: f64| across.share(load) * 1000.0;
     let y = |value: f64| (1.0 - quantity.scale.share(value)) * 100.0;
     put!(
         out,
@@ -67,8 +68,8 @@ fn curve(quantity: &Quantity, probes: &[&Probe], mark: &Mark, loads: &Scale, tod
     for tick in quantity.scale.ticks() {
         put!(out, "<path class=\"grid\" d=\"M0 {}H1000\"/>", coordinate(y(tick)));
     }
-    if mark.low_per_s.is_finite() && mark.high_per_s.is_finite() && mark.high_per_s > mark.low_per_s {
-        let (low, high) = (x(mark.low_per_s), x(mark.high_per_s));
+    if mark.low.is_finite() && mark.high.is_finite() && mark.high > mark.low {
+        let (low, high) = (x(mark.low), x(mark.high));
         put!(
             out,
             "<rect class=\"bracket\" x=\"{}\" width=\"{}\" height=\"100\"/>",
@@ -76,12 +77,13 @@ fn curve(quantity: &Quantity, probes: &[&Probe], mark: &Mark, loads: &Scale, tod
             coordinate((high - low).max(1.5))
         );
     }
-    if today_per_s.is_finite() && today_per_s > 0.0 && today_per_s <= loads.high {
-        put!(out, "<path class=\"today\" d=\"M{} 0V100\"/>", coordinate(x(today_per_s)));
+    let today = loads.today;
+    if today.is_finite() && today > 0.0 && today <= across.high {
+        put!(out, "<path class=\"today\" d=\"M{} 0V100\"/>", coordinate(x(today)));
     }
     let points: Vec<(f64, f64, bool)> = probes
         .iter()
-        .map(|probe| (probe.load_per_s, (quantity.value)(probe), probe.held))
+        .map(|probe| (probe.load, (quantity.value)(probe), probe.held))
         .filter(|(_, value, _)| value.is_finite())
         .collect();
     let line: Vec<String> =
@@ -98,17 +100,17 @@ fn curve(quantity: &Quantity, probes: &[&Probe], mark: &Mark, loads: &Scale, tod
         put!(out, "<path class=\"dots {class}\" d=\"{dots}\"/>");
     }
     out.push_str("</svg></div><div class=\"time\" aria-hidden=\"true\">");
-    for tick in loads.ticks() {
-        put!(out, "<span style=\"left:{}%\">{}</span>", coordinate(loads.share(tick) * 100.0), rate(tick));
+    for tick in across.ticks() {
+        put!(out, "<span style=\"left:{}%\">{}</span>", coordinate(across.share(tick) * 100.0), loads.short(tick));
     }
     out.push_str("</div></figure>\n");
 }
 
-fn table(probes: &[&Probe], out: &mut String) {
+fn table(probes: &[&Probe], loads: Loads, out: &mut String) {
     put!(
         out,
         "<details class=\"minor\"><summary>{} probes as a table</summary><div class=\"scroll\"><table><thead><tr><th \
-         class=\"n\">load</th><th>held</th><th>recovered</th><th class=\"n\">goodput</th><th class=\"n\">errors</th><th \
+         class=\"n\">load</th><th class=\"n\">requests</th><th>held</th><th>recovered</th><th class=\"n\">goodput</th><th class=\"n\">errors</th><th \
          class=\"n\">p99</th><th class=\"n\">replications</th></tr></thead><tbody>\n",
         probes.len()
     );
@@ -118,9 +120,10 @@ fn table(probes: &[&Probe], out: &mut String) {
         };
         put!(
             out,
-            "<tr><td class=\"n\">{}</td>{}{}<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td \
+            "<tr><td class=\"n\">{}</td><td class=\"n\">{}</td>{}{}<td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td \
              class=\"n\">{}</td></tr>\n",
-            rate(probe.load_per_s),
+            loads.short(probe.load),
+            rate(probe.requests_per_s),
             say(probe.held),
             say(probe.recovered),
             rate(probe.goodput_per_s),

@@ -2,13 +2,15 @@
 //! weather, and the sea as high as today's load. A mark under water is a weather that today's load
 //! does not get through.
 
-use plimsoll_model::run::{Line, Mark, Recovery, WeatherKind};
+use plimsoll_model::run::{Line, LoadUnit, Mark, Recovery, WeatherKind};
 
 use super::Scale;
 use crate::markup::{coordinate, escape, put};
-use crate::number::{rate, significant, times};
-use crate::text::{clean, cut};
-use crate::words::{against_today, descending, gives_way, gives_way_why, interval, load, recovery_sentence, submerged};
+use crate::number::{significant, times};
+use crate::text::{clean, cut, width};
+use crate::words::{
+    Loads, against_today, descending, gives_way, gives_way_why, interval, load, recovery_sentence, requests, submerged,
+};
 
 /// Where things stand across the picture, px.
 pub(crate) struct Across {
@@ -68,25 +70,28 @@ const TOP: f64 = 54.0;
 const BOTTOM: f64 = 34.0;
 /// Height of a label: a name and a note.
 const LABEL: f64 = 39.0;
+/// Characters of a load that every name leaves room for.
+const LOAD: usize = 10;
 
 pub(crate) fn draw(line: &Line, across: &Across) -> Picture {
-    let marks: Vec<&Mark> = descending(&line.marks).into_iter().filter(|mark| positive(mark.load_per_s)).collect();
+    let marks: Vec<&Mark> = descending(&line.marks).into_iter().filter(|mark| positive(mark.load)).collect();
     let height = (TOP + BOTTOM + LABEL * marks.len() as f64 + 20.0).clamp(330.0, 4000.0);
-    let scale = scale(&marks, line.today_per_s);
+    let loads = Loads::of(line);
+    let scale = scale(&marks, loads.today);
     let at = |load: f64| TOP + (1.0 - scale.share(load)) * (height - TOP - BOTTOM);
     let mut out = String::from("<g class=\"ladder\">\n");
-    let today = positive(line.today_per_s).then(|| at(line.today_per_s));
-    side(&scale, &at, today, across, height, &mut out);
+    let today = positive(loads.today).then(|| at(loads.today));
+    side(&scale, &at, today, loads.unit, across, height, &mut out);
     let calm = marks.iter().find(|mark| mark.weather.kind == WeatherKind::Calm).or(marks.first());
-    disc(calm.map_or(height / 2.0, |mark| at(mark.load_per_s)), across, height, &mut out);
+    disc(calm.map_or(height / 2.0, |mark| at(mark.load)), across, height, &mut out);
     if let Some(y) = today {
-        sea(y, line.today_per_s, across, height, &mut out);
+        sea(y, loads, across, height, &mut out);
     }
     staff(&marks, &at, across, &mut out);
     for mark in &marks {
-        tick(mark, line.today_per_s, &at, across, &mut out);
+        tick(mark, loads, &at, across, &mut out);
     }
-    labels(&marks, line.today_per_s, &at, across, height, &mut out);
+    labels(&marks, loads, &at, across, height, &mut out);
     out.push_str("</g>\n");
     Picture { height, body: out }
 }
@@ -96,10 +101,10 @@ fn positive(load: f64) -> bool {
 }
 
 /// All loads that are drawn, with a margin; at least a factor of four.
-fn scale(marks: &[&Mark], today_per_s: f64) -> Scale {
-    let mut loads: Vec<f64> = marks.iter().map(|mark| mark.load_per_s).chain([today_per_s]).collect();
+fn scale(marks: &[&Mark], today: f64) -> Scale {
+    let mut loads: Vec<f64> = marks.iter().map(|mark| mark.load).chain([today]).collect();
     loads.extend(marks.iter().filter_map(|mark| match mark.recovery {
-        Recovery::AtLoad { load_per_s, .. } => Some(load_per_s),
+        Recovery::AtLoad { load, .. } => Some(load),
         _ => None,
     }));
     loads.retain(|load| positive(*load));
@@ -113,7 +118,15 @@ fn scale(marks: &[&Mark], today_per_s: f64) -> Scale {
     Scale::logarithmic(low / stretch, high * stretch)
 }
 
-fn side(scale: &Scale, at: &dyn Fn(f64) -> f64, today: Option<f64>, across: &Across, height: f64, out: &mut String) {
+fn side(
+    scale: &Scale,
+    at: &dyn Fn(f64) -> f64,
+    today: Option<f64>,
+    unit: LoadUnit,
+    across: &Across,
+    height: f64,
+    out: &mut String,
+) {
     let (left, right) = across.plate;
     let (top, bottom) = (TOP - 34.0, height - 6.0);
     put!(
@@ -139,7 +152,11 @@ fn side(scale: &Scale, at: &dyn Fn(f64) -> f64, today: Option<f64>, across: &Acr
             significant(tick, 2)
         );
     }
-    put!(out, "<text class=\"axis\" x=\"{}\" y=\"{}\">load/s</text>\n", left - 8.0, TOP - 24.0);
+    let unit = match unit {
+        LoadUnit::RequestsPerS => "load/s",
+        LoadUnit::Users => "users",
+    };
+    put!(out, "<text class=\"axis\" x=\"{}\" y=\"{}\">{unit}</text>\n", left - 8.0, TOP - 24.0);
 }
 
 fn disc(y: f64, across: &Across, height: f64, out: &mut String) {
@@ -167,18 +184,18 @@ fn staff(marks: &[&Mark], at: &dyn Fn(f64) -> f64, across: &Across, out: &mut St
         put!(
             out,
             "<path class=\"staff\" d=\"M{x} {}V{}\"/>\n",
-            coordinate(at(first.load_per_s) - 2.0),
-            coordinate(at(last.load_per_s) + 2.0)
+            coordinate(at(first.load) - 2.0),
+            coordinate(at(last.load) + 2.0)
         );
     }
 }
 
-fn tick(mark: &Mark, today_per_s: f64, at: &dyn Fn(f64) -> f64, across: &Across, out: &mut String) {
-    let sunk = if submerged(mark, today_per_s) { " sunk" } else { "" };
-    let (x, y) = (across.staff, at(mark.load_per_s));
-    put!(out, "<g><title>{}</title>", escape(&title(mark, today_per_s)));
-    if positive(mark.low_per_s) && positive(mark.high_per_s) {
-        let (top, bottom) = (at(mark.high_per_s), at(mark.low_per_s));
+fn tick(mark: &Mark, loads: Loads, at: &dyn Fn(f64) -> f64, across: &Across, out: &mut String) {
+    let sunk = if submerged(mark, loads) { " sunk" } else { "" };
+    let (x, y) = (across.staff, at(mark.load));
+    put!(out, "<g><title>{}</title>", escape(&title(mark, loads)));
+    if positive(mark.low) && positive(mark.high) {
+        let (top, bottom) = (at(mark.high), at(mark.low));
         put!(
             out,
             "<rect class=\"spread{sunk}\" x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\"/>",
@@ -189,10 +206,10 @@ fn tick(mark: &Mark, today_per_s: f64, at: &dyn Fn(f64) -> f64, across: &Across,
         );
     }
     put!(out, "<path class=\"tick{sunk}\" d=\"M{} {}h{}\"/>", coordinate(x), coordinate(y), coordinate(across.tick));
-    if let Recovery::AtLoad { load_per_s, .. } = mark.recovery
-        && positive(load_per_s)
+    if let Recovery::AtLoad { load, .. } = mark.recovery
+        && positive(load)
     {
-        let (x, end) = (x + across.tick * 0.6, at(load_per_s));
+        let (x, end) = (x + across.tick * 0.6, at(load));
         put!(
             out,
             "<path class=\"back\" d=\"M{x} {}V{}\"/><path class=\"head\" d=\"M{x} {}l-5 -8h10Z\"/>",
@@ -205,22 +222,25 @@ fn tick(mark: &Mark, today_per_s: f64, at: &dyn Fn(f64) -> f64, across: &Across,
     out.push_str("</g>\n");
 }
 
-fn title(mark: &Mark, today_per_s: f64) -> String {
-    let mut text = format!("{}: {} ({})", mark.weather.name, load(mark), interval(mark));
-    let factor = against_today(mark, today_per_s);
+fn title(mark: &Mark, loads: Loads) -> String {
+    let mut text = format!("{}: {} ({})", mark.weather.name, load(mark, loads), interval(mark));
+    let factor = against_today(mark, loads);
     if !factor.is_nan() {
         text.push_str(&format!(", {} today's load", times(factor)));
     }
     if let Some(first) = &mark.first {
         text.push_str(&format!(". Gives way first: {}", gives_way_why(first)));
     }
-    if let Some(sentence) = recovery_sentence(mark) {
+    if let Some(requests) = requests(mark, loads) {
+        text.push_str(&format!(". {requests}"));
+    }
+    if let Some(sentence) = recovery_sentence(mark, loads) {
         text.push_str(&format!(". {sentence}"));
     }
     text
 }
 
-fn sea(y: f64, today_per_s: f64, across: &Across, height: f64, out: &mut String) {
+fn sea(y: f64, loads: Loads, across: &Across, height: f64, out: &mut String) {
     let bottom = height - 6.0;
     let (left, right) = across.plate;
     put!(
@@ -235,7 +255,11 @@ fn sea(y: f64, today_per_s: f64, across: &Across, height: f64, out: &mut String)
          y=\"{}\" text-anchor=\"end\">{}</text>\n",
         coordinate(y - 3.0),
         coordinate(y + 12.0),
-        rate(today_per_s),
+        // The axis says what it counts, and there is no room to say it again.
+        match loads.unit {
+            LoadUnit::RequestsPerS => loads.short(loads.today),
+            LoadUnit::Users => significant(loads.today, 3),
+        },
         x = coordinate(left - 6.0),
     );
 }
@@ -255,11 +279,11 @@ fn wave(from: f64, to: f64, y: f64) -> String {
     path
 }
 
-fn labels(marks: &[&Mark], today_per_s: f64, at: &dyn Fn(f64) -> f64, across: &Across, height: f64, out: &mut String) {
-    let wanted: Vec<f64> = marks.iter().map(|mark| at(mark.load_per_s)).collect();
+fn labels(marks: &[&Mark], loads: Loads, at: &dyn Fn(f64) -> f64, across: &Across, height: f64, out: &mut String) {
+    let wanted: Vec<f64> = marks.iter().map(|mark| at(mark.load)).collect();
     let places = spread_out(&wanted, LABEL, TOP - 8.0, height - BOTTOM + 6.0);
     // Today's load among the labels: a rule above the first that lies below it.
-    if let Some(first) = marks.iter().position(|mark| submerged(mark, today_per_s)) {
+    if let Some(first) = marks.iter().position(|mark| submerged(mark, loads)) {
         let y = coordinate(places[first] - 15.5);
         put!(
             out,
@@ -269,7 +293,7 @@ fn labels(marks: &[&Mark], today_per_s: f64, at: &dyn Fn(f64) -> f64, across: &A
         );
     }
     for ((mark, y), tick) in marks.iter().zip(places).zip(wanted) {
-        let sunk = if submerged(mark, today_per_s) { " sunk-text" } else { "" };
+        let sunk = if submerged(mark, loads) { " sunk-text" } else { "" };
         let from = across.staff + across.tick + 3.0;
         put!(
             out,
@@ -280,13 +304,16 @@ fn labels(marks: &[&Mark], today_per_s: f64, at: &dyn Fn(f64) -> f64, across: &A
             coordinate(across.labels - 14.0),
             coordinate(y - 4.0)
         );
-        let factor = against_today(mark, today_per_s);
+        let factor = against_today(mark, loads);
         let factor = if factor.is_nan() { String::new() } else { times(factor) };
-        let (load, x) = (escape(&load(mark)), coordinate(across.labels));
-        let name = escape(&cut(&clean(&mark.weather.name), across.name));
+        let load = load(mark, loads.bare());
+        // A long load takes its room from the name.
+        let room = across.name.saturating_sub(width(&load).saturating_sub(LOAD));
+        let name = escape(&cut(&clean(&mark.weather.name), room));
+        let (load, x) = (escape(&load), coordinate(across.labels));
         let note = match across.times {
-            Some(_) => note(mark),
-            None => format!("{factor} today · {}", short_note(mark)),
+            Some(_) => note(mark, loads),
+            None => format!("{factor} today · {}", short_note(mark, loads)),
         };
         put!(
             out,
@@ -304,11 +331,11 @@ fn labels(marks: &[&Mark], today_per_s: f64, at: &dyn Fn(f64) -> f64, across: &A
 }
 
 /// The second line of a label: what gives way, or that it does not come back.
-fn note(mark: &Mark) -> String {
+fn note(mark: &Mark, loads: Loads) -> String {
     let first = mark.first.as_ref().map(gives_way);
     match (&mark.recovery, first) {
-        (Recovery::AtLoad { load_per_s, .. }, _) => {
-            format!("metastable: comes back only at {}", rate(*load_per_s))
+        (Recovery::AtLoad { load, .. }, _) => {
+            format!("metastable: comes back only at {}", loads.words(*load))
         }
         (Recovery::Never { .. }, _) => "metastable: does not come back".into(),
         (_, Some(first)) => format!("gives way first: {first}"),
@@ -317,9 +344,9 @@ fn note(mark: &Mark) -> String {
 }
 
 /// The same where there is little room.
-fn short_note(mark: &Mark) -> String {
+fn short_note(mark: &Mark, loads: Loads) -> String {
     match (&mark.recovery, &mark.first) {
-        (Recovery::AtLoad { load_per_s, .. }, _) => format!("back at {}", rate(*load_per_s)),
+        (Recovery::AtLoad { load, .. }, _) => format!("back at {}", loads.words(*load)),
         (Recovery::Never { .. }, _) => "never back".into(),
         (_, Some(first)) => gives_way(first),
         (_, None) => String::new(),

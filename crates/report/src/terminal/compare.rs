@@ -112,6 +112,7 @@ fn headline(one: &Difference) -> bool {
 fn label(one: &Difference) -> String {
     let label = match one.figure.as_str() {
         "load_per_s" => "load",
+        "times_today" => "times today",
         name => meaning(name).map_or(name, |meaning| meaning.label),
     };
     one.detail.as_ref().map_or(label.to_owned(), |detail| format!("{label} ({})", resource(detail)))

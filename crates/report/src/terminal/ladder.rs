@@ -4,9 +4,9 @@
 use plimsoll_model::run::{Line, Mark};
 
 use super::sheet::{Sheet, Span, Tone, span};
-use crate::number::{rate, times};
+use crate::number::times;
 use crate::text::{clean, cut, width};
-use crate::words::{against_today, descending, load, metastable, submerged};
+use crate::words::{self, Loads, against_today, descending, load, metastable, submerged};
 
 /// Columns of a weather's name; a longer one is cut here, and whole in the table.
 const NAME: usize = 28;
@@ -22,24 +22,25 @@ pub(super) fn ladder(line: &Line, sheet: &mut Sheet) {
     let style = sheet.style;
     let names = marks.iter().map(|mark| width(&clean(&mark.weather.name))).max().unwrap_or(0).min(NAME);
     // What stands to the right of a rung: ` 2,910/s  9.7x  metastable`.
-    let labels: Vec<String> = marks.iter().map(|mark| label(mark, line.today_per_s)).collect();
+    let loads = Loads::of(line);
+    let labels: Vec<String> = marks.iter().map(|mark| label(mark, loads)).collect();
     let tail = labels.iter().map(|label| width(label)).max().unwrap_or(0);
     let room = sheet.width().saturating_sub(names + tail + 6).max(8);
-    let scale = Scale::new(&marks, line.today_per_s, room);
-    let today = scale.map(line.today_per_s);
+    let scale = Scale::new(&marks, loads.today, room);
+    let today = scale.map(loads.today);
 
     if let Some(today) = today {
-        let text = format!("today {}", rate(line.today_per_s));
+        let text = format!("today {}", words::today(line));
         // Centred over today's line where there is room for that.
         let before = (names + 4 + today).saturating_sub(width(&text) / 2);
         sheet.row(&[span(" ".repeat(before), Tone::Plain), span(text, Tone::Strong)]);
     }
     for (mark, label) in marks.iter().zip(labels) {
         let name = cut(&clean(&mark.weather.name), names).into_owned();
-        let tone = tone(mark, line.today_per_s);
+        let tone = tone(mark, loads);
         let mut spans =
             vec![span(format!("  {name}{}  ", " ".repeat(names.saturating_sub(width(&name)))), Tone::Plain)];
-        spans.extend(rung(scale.map(mark.load_per_s).unwrap_or(0), today, tone, style.unicode, room));
+        spans.extend(rung(scale.map(mark.load).unwrap_or(0), today, tone, style.unicode, room));
         spans.push(span(label, tone));
         sheet.row(&spans);
     }
@@ -49,21 +50,21 @@ pub(super) fn ladder(line: &Line, sheet: &mut Sheet) {
 }
 
 /// The colour of a mark: below today's load, close above it, well above it.
-pub(super) fn tone(mark: &Mark, today_per_s: f64) -> Tone {
-    if submerged(mark, today_per_s) {
+pub(super) fn tone(mark: &Mark, loads: Loads) -> Tone {
+    if submerged(mark, loads) {
         Tone::Bad
-    } else if against_today(mark, today_per_s) < 1.3 || metastable(mark) {
+    } else if against_today(mark, loads) < 1.3 || metastable(mark) {
         Tone::Warn
     } else {
         Tone::Good
     }
 }
 
-fn label(mark: &Mark, today_per_s: f64) -> String {
-    let factor = against_today(mark, today_per_s);
+fn label(mark: &Mark, loads: Loads) -> String {
+    let factor = against_today(mark, loads);
     let factor = if factor.is_nan() { String::new() } else { format!("  {}", times(factor)) };
     let note = if metastable(mark) { "  metastable" } else { "" };
-    format!(" {}{factor}{note}", load(mark))
+    format!(" {}{factor}{note}", load(mark, loads))
 }
 
 /// `──────┼────┤` with today's line through it, and today's line alone where the rung ends before.
@@ -95,28 +96,28 @@ struct Scale {
 }
 
 impl Scale {
-    fn new(marks: &[&Mark], today_per_s: f64, room: usize) -> Self {
-        let loads = marks.iter().map(|mark| mark.load_per_s).chain([today_per_s]).filter(|load| usable(*load));
+    fn new(marks: &[&Mark], today: f64, room: usize) -> Self {
+        let loads = marks.iter().map(|mark| mark.load).chain([today]).filter(|load| usable(*load));
         let (low, high) = loads.fold((f64::MAX, 0.0f64), |(low, high), load| (low.min(load), high.max(load)));
         Scale { low, high, room, log: high / low > LOG_FROM }
     }
 
     /// The column of a load; none for one that has no place.
-    fn map(&self, load_per_s: f64) -> Option<usize> {
-        if !usable(load_per_s) {
+    fn map(&self, load: f64) -> Option<usize> {
+        if !usable(load) {
             return None;
         }
         let share = if self.log {
             // The lowest load keeps a rung that can be seen.
             let floor = self.low / 2.0;
-            libm::log10(load_per_s / floor) / libm::log10(self.high / floor)
+            libm::log10(load / floor) / libm::log10(self.high / floor)
         } else {
-            load_per_s / self.high
+            load / self.high
         };
         Some((share.clamp(0.0, 1.0) * self.room as f64).round() as usize)
     }
 }
 
-fn usable(load_per_s: f64) -> bool {
-    load_per_s.is_finite() && load_per_s > 0.0
+fn usable(load: f64) -> bool {
+    load.is_finite() && load > 0.0
 }

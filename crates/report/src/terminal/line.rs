@@ -5,8 +5,8 @@ use super::sheet::{Sheet, Span, Style, Tone, span};
 use super::table::{Table, figure, words};
 use crate::number::{ratio, times, usd};
 use crate::words::{
-    against_today, analytic, gives_way, headline, interval, load, metastable, plural, quiet, recovers,
-    recovery_sentence, waived, why,
+    Loads, against_today, analytic, gives_way, headline, interval, load, metastable, plural, quiet, recovers,
+    recovery_sentence, requests, waived, why,
 };
 
 /// A load line: the ladder, the marks, and what to know about them.
@@ -36,17 +36,18 @@ fn marks(line: &Line, sheet: &mut Sheet) {
         words("gives way first"),
         words("recovers"),
     ]);
+    let loads = Loads::of(line);
     for mark in &line.marks {
-        let tone = tone(mark, line.today_per_s);
+        let tone = tone(mark, loads);
         table.row(vec![
             span(&mark.weather.name, Tone::Strong),
-            span(load(mark), tone),
+            span(load(mark, loads.bare()), tone),
             span(interval(mark), Tone::Dim),
-            span(times(against_today(mark, line.today_per_s)), tone),
+            span(times(against_today(mark, loads)), tone),
             span(mark.first.as_ref().map_or("nothing seen".into(), gives_way), Tone::Plain),
-            span(recovers(mark), if metastable(mark) { Tone::Bad } else { Tone::Plain }),
+            span(recovers(mark, loads), if metastable(mark) { Tone::Bad } else { Tone::Plain }),
         ]);
-        if let Some(note) = note(mark) {
+        if let Some(note) = note(mark, loads) {
             table.note(note, Tone::Dim);
         }
     }
@@ -54,7 +55,7 @@ fn marks(line: &Line, sheet: &mut Sheet) {
 }
 
 /// What stands under a mark: what happens in it, why it ends there, and whose it is.
-fn note(mark: &Mark) -> Option<String> {
+fn note(mark: &Mark, loads: Loads) -> Option<String> {
     let mut parts = Vec::new();
     if !mark.weather.text.is_empty() && mark.weather.text != mark.weather.name {
         parts.push(format!("{}.", mark.weather.text.trim_end_matches('.')));
@@ -64,6 +65,9 @@ fn note(mark: &Mark) -> Option<String> {
         Limit::BelowSearch => parts.push("Failed at the smallest load that was tried.".into()),
         Limit::Interrupted => parts.push("The search was interrupted.".into()),
         Limit::Found => {}
+    }
+    if let Some(requests) = requests(mark, loads) {
+        parts.push(format!("{requests}."));
     }
     if let Some(fails) = &mark.fails {
         parts.push(format!("Fails first: {}.", fails.trim_end_matches('.')));
@@ -84,7 +88,7 @@ fn metastability(line: &Line, sheet: &mut Sheet) {
     }
     sheet.heading("Metastable");
     for mark in marks {
-        if let Some(sentence) = recovery_sentence(mark) {
+        if let Some(sentence) = recovery_sentence(mark, Loads::of(line)) {
             sheet.paragraph(span(format!("  {}: ", mark.weather.name), Tone::Bad), &sentence, Tone::Plain);
         }
     }
@@ -129,14 +133,15 @@ fn growth(line: &Line, sheet: &mut Sheet) {
         words("holds"),
         words("gives way first"),
     ]);
+    let loads = Loads::of(line);
     for grown in &line.growth {
         for (at, mark) in grown.marks.iter().enumerate() {
-            let factor = against_today(mark, line.today_per_s);
+            let factor = against_today(mark, loads);
             let holds = holds(factor, grown.factor, sheet.style);
             table.row(vec![
                 span(if at == 0 { times(grown.factor) } else { String::new() }, Tone::Strong),
                 span(&mark.weather.name, Tone::Plain),
-                span(load(mark), holds.tone),
+                span(load(mark, loads), holds.tone),
                 span(times(factor), holds.tone),
                 holds,
                 span(mark.first.as_ref().map_or(String::new(), gives_way), Tone::Plain),

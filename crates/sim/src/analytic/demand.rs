@@ -50,6 +50,9 @@ impl Demand {
 pub struct Bound {
     /// Requests a second, over all clients in their mix, at which the first resource is used up.
     pub per_s: f64,
+    /// Requests a second that the load of the file comes to on an idle system, where closed-loop
+    /// clients wait for answers and think.
+    pub today_per_s: f64,
     /// What has that resource: a component or edge, as the file names it.
     pub component: String,
     /// The resource; see [`Demand::resource`].
@@ -88,9 +91,11 @@ pub fn bottleneck(system: &System) -> Option<Bound> {
         }
     }
     let Walked { demands, response_s } = state.walked;
+    let today_per_s = Mix::of(system, &response_s).total;
     let first = demands.first().filter(|first| first.bound_per_s().is_finite())?;
     Some(Bound {
         per_s: first.bound_per_s(),
+        today_per_s,
         component: first.component(system),
         resource: first.resource.to_owned(),
         demands,

@@ -507,15 +507,18 @@ impl<'s> Walk<'s> {
                     let node = from_replicas as u32;
                     let one_way = walk.one_way(edge);
                     let mut there = if spec.scatter { time.rounds(pg.shards as f64, pg.shards) } else { time };
+                    // Each shard's connection is given back with its own part.
+                    let mut part_mean = time.mean;
                     walk.take(place, "concurrency", node, pg.concurrency as f64, weight * part * time.mean);
                     if inside {
                         walk.lock(store, spec.lock, spec.table, weight, there.mean);
                     } else {
                         if spec.write && pg.synchronous {
                             there.mean += pg.replication_lag.mean() / 1e9;
+                            part_mean += pg.replication_lag.mean() / 1e9;
                         }
                         walk.lock(store, spec.lock, spec.table, weight, there.mean);
-                        walk.connections(edge, store, node, weight * part * (one_way + there.mean));
+                        walk.connections(edge, store, node, weight * part * (one_way + part_mean));
                     }
                     Hold { mean: there.mean + 2.0 * one_way, ..there }
                 })

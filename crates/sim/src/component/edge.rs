@@ -10,6 +10,7 @@ use plimsoll_policy::{Eligible, Members, Outcome, Pipeline, Reason, Time};
 
 use crate::component::client::Origin;
 use crate::component::instance::CHECKED;
+use crate::component::pending::Connections;
 use crate::component::task::{Context, Waiting};
 use crate::engine::{Answer, Draw, Event, LaneId, Ref, duration, mix};
 use crate::measure::{Counter, Gauge, Times};
@@ -20,7 +21,6 @@ pub(crate) struct EdgeEnd {
     pub(crate) edge: u32,
     pub(crate) to: Target,
     retry_when: RetryWhen,
-    max_connections: Option<u32>,
     /// The calling instance; none for a client.
     pub(crate) instance: Option<u32>,
     /// Counts the caller's lives: connections of an earlier one are gone.
@@ -42,6 +42,8 @@ pub(crate) struct EdgeEnd {
     /// Whether every delay is zero.
     pub(crate) instant: bool,
     pub(crate) pools: Vec<Pool>,
+    /// Its connections, where they are bounded.
+    pub(crate) connections: Option<Box<Connections>>,
     /// Calls that wait for the bulkhead.
     waiters: Vec<(plimsoll_policy::bulkhead::Ticket, Ref)>,
     timeout: Option<(u64, Option<LaneId>)>,
@@ -291,15 +293,18 @@ impl World<'_> {
             let config = plimsoll_policy::members::Config { health, ejection };
             Members::new(config, targets, Time::ZERO, draw.bits(3)).expect(CHECKED)
         });
+        let mut balancer = Balancer::new(policies.balance.clone(), targets, draw.bits(4)).expect(CHECKED);
+        for (i, &weight) in policies.weights.iter().cycle().take(targets).enumerate() {
+            balancer.set_weight(i, weight).expect(CHECKED);
+        }
         EdgeEnd {
             edge: e as u32,
             to,
             retry_when: policies.retry_when,
-            max_connections: policies.max_connections,
             instance,
             life: 0,
             pipeline: Pipeline::new(policies.pipeline, Time::ZERO).expect(CHECKED),
-            balancer: Balancer::new(policies.balance.clone(), targets, draw.bits(4)).expect(CHECKED),
+            balancer,
             members,
             probes: (0..targets).map(|_| None).collect(),
             probe_number: 0,
@@ -319,6 +324,7 @@ impl World<'_> {
                     queue: Gauge::new(),
                 })
                 .collect(),
+            connections: policies.max_connections.map(|most| Box::new(Connections::new(most, policies.max_pending))),
             waiters: Vec::new(),
             timeout,
             per_try,
@@ -508,8 +514,14 @@ impl World<'_> {
         a.quorum = None;
         c.attempts[slot] = attempt;
         let Some(local) = local else {
-            return self.soon(Event::Answered { attempt, answer: Answer::Refused });
+            if !self.wait_for_connection(attempt) {
+                self.soon(Event::Answered { attempt, answer: Answer::Refused });
+            }
+            return;
         };
+        if let Some(connections) = &mut e.connections {
+            connections.used.add(now, 1);
+        }
         let target = e.first_target + local;
         c.tried[number as usize % 3] = target;
         e.balancer.on_start(local as usize, time);
@@ -540,6 +552,36 @@ impl World<'_> {
         } else {
             self.send(end, target, Event::Deliver { attempt }, 0);
         }
+    }
+
+    /// An attempt that waited for a connection has one.
+    pub(crate) fn go_to(&mut self, attempt: Ref, target: u32) {
+        let (now, time) = (self.now, self.time());
+        let a = &mut self.attempts[attempt];
+        a.target = target;
+        let (call, number) = (a.call, a.number);
+        let c = &mut self.calls[call];
+        c.tried[number as usize % 3] = target;
+        let (end, first) = (c.end, c.attempts[0] == attempt);
+        let e = &mut self.ends[end as usize];
+        e.balancer.on_start((target - e.first_target) as usize, time);
+        if let Some(connections) = &mut e.connections {
+            connections.used.add(now, 1);
+        }
+        if first && let Some(after) = e.pipeline.hedge_after(&c.flight) {
+            self.queue.at(now + plimsoll_policy::nanos(after), Event::Hedge { call });
+        }
+        self.send(end, target, Event::Deliver { attempt }, 0);
+    }
+
+    /// The instance to ask for an attempt that waits for a connection, once there is one.
+    pub(crate) fn choose_again(&mut self, call: Ref) -> Option<u32> {
+        let time = self.time();
+        let c = &self.calls[call];
+        let e = &mut self.ends[c.end as usize];
+        let Target::Service(service) = e.to else { unreachable!("only connections to services are bounded") };
+        let local = e.choose(c, &self.services[service as usize].registered, time)?;
+        Some(e.first_target + local)
     }
 
     /// Sends something to a target, over the edge's delay and through its faults.
@@ -686,6 +728,9 @@ impl World<'_> {
                 self.record_member(end, local, outcome);
             }
         }
+        if self.ends[end as usize].connections.is_some() {
+            self.leave_connection(end, attempt, target != u32::MAX);
+        }
         let c = &mut self.calls[call];
         for slot in &mut c.attempts {
             if *slot == attempt {
@@ -774,6 +819,9 @@ impl World<'_> {
             }
             let granted = permit.and_then(|permit| e.pipeline.cancel(time, &mut c.flight, permit));
             self.granted(end, granted);
+            if self.ends[end as usize].connections.is_some() {
+                self.leave_connection(end, attempt, target != u32::MAX);
+            }
         }
     }
 
@@ -799,6 +847,11 @@ impl World<'_> {
             (0..self.ends.len() as u32).filter(|&e| self.ends[e as usize].instance == Some(instance)).collect();
         if ends.is_empty() {
             return;
+        }
+        for &end in &ends {
+            if let Some(connections) = &mut self.ends[end as usize].connections {
+                connections.clear(self.now);
+            }
         }
         let calls: Vec<Ref> = self.calls.refs().filter(|&call| ends.contains(&self.calls[call].end)).collect();
         for call in calls {
@@ -917,12 +970,12 @@ impl EdgeEnd {
             Some(members) => members.eligible(),
             None => registered,
         };
-        let picked = if call.number <= 1 && self.max_connections.is_none() {
+        let picked = if call.number <= 1 && self.connections.is_none() {
             self.balancer.pick(time, hash, random, eligible)
         } else {
             // A retry goes elsewhere if there is an elsewhere; full targets are passed over.
             let mut left = eligible.clone();
-            if let Some(limit) = self.max_connections {
+            if let Some(limit) = self.connections.as_ref().map(|connections| connections.most) {
                 for i in 0..self.balancer.len() {
                     if self.balancer.in_flight(i) >= limit {
                         left.remove(i);

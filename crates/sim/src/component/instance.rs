@@ -32,7 +32,7 @@ pub(crate) struct Instance<'a> {
     pub(crate) free_workers: u32,
     /// Requests that it holds: running and queued.
     pub(crate) held_requests: u32,
-    /// Work takes this many times as long, and this much more.
+    /// Work and waits take this many times as long, and this much more.
     pub(crate) slow: Slowness,
     /// The version that runs: 0 is the old one.
     pub(crate) version: u32,
@@ -262,6 +262,18 @@ impl World<'_> {
             takes = (takes as f64 * self.services[state.service as usize].version_slow(state.version)) as u64;
         }
         takes
+    }
+
+    /// How long an instance waits where a program waits for so much, ns. What a process waits for is
+    /// part of how fast it is; only caches and compilers warm up.
+    #[inline]
+    pub(crate) fn wait_takes(&self, instance: u32, nanos: u64) -> u64 {
+        let state = &self.instances[instance as usize];
+        let takes = state.slow.apply(nanos);
+        match state.version {
+            0 => takes,
+            version => (takes as f64 * self.services[state.service as usize].version_slow(version)) as u64,
+        }
     }
 
     /// Ends every request that a dead process held, as its callers see it.

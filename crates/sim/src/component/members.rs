@@ -42,6 +42,7 @@ impl World<'_> {
                 self.apply_transitions(end, &transitions);
                 self.schedule_members(end);
             }
+            self.next_connection(end);
         }
     }
 
@@ -121,6 +122,9 @@ impl World<'_> {
     }
 
     fn apply_transitions(&mut self, end: u32, transitions: &[Transition]) {
+        if !transitions.is_empty() {
+            self.next_connection(end);
+        }
         for transition in transitions {
             let e = &mut self.ends[end as usize];
             let first = e.first_target;

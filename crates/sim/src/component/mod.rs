@@ -11,6 +11,7 @@ pub(crate) mod edge;
 pub(crate) mod instance;
 pub(crate) mod lease;
 pub(crate) mod members;
+pub(crate) mod pending;
 pub(crate) mod postgres;
 pub(crate) mod quorum;
 pub(crate) mod redis;

@@ -232,11 +232,36 @@ impl<'a> World<'a> {
         if matches!(self.ends[end as usize].to, Target::Quorum(_)) {
             return self.ask_quorum(attempt);
         }
+        let scattered = self.is_scattered(store, what);
+        if scattered {
+            self.attempts[attempt].shards_left = self.stores[store as usize].shards;
+        }
         if matches!(what, What::Operation { .. })
             && let Some(tx) = self.transaction_in(parent, store)
         {
-            return self.send_op(attempt, node, None, tx);
+            self.send_op(attempt, node, None, tx);
+        } else {
+            self.take_connection(attempt, end, node);
         }
+        if scattered {
+            let home = self.nodes[node as usize].shard;
+            for shard in (0..self.stores[store as usize].shards).filter(|&shard| shard != home) {
+                let node = self.primary_node(store, shard);
+                self.take_connection(attempt, end, node);
+            }
+        }
+    }
+
+    /// Whether an operation lacks the shards' key, and so asks them all.
+    fn is_scattered(&self, store: u32, what: What) -> bool {
+        let What::Operation { operation, .. } = what else { return false };
+        self.stores[store as usize].shards > 1
+            && self.plan.system.stores[store as usize].operations[operation as usize].scatter
+    }
+
+    /// An attempt takes a pooled connection to a node, or waits for one.
+    fn take_connection(&mut self, attempt: Ref, end: u32, node: u32) {
+        let store = self.nodes[node as usize].store;
         // Only a new connection finds out at once that nobody listens.
         let pool = (node - self.ends[end as usize].first_target) as usize;
         if !self.nodes[node as usize].up {
@@ -306,11 +331,19 @@ impl<'a> World<'a> {
     pub(crate) fn pool_timeout(&mut self, attempt: Ref) {
         let Some(a) = self.attempts.get(attempt) else { return };
         let end = self.calls[a.call].end;
-        let pool = (a.target - self.ends[end as usize].first_target) as usize;
-        let p = &mut self.ends[end as usize].pools[pool];
-        if let Some(at) = p.waiting.iter().position(|&waiter| waiter == attempt) {
-            p.waiting.remove(at);
-            p.queue.add(self.now, -1);
+        let e = &mut self.ends[end as usize];
+        // What asks every shard may wait for several.
+        let home = (a.target - e.first_target) as usize;
+        let pools = if a.shards_left > 0 { 0..e.pools.len() } else { home..home + 1 };
+        let mut waited = false;
+        for p in &mut e.pools[pools] {
+            if let Some(at) = p.waiting.iter().position(|&waiter| waiter == attempt) {
+                p.waiting.remove(at);
+                p.queue.add(self.now, -1);
+                waited = true;
+            }
+        }
+        if waited {
             self.answered(attempt, Answer::Unavailable);
         }
     }
@@ -340,7 +373,7 @@ impl<'a> World<'a> {
     fn connected(&mut self, attempt: Ref, end: u32, pool: u32) {
         let a = &self.attempts[attempt];
         let c = &self.calls[a.call];
-        let node = a.target;
+        let node = self.ends[end as usize].first_target + pool;
         match (c.what, c.parent) {
             (What::Begin { store, crosses }, Parent::Task(task)) => {
                 let n = &self.nodes[node as usize];
@@ -373,7 +406,12 @@ impl<'a> World<'a> {
         let spec = self.nodes[node as usize].spec;
         let mut context = c.context;
         context.draw = context.draw.part(a.number as u64);
-        let wait = c.waits_until();
+        let mut wait = c.waits_until();
+        if node != a.target {
+            // Another shard's part: it takes a time of its own.
+            context.draw = context.draw.part(SHARD | self.nodes[node as usize].shard as u64);
+            wait = 0;
+        }
         let (kind, takes, bytes) = match c.what {
             What::Operation { operation, .. } => {
                 let op = &spec.operations[operation as usize];
@@ -382,7 +420,6 @@ impl<'a> World<'a> {
             _ => (OpKind::Command, 0, 0),
         };
         a.bytes = bytes;
-        self.scatter(attempt, node, kind, &context);
         let (op, o) = self.ops.place(StoreOp::blank);
         o.attempt = attempt;
         o.node = node;
@@ -400,41 +437,6 @@ impl<'a> World<'a> {
         if wait > self.now {
             self.queue.at(wait, Event::OpArrive { op });
         } else {
-            self.send_op_event(end, node, op);
-        }
-    }
-
-    /// An operation without the shard's key asks every other shard too, over connections that it
-    /// borrows for that.
-    fn scatter(&mut self, attempt: Ref, home: u32, kind: OpKind, context: &Context) {
-        let store = self.nodes[home as usize].store;
-        let shards = self.stores[store as usize].shards;
-        let OpKind::Operation(operation) = kind else { return };
-        let spec = &self.plan.system.stores[store as usize].operations[operation as usize];
-        if !spec.scatter || shards == 1 {
-            return;
-        }
-        self.attempts[attempt].shards_left = shards;
-        let end = self.calls[self.attempts[attempt].call].end;
-        let home = self.nodes[home as usize].shard;
-        for shard in (0..shards).filter(|&shard| shard != home) {
-            let node = self.primary_node(store, shard);
-            let context = Context { draw: context.draw.part(SHARD | shard as u64), ..*context };
-            let op = self.ops.insert(StoreOp {
-                attempt,
-                node,
-                epoch: self.nodes[node as usize].epoch,
-                life: self.ends[end as usize].life,
-                connection: None,
-                transaction: Ref::NONE,
-                kind,
-                context,
-                takes: duration(&spec.time, context.draw.bits(TIME)),
-                running: false,
-                locks: Vec::new(),
-                waits_for: None,
-                stale: false,
-            });
             self.send_op_event(end, node, op);
         }
     }
@@ -920,22 +922,23 @@ impl<'a> World<'a> {
         log.written.get(key as usize).is_some_and(|&written| written > applied)
     }
 
-    /// Replicas fall behind, or stop doing so.
-    pub(crate) fn set_lag(&mut self, store: u32, by: u64) {
+    /// Replicas fall behind.
+    pub(crate) fn add_lag(&mut self, store: u32, by: u64) {
+        let lag = &mut self.stores[store as usize].extra_lag;
+        *lag = lag.saturating_add(by);
+    }
+
+    /// They catch up, as far as no other fault holds them back: what was held back is there.
+    pub(crate) fn remove_lag(&mut self, store: u32, by: u64) {
         let now = self.now;
         let state = &mut self.stores[store as usize];
-        let less = by < state.extra_lag;
-        state.extra_lag = by;
-        for log in &mut state.logs {
-            for replica in &mut log.replicas {
-                if less {
-                    // They catch up: what was held back is there.
-                    for pending in &mut replica.pending {
-                        pending.2 = pending.2.min(now);
-                    }
-                    replica.free_at = now;
-                }
+        state.extra_lag -= by;
+        for replica in state.logs.iter_mut().flat_map(|log| &mut log.replicas) {
+            for (_, committed, visible) in &mut replica.pending {
+                let due = if state.extra_lag == 0 { now } else { committed.saturating_add(state.extra_lag).max(now) };
+                *visible = (*visible).min(due);
             }
+            replica.free_at = replica.pending.back().map_or(now, |&(.., visible)| visible);
         }
     }
 

@@ -3,7 +3,7 @@ use plimsoll_model::system::{Dist, RateLimitKey};
 use plimsoll_policy::idempotency::Idempotency;
 use plimsoll_policy::rate_limit::{StoreAnswer, StoreDown};
 use plimsoll_policy::shed::Push;
-use plimsoll_policy::{Eligible, Outcome, RateLimit, ShedQueue, Time, bulkhead};
+use plimsoll_policy::{Eligible, Outcome, RateLimit, Reason, ShedQueue, Time, bulkhead};
 
 use crate::component::edge::{Parent, What};
 use crate::component::instance::{CHECKED, Instance, InstancePolicies, Slowness, State};
@@ -385,8 +385,10 @@ impl World<'_> {
                 self.finish(task, answer);
                 true
             }
-            Begin::Refused(_) => {
-                self.finish(task, Answer::Conflict);
+            // A full table is the service's own fault, and no conflict of two requests.
+            Begin::Refused(refused) => {
+                let full = refused.reason == Reason::LimitReached;
+                self.finish(task, if full { Answer::Busy } else { Answer::Conflict });
                 true
             }
         }

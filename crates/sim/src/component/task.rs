@@ -284,6 +284,7 @@ impl World<'_> {
                 Op::Wait(time) => {
                     let takes = duration(time, t.context.draw.bits(pc as u64));
                     t.waiting = Waiting::Timer;
+                    let takes = self.wait_takes(self.tasks[task].instance, takes);
                     return self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Ok });
                 }
                 Op::Fail(probability) => {

@@ -1,4 +1,4 @@
-use plimsoll_model::system::Target;
+use plimsoll_model::system::{FaultKind, Target};
 
 use super::target::Victim;
 use crate::component::instance::State;
@@ -17,9 +17,12 @@ impl World<'_> {
         self.faults.victims.push((fault, victims));
     }
 
-    /// They start again.
+    /// They start again, unless another fault has killed them too.
     pub(super) fn end_kill(&mut self, fault: u32) {
         for victim in self.take_victims(fault) {
+            if self.strikes(victim).any(|kind| matches!(kind, FaultKind::Kill(_))) {
+                continue;
+            }
             match victim {
                 Victim::Instance(instance) if self.instances[instance as usize].state == State::Down => {
                     self.boot(instance);

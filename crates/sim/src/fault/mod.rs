@@ -30,7 +30,7 @@ pub(crate) struct FaultState {
     pub(crate) blocked: Vec<(u32, u32, Event, u64)>,
     /// Crashes that wait for their place: service, the step done, the step not.
     crashes: Vec<(u32, u32, u32)>,
-    /// What each fault has struck.
+    /// What each fault under way has struck.
     victims: Vec<(u32, Vec<Victim>)>,
 }
 
@@ -57,11 +57,11 @@ impl World<'_> {
             FaultKind::Bandwidth { target, rate } => self.disturb(fault, target, bandwidth::limited(*rate)),
             FaultKind::Flush(store) => self.start_flush(store.0),
             FaultKind::Promote(store) => self.promote(store.0),
-            FaultKind::Lag { store, by } => self.set_lag(store.0, *by),
+            FaultKind::Lag { store, by } => self.add_lag(store.0, *by),
             FaultKind::LockTable { store, table } => self.start_lock(fault, store.0, *table),
             FaultKind::Deploy { .. } => self.deploy_start(fault),
             FaultKind::CrashBetween { service, done, next } => self.start_crash(service.0, done, next),
-            FaultKind::Skew { target, by } => self.start_skew(fault, target, *by),
+            FaultKind::Skew { target, .. } => self.start_skew(fault, target),
             // It is part of the clients' load from the start.
             FaultKind::Surge { .. } => {}
             FaultKind::BrokerDown(topic) => self.start_broker_down(topic.0),
@@ -82,12 +82,18 @@ impl World<'_> {
             | FaultKind::Bandwidth { .. } => self.settle_links(fault),
             // A crash waits for its place for as long as the run lasts; the others leave nothing to undo.
             FaultKind::Flush(_) | FaultKind::Promote(_) | FaultKind::Surge { .. } | FaultKind::CrashBetween { .. } => {}
-            FaultKind::Lag { store, .. } => self.set_lag(store.0, 0),
+            FaultKind::Lag { store, by } => self.remove_lag(store.0, *by),
             FaultKind::LockTable { store, table } => self.end_lock(fault, store.0, *table),
             FaultKind::Deploy { .. } => self.deploy_end(fault),
             FaultKind::Skew { .. } => self.end_skew(fault),
             FaultKind::BrokerDown(topic) => self.end_broker_down(topic.0),
         }
+    }
+
+    /// Faults under way that strike this too: the end of one leaves what the others do.
+    fn strikes(&self, victim: Victim) -> impl Iterator<Item = &FaultKind> {
+        let here = move |(_, victims): &&(u32, Vec<Victim>)| victims.contains(&victim);
+        self.faults.victims.iter().filter(here).map(|(fault, _)| &self.plan.faults[*fault as usize].kind)
     }
 
     /// What a fault has struck, for its end.

@@ -1,4 +1,4 @@
-use plimsoll_model::system::Target;
+use plimsoll_model::system::{FaultKind, Target};
 
 use super::target::Victim;
 use crate::world::World;
@@ -16,9 +16,12 @@ impl World<'_> {
         self.faults.victims.push((fault, victims));
     }
 
-    /// They go on where they were.
+    /// They go on where they were, unless another fault has stopped them too.
     pub(super) fn end_pause(&mut self, fault: u32) {
         for victim in self.take_victims(fault) {
+            if self.strikes(victim).any(|kind| matches!(kind, FaultKind::Pause(_))) {
+                continue;
+            }
             match victim {
                 Victim::Instance(instance) => self.unpause_instance(instance),
                 Victim::Node(node) => self.unpause_node(node),

@@ -30,6 +30,8 @@ pub(crate) struct Judgement {
     /// The objective that failed by most, whether that was while the weather lasted, and its
     /// value.
     pub(crate) worst: Option<(usize, bool, f64)>,
+    /// Requests a second while the weather lasted, and good answers among them.
+    pub(crate) requests: f64,
     pub(crate) goodput: f64,
     pub(crate) errors: f64,
     /// ms
@@ -135,6 +137,7 @@ pub(crate) fn judge(plan: &Plan, tallies: &[Tally], waived: &[bool]) -> Judgemen
         recovered: held[1],
         doubtful,
         worst: worst.map(|(_, o, phase, value)| (o, phase, value)),
+        requests: offered as f64 / seconds.max(1e-9),
         goodput: ok as f64 / seconds.max(1e-9),
         errors: if offered == 0 { 0.0 } else { 1.0 - ok as f64 / offered as f64 },
         p99: tallies.iter().map(|t| t.p99).filter(|v| v.is_finite()).sum::<f64>() / n,

@@ -10,10 +10,10 @@ mod weather;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use plimsoll_model::run::{GrownLine, Limit, Line, Mark};
+use plimsoll_model::run::{GrownLine, Limit, Line, LoadUnit, Mark};
 use plimsoll_model::system::{Arrivals, Indicator, Subject, System};
 
-use crate::plan::Prepared;
+use crate::plan::{Plan, Prepared};
 use crate::replicate::Runner;
 use search::Search;
 pub use weather::{Forecast, forecasts};
@@ -59,12 +59,16 @@ pub fn line(system: &System, forecasts: &[Forecast], settings: &Settings, runner
     }
     if let Some(mark) = marks.iter().find(|mark| mark.limit == Limit::BelowSearch && mark.weather.name == "calm") {
         warnings.push(format!(
-            "the objectives do not hold even at {:.0} requests a second in calm weather: {}",
-            mark.high_per_s,
+            "the objectives do not hold even at {} in calm weather: {}",
+            load_words(system, mark.high),
             mark.fails.as_deref().unwrap_or("see the calm mark")
         ));
     }
-    let calm = marks.first().map(|mark| mark.load_per_s);
+    let today_per_s = match load_unit(system) {
+        LoadUnit::RequestsPerS => today(system),
+        LoadUnit::Users => measured_today(system, runner),
+    };
+    let calm = marks.first().map(|mark| mark.requests_per_s);
     let mut cost = plimsoll_model::cost(system);
     cost.per_million_usd = per_million(cost.month_usd, calm);
     Line {
@@ -73,7 +77,10 @@ pub fn line(system: &System, forecasts: &[Forecast], settings: &Settings, runner
         system: system.name.clone(),
         system_hash: format!("{:016x}", system.hash),
         seed: runner.seed,
-        today_per_s: today(system),
+        load_unit: load_unit(system),
+        today: today(system),
+        today_open_per_s: open_per_s(system),
+        today_per_s,
         objectives: system.objectives.iter().map(|objective| describe(system, objective)).collect(),
         objectives_stated: system.objectives.iter().any(|objective| objective.stated),
         partial: runner.stopped() || marks.iter().any(|mark| mark.limit == Limit::Interrupted),
@@ -95,7 +102,7 @@ pub fn grown_line(
     let settings = Settings { keep_runs: false, ..*settings };
     let marks = marks(system, &forecasts(system), &settings, runner);
     let mut cost = plimsoll_model::cost(system);
-    cost.per_million_usd = per_million(cost.month_usd, marks.first().map(|mark| mark.load_per_s));
+    cost.per_million_usd = per_million(cost.month_usd, marks.first().map(|mark| mark.requests_per_s));
     GrownLine { factor, changes, marks, cost }
 }
 
@@ -141,18 +148,57 @@ fn marks(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &
     std::iter::once(first).chain(rest.into_iter().flatten()).collect()
 }
 
-/// The load that a file states, requests a second over all clients.
+/// What the loads of a system are counted in: users, where any client is a closed loop.
+fn load_unit(system: &System) -> LoadUnit {
+    let closed = system.clients.iter().any(|client| matches!(client.arrivals, Arrivals::Closed { .. }));
+    if closed { LoadUnit::Users } else { LoadUnit::RequestsPerS }
+}
+
+/// The load that a file states: users of closed-loop clients, where there are any; otherwise
+/// requests a second over all clients.
 pub fn today(system: &System) -> f64 {
-    system
-        .clients
-        .iter()
-        .map(|client| match &client.arrivals {
-            Arrivals::Open { rate, .. } => *rate,
-            // An upper bound: users who wait for answers ask less often.
-            Arrivals::Closed { users, think } => *users as f64 / (think.mean() / 1e9).max(1e-3),
-            Arrivals::Trace { times, span } => times.len() as f64 / (*span as f64 / 1e9),
-        })
-        .sum()
+    match load_unit(system) {
+        LoadUnit::RequestsPerS => open_per_s(system),
+        LoadUnit::Users => {
+            let users = |client: &plimsoll_model::system::Client| match client.arrivals {
+                Arrivals::Closed { users, .. } => f64::from(users),
+                _ => 0.0,
+            };
+            system.clients.iter().map(users).sum()
+        }
+    }
+}
+
+/// Requests a second of the open-loop clients.
+fn open_per_s(system: &System) -> f64 {
+    let rate = |client: &plimsoll_model::system::Client| match &client.arrivals {
+        Arrivals::Open { rate, .. } => *rate,
+        Arrivals::Closed { .. } => 0.0,
+        Arrivals::Trace { times, span } => times.len() as f64 / (*span as f64 / 1e9),
+    };
+    system.clients.iter().map(rate).sum()
+}
+
+/// Requests a second that clients make under today's load in calm weather; not a number if
+/// somebody wants the search to stop.
+fn measured_today(system: &System, runner: &Runner<'_>) -> f64 {
+    let calm = weather::calm();
+    let plan = Plan::new(&Prepared::new(system), &calm.scenario, false);
+    let tallies = runner.run(&plan, 0, 1, |_, sample| judge::tally(&plan, &calm, &sample));
+    if tallies.is_empty() {
+        f64::NAN
+    } else {
+        judge::judge(&plan, &tallies, &vec![false; system.objectives.len()]).requests
+    }
+}
+
+/// A load in words.
+fn load_words(system: &System, load: f64) -> String {
+    match load_unit(system) {
+        LoadUnit::RequestsPerS => format!("{load:.0} requests a second"),
+        LoadUnit::Users if load < 1.5 => "1 user".to_owned(),
+        LoadUnit::Users => format!("{load:.0} users"),
+    }
 }
 
 /// An objective in words: `99.9% of edge GET /notes answered without error`.

@@ -64,15 +64,9 @@ pub(crate) fn recovery(search: &Search<'_>, past: f64, judgement: &Judgement, ca
         }
     }
     if low == 0.0 {
-        return Recovery::Never { from_per_s: from };
+        return Recovery::Never { from };
     }
-    Recovery::AtLoad {
-        load_per_s: from * low,
-        low_per_s: from * low,
-        high_per_s: from * high,
-        from_per_s: from,
-        drain_ns: drain,
-    }
+    Recovery::AtLoad { load: from * low, low: from * low, high: from * high, from, drain_ns: drain }
 }
 
 /// Whether it comes back when the load falls to a share of itself after the fault; and how long

@@ -4,7 +4,7 @@ use plimsoll_model::system::{Indicator, MetricTarget, System};
 use super::judge::{Judgement, judge, tally, windows};
 use super::recovery;
 use super::weather::Forecast;
-use super::{Settings, describe, today};
+use super::{Settings, describe, load_words, today};
 use crate::analytic::{self, Bound};
 use crate::collect::Sample;
 use crate::experiment::assemble;
@@ -71,14 +71,15 @@ impl<'a> Search<'a> {
 
     /// Finds the mark.
     pub(crate) fn mark(mut self) -> Mark {
-        let expected = self.bound.as_ref().map_or(self.today * 10.0, |bound| bound.per_s);
+        let times = |bound: &Bound| bound.per_s / bound.today_per_s;
+        let expected = self.today * self.bound.as_ref().map(times).filter(|t| t.is_finite()).unwrap_or(10.0);
         let floor = (FLOOR * expected).min(0.5 * self.today);
         let ceiling = CEILING * expected.max(self.today);
         let waived = self.waive(floor);
         // Bracket. Few weathers carry more than calm weather does, and then not by much.
-        let top = self.calm.map_or(ceiling, |calm| calm.load_per_s.max(floor));
+        let top = self.calm.map_or(ceiling, |calm| calm.load.max(floor));
         let (mut low, mut high): (Option<f64>, Option<f64>) = (None, None);
-        let mut load = self.calm.map_or(expected * 0.85, |calm| calm.load_per_s).clamp(floor, top);
+        let mut load = self.calm.map_or(expected * 0.85, |calm| calm.load).clamp(floor, top);
         let mut limit = Limit::Found;
         let mut capped = false;
         loop {
@@ -163,10 +164,10 @@ impl<'a> Search<'a> {
                     objective: objective.name.clone(),
                     value,
                     why: format!(
-                        "{:.0}% of its requests {what} while the weather lasts ({}), even at {} requests a second",
+                        "{:.0}% of its requests {what} while the weather lasts ({}), even at {}",
                         ((1.0 - value) * 100.0).max(1.0),
                         self.forecast.weather.text,
-                        floor.ceil()
+                        load_words(&self.prepared.system, floor.ceil())
                     ),
                 });
             }
@@ -185,8 +186,14 @@ impl<'a> Search<'a> {
             return self.settings.replications;
         }
         let scenario = &self.forecast.scenario;
-        let each = load * (scenario.warmup + scenario.duration) as f64 / 1e9;
+        let requests = self.requests_at(load);
+        let each = requests.max(1e-9) * (scenario.warmup + scenario.duration) as f64 / 1e9;
         ((self.settings.weather_requests / each) as u32).clamp(LEAST, self.settings.replications.max(LEAST))
+    }
+
+    /// Requests a second that were measured at a load; not a number where it was not tried.
+    fn requests_at(&self, load: f64) -> f64 {
+        self.probes.iter().find(|probe| probe.load == load).map_or(f64::NAN, |probe| probe.requests_per_s)
     }
 
     fn plan(&self, load: f64, detail: bool) -> Plan {
@@ -225,9 +232,10 @@ impl<'a> Search<'a> {
     }
 
     fn note(&mut self, load: f64, judgement: &Judgement, replications: u32) {
-        self.probes.retain(|probe| probe.load_per_s != load);
+        self.probes.retain(|probe| probe.load != load);
         self.probes.push(Probe {
-            load_per_s: load,
+            load,
+            requests_per_s: judgement.requests,
             held: judgement.held,
             replications,
             goodput_per_s: judgement.goodput,
@@ -235,16 +243,17 @@ impl<'a> Search<'a> {
             p99_ms: judgement.p99,
             recovered: judgement.recovered,
         });
-        self.probes.sort_by(|a, b| a.load_per_s.total_cmp(&b.load_per_s));
+        self.probes.sort_by(|a, b| a.load.total_cmp(&b.load));
     }
 
     fn describe_mark(mut self, low: f64, high: f64, limit: Limit, capped: bool, waived: Vec<Waived>) -> Mark {
         let keep = self.settings.keep_runs;
         let mark = |search: &mut Self| Mark {
             weather: search.forecast.weather.clone(),
-            load_per_s: low,
-            low_per_s: low,
-            high_per_s: high,
+            load: low,
+            low,
+            high,
+            requests_per_s: search.requests_at(low),
             limit,
             first: None,
             fails: None,
@@ -290,7 +299,7 @@ impl<'a> Search<'a> {
             };
             format!("{objective}: only {:.2}% do{when}", value * 100.0)
         });
-        let recovery = recovery::recovery(&self, past, &judgement, self.calm.map(|calm| calm.load_per_s));
+        let recovery = recovery::recovery(&self, past, &judgement, self.calm.map(|calm| calm.load));
         let analytic = self.bound.take().map(|bound| analytic(&bound, first.as_ref(), &self.forecast.weather.name));
         let past_mark = keep.then(|| Box::new(run));
         Mark { first, fails, recovery, analytic, at_mark, past_mark, ..mark(&mut self) }

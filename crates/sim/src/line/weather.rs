@@ -69,7 +69,7 @@ impl Forecast {
     }
 }
 
-fn calm() -> Forecast {
+pub(super) fn calm() -> Forecast {
     let weather = Weather { kind: WeatherKind::Calm, name: "calm".to_owned(), text: "no fault".to_owned() };
     Forecast { weather, scenario: Scenario::calm(WARMUP, CALM), grace: 0 }
 }

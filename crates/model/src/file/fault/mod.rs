@@ -11,7 +11,7 @@ use crate::file::decode::{Decoder, sort_of};
 use crate::file::filled::Filled;
 use crate::file::quantity::Quantity;
 use crate::file::table::Choice;
-use crate::system::{Component, Dist, Fault, FaultKind, Program, Target, Version};
+use crate::system::{Action, Component, Dist, Fault, FaultKind, Program, Target, Version};
 
 pub(crate) static FAULT: Choice = Choice {
     name: "fault",
@@ -103,7 +103,7 @@ impl Decoder<'_> {
             "kill" => FaultKind::Kill(self.processes(what)?),
             "pause" => FaultKind::Pause(self.processes(what)?),
             "slow" => {
-                let target = self.slowed(what)?;
+                let target = self.slowed(what, services)?;
                 let (factor, added) = match by.quantity() {
                     Some(Quantity::Factor(factor)) => (*factor, Dist::Constant(0)),
                     Some(_) => (1.0, self.dist(by)),
@@ -184,11 +184,22 @@ impl Decoder<'_> {
         }
     }
 
-    fn slowed(&mut self, what: &Filled) -> Option<Target> {
-        match self.target(what.at, what.text())? {
-            target @ Target::Edge(_) => Some(target),
-            _ => self.processes(what),
+    fn slowed(&mut self, what: &Filled, services: &[crate::system::Service]) -> Option<Target> {
+        let target = self.target(what.at, what.text())?;
+        if let Target::Edge(_) = target {
+            return Some(target);
         }
+        if let Target::All(component) | Target::Instance(component, _) | Target::Share(component, _) = target
+            && let Component::Service(service) = self.names.acting(component)
+            && let Some(service) = services.get(service.index())
+            && !service.endpoints.iter().any(|endpoint| takes_time(&endpoint.program))
+        {
+            let message = format!("`{}` has no step that could be slow: none works or waits", service.name);
+            let help = format!("slow what it calls, or the edge there: `slow: {} -> ...`", service.name);
+            self.report.at(what.at, message).help(help);
+            return None;
+        }
+        self.processes(what)
     }
 
     /// A target that talks to others.
@@ -273,6 +284,14 @@ fn step_names(program: &Program, names: &mut Vec<String>) {
         names.extend(step.name.clone());
         crate::file::keyspace::inner(step).into_iter().for_each(|inner| step_names(inner, names));
     }
+}
+
+/// Whether a program has a step that takes time of its own process.
+fn takes_time(program: &Program) -> bool {
+    program.iter().any(|step| {
+        matches!(step.action, Action::Work(_) | Action::Wait(_))
+            || crate::file::keyspace::inner(step).into_iter().any(takes_time)
+    })
 }
 
 /// The fault in words: `slow db by 5x`.

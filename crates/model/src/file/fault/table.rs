@@ -54,7 +54,7 @@ fault!(
     "slow",
     TARGET,
     "A service, consumer, store, instance, share, zone or edge.",
-    "Work or an edge gets slower.",
+    "Each `work` and each `wait` of a process, each operation of a store, or each message of an edge takes longer.",
     [required("by", Kind::Scalar(&SLOWDOWN), "A factor (`5x`), or an added delay (`+500ms`, `+exp(50ms)`).")],
     LASTING
 );
@@ -156,7 +156,7 @@ static VERSION: Object = Object {
     name: "version",
     doc: "A new version of a service.",
     groups: &[&[
-        value("slow", Kind::Scalar(&FACTOR), "1x", "no different", "Work takes this many times as long."),
+        value("slow", Kind::Scalar(&FACTOR), "1x", "no different", "Work and waits take this many times as long."),
         value("errors", Kind::Scalar(&SHARE), "0%", "no different", "Share of requests that fail with 500."),
         none("startup", DURATIONS, "as the old one's", "Its startup."),
     ]],

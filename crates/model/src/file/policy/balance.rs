@@ -6,7 +6,7 @@ use plimsoll_policy::balance::{Algorithm, Config};
 use super::refused;
 use crate::file::filled::Filled;
 use crate::file::problem::Report;
-use crate::file::quantity::{COUNT, DURATION, DURATION_OR_ZERO, NUMBER_POSITIVE};
+use crate::file::quantity::{COUNT, DURATION, DURATION_OR_ZERO, NUMBER_OR_ZERO, NUMBER_POSITIVE};
 use crate::file::table::{Kind, Object, none, value};
 
 const ENVOY: &str = "Envoy";
@@ -29,6 +29,15 @@ pub(crate) static BALANCE: Object = Object {
             "nothing to compare with",
             "An algorithm that is asked and counted but not obeyed.",
         ),
+        value(
+            "weights",
+            Kind::List(&Kind::Scalar(&NUMBER_OR_ZERO)),
+            "[]",
+            "all alike",
+            "Weight of each instance of the target, in the order of their numbers; further instances begin the list again. \
+             An instance of weight 3 gets three times the requests of one of weight 1, one of 0 none.",
+        )
+        .when(|b| !uses(b, &["round_robin"]), "where the algorithm is not `round_robin`, which knows none"),
         value("ring_points_min", Kind::Scalar(&COUNT), "1024", "Envoy, minimum_ring_size", "Ring: the fewest points.")
             .when(|b| uses(b, &["ring"]), "where an algorithm is `ring`"),
         value("ring_points_max", Kind::Scalar(&COUNT), "4096", "shares within about 10%", "Ring: the most points.")
@@ -72,7 +81,7 @@ pub(crate) static BALANCE: Object = Object {
 
 const ALGORITHMS: &[(&str, &str)] = &[
     ("round_robin", "each in turn"),
-    ("weighted", "smooth weighted round robin; weights differ during a slow start"),
+    ("weighted", "smooth weighted round robin, by `weights`, less during a slow start"),
     ("least_connections", "the fewest requests in flight"),
     ("ip_hash", "by the user's address: sticky, and most users move when an instance comes or goes"),
     ("ring", "by the request's key on a consistent-hash ring with bounded load"),
@@ -112,6 +121,25 @@ pub(crate) fn balance(filled: &Filled, report: &mut Report) -> Config {
     refused(Balancer::new(config.clone(), 1, 0), filled, &[], report);
     config
 }
+
+/// The weights of the target's instances: each within what a balancer takes, and not all zero.
+pub(crate) fn weights(filled: &Filled, target: &str, instances: u32, report: &mut Report) -> Vec<f64> {
+    let list = filled.get("weights").list();
+    let weights: Vec<f64> = list.iter().map(Filled::number).collect();
+    if let Some(extra) = list.get(instances as usize) {
+        let plural = if instances == 1 { "" } else { "s" };
+        let message = format!("`{target}` has {instances} instance{plural}, and here are {} weights", list.len());
+        report.at(extra.at, message);
+    } else if let Some(heavy) = list.iter().find(|weight| weight.number() > WEIGHT_MAX) {
+        report.at(heavy.at, format!("a weight is at most {WEIGHT_MAX}"));
+    } else if !list.is_empty() && weights.iter().all(|weight| *weight == 0.0) && !list.iter().any(Filled::is_bad) {
+        report.at(filled.place("weights"), "all weights are 0: nobody would be asked".to_owned());
+    }
+    weights
+}
+
+/// The most that [`Balancer::set_weight`] takes.
+const WEIGHT_MAX: f64 = 1e6;
 
 #[cfg(test)]
 mod tests {
