@@ -19,4 +19,5 @@ mod mutants;
 mod pause_collapse;
 mod pollaczek_khinchine;
 mod retries;
+mod scalability;
 mod supermarket;
