@@ -32,6 +32,14 @@ pub(crate) fn run(system: &System, scenario: &Scenario, seed: u64, threads: usiz
     simulate(system, scenario, &[], &Precision::default(), &runner)
 }
 
+/// So many replications, each a run of its own: for what has no figure, and is read off a series.
+pub(crate) fn one_by_one(system: &System, scenario: &Scenario, replications: u64) -> Vec<Run> {
+    let stop = AtomicBool::new(false);
+    let precision = Precision { least: 1, most: 1, ..Precision::default() };
+    let runs = (0..replications).map(|i| Runner { seed: SEED + i, threads: 1, stop: &stop, progress: &|_, _| () });
+    runs.map(|runner| simulate(system, scenario, &[], &precision, &runner)).collect()
+}
+
 /// A figure's value in each replication.
 #[track_caller]
 pub(crate) fn figure(run: &Run, kind: SubjectKind, name: &str, figure: &str) -> Vec<f64> {

@@ -8,6 +8,7 @@ mod adaptive_retry;
 mod backoff;
 mod check;
 mod closed_network;
+mod collapse;
 mod determinism;
 mod erlang;
 mod fan_out;
