@@ -55,7 +55,7 @@ services:
   api: {{ async: true, scalability: {{ contention: 10% }}, endpoints: {{ GET /: [{{ wait: {time} }}] }} }}
 "
         );
-        let run = calm(&system(&file), 2.0, 100.0);
+        let run = calm(&system(&file), 2.0, 60.0);
         holds(&format!("response, {time}"), &overall(&run, "latency_ms_mean"), 10.0 / (1.0 - 0.1 * 6.0));
         holds("requests in it", &figure(&run, SubjectKind::Service, "api", "in_flight_mean"), 15.0);
     }
