@@ -68,11 +68,39 @@ pub(crate) fn within(what: &str, values: &[f64], truth: f64) -> Result<(), Strin
     if off <= 4.0 * error + 1e-9 * truth.abs() { Ok(()) } else { Err(format!("{line} (seed {SEED})")) }
 }
 
-#[track_caller]
-pub(crate) fn holds(what: &str, values: &[f64], truth: f64) {
-    if let Err(why) = within(what, values, truth) {
-        panic!("{why}");
+/// What a truth says of each figure that it looks at.
+pub(crate) type Found = Vec<Result<(), String>>;
+
+/// A system, and what is known of it.
+pub(crate) struct Truth {
+    file: String,
+    check: Box<dyn Fn(&System) -> Found>,
+}
+
+impl Truth {
+    pub(crate) fn new(file: impl Into<String>, check: impl Fn(&System) -> Found + 'static) -> Self {
+        Truth { file: file.into(), check: Box::new(check) }
     }
+
+    #[track_caller]
+    pub(crate) fn holds(&self) {
+        let off: Vec<String> = (self.check)(&system(&self.file)).into_iter().filter_map(Result::err).collect();
+        assert!(off.is_empty(), "{}", off.join("\n"));
+    }
+
+    /// The same system with something wrong in it must not pass.
+    #[track_caller]
+    pub(crate) fn notices(&self, right: &str, wrong: &str) {
+        assert!(self.file.contains(right), "no {right} in{}", self.file);
+        let found = (self.check)(&system(&self.file.replace(right, wrong)));
+        assert!(found.iter().any(Result::is_err), "{wrong} in place of {right} goes unnoticed in{}", self.file);
+    }
+}
+
+/// A condition that needs no standard error.
+pub(crate) fn ensure(condition: bool, what: String) -> Result<(), String> {
+    println!("{what}");
+    if condition { Ok(()) } else { Err(what) }
 }
 
 /// The mean of a series from one second to another, over all replications.

@@ -11,15 +11,15 @@
 use plimsoll_model::system::System;
 use plimsoll_sim::Scenario;
 
-use crate::check::{between, holds, one_by_one, system};
+use crate::check::{Truth, between, ensure, one_by_one, within};
 
 /// Share of runs of Brooker's program that answer nobody from the 60th to the 80th second.
 const DOWN: f64 = 2_962.0 / 4_000.0;
 
 /// Our clock starts ten seconds after theirs, when the service has filled.
-fn file(backoff: &str) -> System {
+fn file(backoff: &str) -> String {
     // 1 + 0.01 N is 1.01 (1 + 0.01 / 1.01 (N - 1)).
-    system(&format!(
+    format!(
         "
 system: collapse
 network: {{ same_zone: exp(100ms) }}
@@ -39,7 +39,7 @@ services:
 experiments:
   spike: {{ for: 70s, warmup: 10s, faults: [{{ at: 10s, surge: web, by: 2x, for: 5s }}] }}
 "
-    ))
+    )
 }
 
 /// Goodput before the spike, and in the last twenty of eighty seconds, by replication.
@@ -50,21 +50,37 @@ fn goodputs(system: &System) -> (Vec<f64>, Vec<f64>) {
     (goodput(0, 10), goodput(50, 70))
 }
 
+pub(crate) fn without_backoff() -> Truth {
+    Truth::new(file("backoff: 1us..1us, jitter: none"), |system| {
+        let (before, after) = goodputs(system);
+        let down: Vec<f64> = after.iter().map(|&goodput| if goodput == 0.0 { 1.0 } else { 0.0 }).collect();
+        vec![
+            within("goodput before the spike", &before, 40.0),
+            ensure(
+                after.iter().all(|&goodput| goodput == 0.0 || goodput > 30.0),
+                format!("down or up, and nothing between: {after:?}"),
+            ),
+            within("share of runs that stay down", &down, DOWN),
+            within("goodput after the spike", &after, 40.0 * (1.0 - DOWN)),
+            within("goodput of ten runs", &after[..10], 7.7),
+        ]
+    })
+}
+
 #[test]
 fn most_runs_never_come_back() {
-    let (before, after) = goodputs(&file("backoff: 1us..1us, jitter: none"));
-    holds("goodput before the spike", &before, 40.0);
-    assert!(after.iter().all(|&goodput| goodput == 0.0 || goodput > 30.0), "neither down nor up: {after:?}");
-    let down: Vec<f64> = after.iter().map(|&goodput| if goodput == 0.0 { 1.0 } else { 0.0 }).collect();
-    holds("share of runs that stay down", &down, DOWN);
-    holds("goodput after the spike", &after, 40.0 * (1.0 - DOWN));
-    holds("goodput of ten runs", &after[..10], 7.7);
+    without_backoff().holds();
 }
 
 /// Waits of up to 20 s, then up to 40 s.
 #[test]
 fn with_backoff_and_jitter_all_come_back() {
-    let (_, after) = goodputs(&file("backoff: 20s..40s, jitter: full"));
-    assert!(after.iter().all(|&goodput| goodput > 30.0), "{after:?}");
-    holds("goodput after the spike, with jitter", &after, 40.0);
+    let truth = Truth::new(file("backoff: 20s..40s, jitter: full"), |system| {
+        let (_, after) = goodputs(system);
+        vec![
+            ensure(after.iter().all(|&goodput| goodput > 30.0), format!("all are up: {after:?}")),
+            within("goodput after the spike, with jitter", &after, 40.0),
+        ]
+    });
+    truth.holds();
 }

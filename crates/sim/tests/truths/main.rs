@@ -2,7 +2,7 @@
 //! a system file to the figures of its run, within four standard errors of the truth.
 //!
 //! A truth is a closed form, a published measurement or an argument that needs no simulation. One
-//! file each; [`mutants`] shows that the comparison itself can fail.
+//! file each; [`mutants`] shows that they fail where something is wrong.
 
 mod adaptive_retry;
 mod backoff;
