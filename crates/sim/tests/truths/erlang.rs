@@ -76,6 +76,52 @@ fn more_servers_wait_less_at_the_same_utilization() {
     waiting(10, 5.0, 0.036_11, 0.036_11 / 5.0, 150.0).holds();
 }
 
+/// M/M/3, whatever the three are.
+fn three_of(what: &'static str, client: &str, service: &str, step: &str, store: &str) -> Truth {
+    let file = format!(
+        "
+system: three
+network: {{ same_zone: 0s }}
+clients: {{ web: {{ rate: 200/s, timeout: none, {client} calls: [api GET /] }} }}
+services: {{ api: {{ {service}, endpoints: {{ GET /: [{{ {step} }}] }} }} }}
+stores: {{ db: {{ kind: postgres, max_connections: 10k, {store}, operations: {{ get: exp(10ms) }} }} }}
+"
+    );
+    Truth::new(file, move |system| {
+        let run = calm(system, 5.0, 200.0);
+        vec![
+            within(&format!("M/M/3 of {what}: wait"), &wait(&run), 0.444_444),
+            within(&format!("M/M/3 of {what}: errors"), &overall(&run, "errors"), 0.0),
+        ]
+    })
+}
+
+/// Each kind of queue in turn, where nothing else is scarce.
+pub(crate) fn every_queue() -> Vec<(Truth, &'static str, &'static str)> {
+    let plenty = "pool: 10k, concurrency: 10k";
+    let bulkhead = "bulkhead: { permits: 3, queue: 100k, max_wait: 1h },";
+    vec![
+        (three_of("workers", "", "workers: 3, queue: 100k", "wait: exp(10ms)", plenty), "workers: 3", "workers: 4"),
+        (three_of("cores", "", "workers: 10k, cores: 3", "work: exp(10ms)", plenty), "cores: 3", "cores: 4"),
+        (three_of("permits", bulkhead, "async: true", "wait: exp(10ms)", plenty), "permits: 3", "permits: 4"),
+        (
+            three_of("connections", "", "async: true", "query: db.get", "pool: 3, concurrency: 10k"),
+            "pool: 3",
+            "pool: 4",
+        ),
+        (
+            three_of("places in a database", "", "async: true", "query: db.get", "pool: 10k, concurrency: 3"),
+            "concurrency: 3",
+            "concurrency: 4",
+        ),
+    ]
+}
+
+#[test]
+fn every_queue_is_the_same_queue() {
+    every_queue().into_iter().for_each(|(truth, ..)| truth.holds());
+}
+
 /// A textbook's: two a second for three servers of one second.
 #[test]
 fn three_servers() {

@@ -5,7 +5,7 @@
 //! the truth's own check, so that one that is too weak to tell shows here.
 
 use crate::check::within;
-use crate::erlang::{eight_servers, loss};
+use crate::erlang::{eight_servers, every_queue, loss};
 use crate::{adaptive_retry, closed_network, collapse, fan_out, hedging, hysteresis, pause_collapse};
 use crate::{pollaczek_khinchine, retries, scalability, supermarket};
 
@@ -27,6 +27,7 @@ fn a_small_change_is_noticed() {
     eight_servers().notices("workers: 8, cores: 8", "workers: 9, cores: 9");
     eight_servers().notices("queue: 100k", "queue: 20");
     loss(10, 7.0, "exp(10ms)", 0.078_74).notices("queue: 0", "queue: 1");
+    every_queue().into_iter().for_each(|(truth, three, four)| truth.notices(three, four));
     closed_network::three_users().notices("users: 3", "users: 4");
     fan_out::page(20, 5).notices("for_each: 20", "for_each: 19");
 }
