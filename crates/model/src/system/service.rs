@@ -183,7 +183,7 @@ pub struct Warmup {
     pub factor: f64,
 }
 
-/// How requests that run at once slow each other down, by the Universal Scalability Law (Gunther,
+/// How requests or operations that run at once slow each other down, by the Universal Scalability Law (Gunther,
 /// "Guerrilla Capacity Planning", Springer 2007, chapter 4): with N of them, each takes
 /// `1 + contention (N - 1) + coherency N (N - 1)` times as long as one alone.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -134,6 +134,8 @@ fn what_running_at_once_costs() {
     assert_eq!(system.services[1].scalability, law(0.01, 0.0001));
     assert_eq!(system.services[6].scalability, law(0.02, 0.0));
     assert_eq!(system.services[2].scalability, None);
+    let StoreKind::Postgres(postgres) = &system.stores[0].kind else { panic!("a PostgreSQL") };
+    assert_eq!(postgres.scalability, law(0.03, 0.001));
     // Alone, nobody is in the way: 1 + 0.01 x 9 + 0.0001 x 90.
     let law = system.services[1].scalability.unwrap();
     assert_eq!(law.stretch(1.0), 1.0);

@@ -4,8 +4,8 @@
 //! requests a second (Denning and Buzen, "The Operational Analysis of Queueing Network Models", ACM
 //! Computing Surveys 1978). Holding times are those of an idle system, so that the bound is one from
 //! above: with queues, what is held while something else is waited for is held for longer. A service
-//! with `scalability` counts with the number of requests at once that gets the most done; others hold
-//! what they hold while they call it for as long as if it were idle.
+//! or store with `scalability` counts with the number of requests at once that gets the most done;
+//! others hold what they hold while they call it for as long as if it were idle.
 //!
 //! Not in it: hedges, open breakers, degradation, rejections by queues, replicas that are too far behind,
 //! and faults.
@@ -27,8 +27,8 @@ pub struct Demand {
     /// Seconds that one offered request keeps one unit of it busy. Of a quota it is the share of a
     /// second's quota that the request takes.
     pub busy_s: f64,
-    /// Its units. Of the workers (or `max_in_flight`) of a service with `scalability` only those that
-    /// are of use: with more at once, less gets done.
+    /// Its units. Of the workers (or `max_in_flight`, or a store's `concurrency`) where `scalability` is
+    /// stated only those that are of use: with more at once, less gets done.
     pub capacity: f64,
 }
 
@@ -378,6 +378,22 @@ stores: {{ db: {{ kind: postgres, pool: 90, concurrency: 1k, operations: {{ get:
         let queries = "{ work: 10ms }, { query: db.get }";
         let n = (-0.8 + f64::sqrt(0.8 * 0.8 + 4.0 * 0.1 * 6.9)) / (2.0 * 0.1);
         bound(&file("cores: 1", queries, "contention: 10%"), "api", "cores", 2.0 / (0.01 * (0.9 + 0.1 * n)));
+    }
+
+    #[test]
+    fn so_do_operations_that_slow_each_other_down() {
+        let file = |store: &str| {
+            format!(
+                "system: s\n{NO_NETWORK}
+clients: {{ web: {{ rate: 10/s, calls: [api GET /] }} }}
+services: {{ api: {{ async: true, endpoints: {{ GET /: [{{ query: db.get }}] }} }} }}
+stores: {{ db: {{ {store}, operations: {{ get: 10ms }} }} }}
+"
+            )
+        };
+        let (eight, many) = ("scalability: { contention: 5% }", "scalability: { coherency: 1% }");
+        bound(&file(&format!("kind: postgres, concurrency: 8, {eight}")), "db", "concurrency", 8.0 / 0.0135);
+        bound(&file(&format!("kind: quorum, concurrency: 50, {many}")), "db", "concurrency", 10.0 / 0.019);
     }
 
     #[test]

@@ -174,6 +174,21 @@ impl<'s> Walk<'s> {
             let demand = Demand { place: self.place(id), resource, busy_s, capacity: instances * capacity };
             self.demands.push((u32::MAX, demand));
         }
+        for (s, store) in self.system.stores.iter().enumerate() {
+            let law = match &store.kind {
+                StoreKind::Postgres(pg) => pg.scalability,
+                StoreKind::Quorum(quorum) => quorum.scalability,
+                StoreKind::Redis(_) => None,
+            };
+            let Some(law) = law else { continue };
+            let place = MetricTarget::Component(Component::Store(StoreId::from(s)));
+            let running = |d: &&mut (u32, Demand)| d.1.place == place && d.1.resource == "concurrency";
+            for (_, demand) in self.demands.iter_mut().filter(running) {
+                let node = Scaled { law, own: 1.0, rest: 0.0, work: 0.0, cores: 1.0, most: demand.capacity };
+                demand.capacity = node.best().0;
+                demand.busy_s *= law.stretch(demand.capacity);
+            }
+        }
     }
 
     /// Adds `busy` seconds for one request to a part of a place's resource.

@@ -47,6 +47,29 @@ fn who_waits_for_a_worker_is_in_nobodys_way() {
     }
 }
 
+/// The same ten in a database's node.
+#[test]
+fn who_waits_for_a_node_is_in_nobodys_way_either() {
+    let file = "
+system: scalability
+network: { same_zone: 0s }
+clients: { web: { users: 50, think: 1ns, timeout: none, calls: [api GET /] } }
+services: { api: { async: true, endpoints: { GET /: [{ query: db.get }] } } }
+stores:
+  db:
+    kind: postgres
+    pool: 100
+    concurrency: 10
+    scalability: { contention: 5%, coherency: 0.1% }
+    operations: { get: exp(10ms) }
+";
+    let truth = Truth::new(file, |system| {
+        let run = calm(system, 2.0, 20.0);
+        vec![within("throughput of ten in a node", &overall(&run, "goodput_per_s"), 1_000.0 / 1.54)]
+    });
+    truth.holds();
+}
+
 /// With Poisson arrivals and contention alone, a request finds L of them on average (PASTA) and takes
 /// D (1 + sigma L); by Little's law that is R = D / (1 - sigma lambda D), whatever D's distribution.
 #[test]

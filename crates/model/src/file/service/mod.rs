@@ -12,7 +12,7 @@ use crate::file::quantity::{BYTES, CLASS, COUNT, FLAG, NAME, SHARE, TEXT};
 use crate::file::step::STEPS;
 use crate::file::table::{Kind, MapKey, Object, Tagged, absent, required, value};
 use crate::system::{Endpoint, Service, ServiceId};
-pub(crate) use process::{PLACE, PROCESS, SCALABILITY};
+pub(crate) use process::{PLACE, PROCESS, SCALABILITY, SCALABILITY_LAW};
 pub(crate) use protection::PROTECTION;
 
 pub(crate) static SERVICE_OR_GATEWAY: Tagged = Tagged {

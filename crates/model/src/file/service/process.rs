@@ -68,12 +68,13 @@ pub(crate) static SCALABILITY: &[Field] = &[none(
     "How requests that run at once on one instance slow each other down.",
 )];
 
-static SCALABILITY_LAW: Object = Object {
+pub(crate) static SCALABILITY_LAW: Object = Object {
     name: "scalability",
-    doc: "How requests that run at once on one instance slow each other down, by Gunther's Universal Scalability Law \
-          (\"Guerrilla Capacity Planning\", 2007): with N of them, each `work` and `wait` takes 1 + contention × (N − 1) + \
-          coherency × N × (N − 1) times as long. N counts the requests that run when the step begins, its own included; \
-          those in the queue do not count. Fit both to throughputs that you measured at several N.",
+    doc: "How what runs at once slows each other down, by Gunther's Universal Scalability Law (\"Guerrilla Capacity \
+          Planning\", 2007). With N requests running on an instance, each `work` and `wait` takes 1 + contention × (N − 1) \
+          + coherency × N × (N − 1) times as long; with N operations running on a store's node, each operation does. N \
+          counts what runs when it begins, itself included; what is in a queue does not count. Fit both to throughputs \
+          that you measured at several N.",
     groups: &[&[
         value(
             "contention",
@@ -154,6 +155,16 @@ impl Decoder<'_> {
 
     /// What running at once costs the steps of these endpoints.
     pub(in crate::file) fn scalability(&mut self, filled: &Filled, endpoints: &[Endpoint]) -> Option<Scalability> {
+        let law = self.scalability_law(filled)?;
+        if !endpoints.iter().any(|endpoint| takes_time(&endpoint.program)) {
+            let message = "it changes nothing: there is no `work` and no `wait` that could take longer";
+            self.report.at(filled.get("scalability").at, message.to_owned());
+        }
+        Some(law)
+    }
+
+    /// What a service or store states about running at once.
+    pub(in crate::file) fn scalability_law(&mut self, filled: &Filled) -> Option<Scalability> {
         let law = filled.get("scalability").set()?;
         let (contention, coherency) = (law.get("contention"), law.get("coherency"));
         if law.is_bad() || contention.is_bad() || coherency.is_bad() {
@@ -163,9 +174,7 @@ impl Decoder<'_> {
         if found.contention == 0.0 && found.coherency == 0.0 {
             let message = "it changes nothing: state `contention` or `coherency` above 0%, or leave it out";
             self.report.at(law.at, message.to_owned());
-        } else if !endpoints.iter().any(|endpoint| takes_time(&endpoint.program)) {
-            let message = "it changes nothing: there is no `work` and no `wait` that could take longer";
-            self.report.at(law.at, message.to_owned());
+            return None;
         }
         Some(found)
     }
