@@ -402,6 +402,43 @@ fn a_shadow_is_counted_and_not_obeyed() {
     assert!(twice.counts().shadow_differed > 50, "it draws its own pairs");
 }
 
+/// Endpoint i has i requests in flight, so that the lowest number drawn is picked: of n it is i where
+/// the other d - 1 are among the n - 1 - i above it.
+#[test]
+fn p2c_draws_as_many_different_ones_as_it_is_told() {
+    const N: usize = 6;
+    let choose = |n: usize, k: usize| (0..k).map(|i| n.saturating_sub(i) as f64 / (i + 1) as f64).product::<f64>();
+    for choices in 1..=10 {
+        let config = Config { choices: choices as u32, ..config(Algorithm::P2c) };
+        let mut balancer = Balancer::new(config, N, 1).unwrap();
+        for i in 0..N {
+            (0..i).for_each(|_| balancer.on_start(i, Time::ZERO));
+        }
+        let shares = shares(&picks(&mut balancer, &Eligible::all(N), 20_000), N);
+        let drawn = choices.min(N);
+        for (i, share) in shares.into_iter().enumerate() {
+            let p = choose(N - 1 - i, drawn - 1) / choose(N, drawn);
+            let error = (p * (1.0 - p) * 20_000.0).sqrt();
+            assert!((share as f64 - p * 20_000.0).abs() <= 4.0 * error, "{choices} of {N}: {share} times {i}, {p}");
+        }
+    }
+}
+
+#[test]
+fn p2c_draws_among_those_that_may_be_picked() {
+    let mut few = Eligible::none(8);
+    [1, 4, 6, 7].into_iter().for_each(|i| _ = few.insert(i));
+    for choices in [1, 3, 4, 9] {
+        let mut balancer = Balancer::new(Config { choices, ..config(Algorithm::P2c) }, 8, 1).unwrap();
+        let shares = shares(&picks(&mut balancer, &few, 20_000), 8);
+        // Nothing tells them apart: equals share evenly, whatever their number.
+        for (i, share) in shares.into_iter().enumerate() {
+            let expect = if few.contains(i) { 5_000 } else { 0 };
+            assert!(share.abs_diff(expect) <= 4 * 62, "{choices} choices: {share} times {i}");
+        }
+    }
+}
+
 #[test]
 fn bad_settings_are_refused() {
     let refused = |change: fn(&mut Config)| {
@@ -414,6 +451,8 @@ fn bad_settings_are_refused() {
     assert_eq!(refused(|c| c.maglev_slots = 65_536), "maglev_slots");
     assert_eq!(refused(|c| c.bounded_load = 1.0), "bounded_load");
     assert_eq!(refused(|c| c.bounded_load = f64::NAN), "bounded_load");
+    assert_eq!(refused(|c| c.choices = 0), "choices");
+    assert_eq!(refused(|c| c.choices = 11), "choices");
     assert_eq!(refused(|c| c.ewma_seed = Duration::ZERO), "ewma_seed");
     assert_eq!(refused(|c| c.ewma_decay = Duration::ZERO), "ewma_decay");
     let mut balancer = balancer(Algorithm::Weighted, 1, 0);

@@ -17,6 +17,11 @@ pub(crate) enum Op {
     Work(Dist),
     /// Wait without a core.
     Wait(Dist),
+    /// As `Work`, for longer the more requests run on the instance: its service states
+    /// `scalability`.
+    ScaledWork(Dist),
+    /// As `Wait`, in the same way.
+    ScaledWait(Dist),
     /// Fail with this probability.
     Fail(f64),
     /// Call an endpoint of another service.
@@ -61,6 +66,17 @@ pub(crate) enum Op {
     Return,
     /// End with the failure at hand.
     Raise,
+}
+
+impl Op {
+    /// Operations of their own, so that services without `scalability` pay nothing for it.
+    fn scale(&mut self) {
+        *self = match std::mem::replace(self, Op::Return) {
+            Op::Work(time) => Op::ScaledWork(time),
+            Op::Wait(time) => Op::ScaledWait(time),
+            other => other,
+        };
+    }
 }
 
 /// Branches that run at once.
@@ -148,6 +164,7 @@ impl Code {
             first += service.endpoints.len() as u32;
         }
         for (s, service) in system.services.iter().enumerate() {
+            let own = code.ops.len();
             for (e, endpoint) in service.endpoints.iter().enumerate() {
                 let raise = code.emit(Op::Raise, 0);
                 let entry = match &service.kind {
@@ -176,6 +193,9 @@ impl Code {
                     errors: endpoint.errors,
                     response_size: endpoint.response_size,
                 });
+            }
+            if service.scalability.is_some() {
+                code.ops[own..].iter_mut().for_each(Op::scale);
             }
         }
         code

@@ -6,7 +6,7 @@ use super::distribution::DURATIONS;
 use super::filled::Filled;
 use super::names::HANDLE;
 use super::quantity::{COUNT, DIST, DURATION, FLAG, NAME, SHARE};
-use super::service::{CALLS, PLACE, PROCESS};
+use super::service::{CALLS, PLACE, PROCESS, SCALABILITY};
 use super::step::STEPS;
 use super::table::{Kind, Object, none, required, value};
 use crate::system::{Action, Consumer, Endpoint, Program, Service, Step, TopicId};
@@ -55,6 +55,7 @@ pub(crate) static CONSUMER: Object = Object {
         ],
         PLACE,
         PROCESS,
+        SCALABILITY,
         &[value("calls", CALLS, "{}", "every target has the defaults", "Policies on the handler's calls, by target.")],
     ],
 };
@@ -92,6 +93,7 @@ impl Decoder<'_> {
                 response_size: 0,
                 line: key.at.line,
             }];
+            service.scalability = self.scalability(filled, &service.endpoints);
             services.push(service);
             consumers.push(Consumer {
                 name: key.text.clone(),

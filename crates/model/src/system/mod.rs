@@ -24,7 +24,7 @@ pub use messaging::{Consumer, Lease, Topic, WhenFull};
 pub use objective::{Indicator, Objective, Subject};
 pub use service::{
     Autoscale, Bulkhead, Degradation, DegradationLevel, Deploy, Endpoint, RateLimit, RateLimitKey, Route, RouteCache,
-    Service, ServiceKind, Warmup,
+    Scalability, Service, ServiceKind, Warmup,
 };
 pub use step::{Action, CacheWrite, Count, Program, Step};
 pub use store::{Failover, Lock, Operation, Postgres, Quorum, Reads, Redis, Store, StoreKind};

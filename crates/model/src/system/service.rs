@@ -39,6 +39,8 @@ pub struct Service {
     pub warmup: Option<Warmup>,
     /// Longest wait for in-flight requests when an instance is stopped, ns.
     pub drain: u64,
+    /// How requests that run at once on one instance slow each other down; none: not at all.
+    pub scalability: Option<Scalability>,
     /// What it answers.
     pub endpoints: Vec<Endpoint>,
     /// Remembers the answers to repeated requests.
@@ -179,6 +181,26 @@ pub struct Warmup {
     pub duration: u64,
     /// Work takes this many times as long at first, falling to once linearly.
     pub factor: f64,
+}
+
+/// How requests or operations that run at once slow each other down, by the Universal Scalability Law (Gunther,
+/// "Guerrilla Capacity Planning", Springer 2007, chapter 4): with N of them, each takes
+/// `1 + contention (N - 1) + coherency N (N - 1)` times as long as one alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scalability {
+    /// Sigma: share of the time that is spent in one place at a time, 0 to 1.
+    pub contention: f64,
+    /// Kappa: share of the time that each pair of requests costs, to agree on what they share, 0
+    /// to 1.
+    pub coherency: f64,
+}
+
+impl Scalability {
+    /// How many times as long each takes when so many run at once.
+    #[inline]
+    pub fn stretch(self, at_once: f64) -> f64 {
+        1.0 + (at_once - 1.0) * (self.contention + self.coherency * at_once)
+    }
 }
 
 /// Grows and shrinks the number of instances.

@@ -1,4 +1,4 @@
-use super::{Dist, ZoneId};
+use super::{Dist, Scalability, ZoneId};
 
 /// Something that keeps data.
 #[derive(Clone, Debug)]
@@ -51,6 +51,8 @@ pub struct Postgres {
     pub pool_timeout: u64,
     /// Operations that one node runs at once; further ones wait in it.
     pub concurrency: u32,
+    /// How operations that run at once on one node slow each other down; none: not at all.
+    pub scalability: Option<Scalability>,
     /// Time of a commit, ns.
     pub commit: Dist,
     /// Without it, a lost primary stays lost until its fault ends.
@@ -113,6 +115,8 @@ pub struct Quorum {
     pub write: u32,
     /// Operations that one node runs at once.
     pub concurrency: u32,
+    /// How operations that run at once on one node slow each other down; none: not at all.
+    pub scalability: Option<Scalability>,
     /// From an acknowledged write until the nodes that did not take part have it, ns.
     pub propagation: Dist,
     /// Processors of a node, for its cost.

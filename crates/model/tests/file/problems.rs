@@ -450,6 +450,18 @@ fn policies_refuse_in_the_files_words() {
     "#]],
     );
     service(
+        "scalability: { contention: 0% }",
+        expect![[r#"
+        8:18 services.api.scalability: it changes nothing: state `contention` or `coherency` above 0%, or leave it out
+    "#]],
+    );
+    service(
+        "scalability: { contention: 1% }",
+        expect![[r#"
+        8:18 services.api.scalability: it changes nothing: there is no `work` and no `wait` that could take longer
+    "#]],
+    );
+    service(
         "max_in_flight: 5",
         expect![[r#"
         8:5 services.api.max_in_flight: `max_in_flight` plays a part only where `async` is `true`

@@ -1,8 +1,8 @@
 //! What a file becomes.
 
 use plimsoll_model::system::{
-    Action, Arrivals, Bound, Component, Count, Dist, FaultKind, Indicator, Load, Metric, Phase, Process, ServiceKind,
-    StoreKind, Subject, Target,
+    Action, Arrivals, Bound, Component, Count, Dist, FaultKind, Indicator, Load, Metric, Phase, Process, Scalability,
+    ServiceKind, StoreKind, Subject, Target,
 };
 
 use crate::{files, parse_text, small};
@@ -125,6 +125,21 @@ fn distributions() {
     assert!((5_000_000..5_005_000).contains(&steps[49].1), "{}", steps[49].1);
     let Dist::Empirical(scaled) = dist("{ histogram: times.hlog, unit: us }") else { panic!("recorded") };
     assert_eq!(scaled[49].1, steps[49].1 * 1_000);
+}
+
+#[test]
+fn what_running_at_once_costs() {
+    let system = everything();
+    let law = |contention, coherency| Some(Scalability { contention, coherency });
+    assert_eq!(system.services[1].scalability, law(0.01, 0.0001));
+    assert_eq!(system.services[6].scalability, law(0.02, 0.0));
+    assert_eq!(system.services[2].scalability, None);
+    let StoreKind::Postgres(postgres) = &system.stores[0].kind else { panic!("a PostgreSQL") };
+    assert_eq!(postgres.scalability, law(0.03, 0.001));
+    // Alone, nobody is in the way: 1 + 0.01 x 9 + 0.0001 x 90.
+    let law = system.services[1].scalability.unwrap();
+    assert_eq!(law.stretch(1.0), 1.0);
+    assert!((law.stretch(10.0) - 1.099).abs() < 1e-12);
 }
 
 #[test]

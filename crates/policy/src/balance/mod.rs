@@ -172,7 +172,7 @@ impl Balancer {
         let same = self.config.algorithm == old.algorithm;
         match &mut self.picker {
             Picker::P2c(p2c) if same => {
-                p2c.configure(self.config.ewma_seed, self.config.ewma_decay, self.config.failure_penalty);
+                p2c.configure(&self.config);
             }
             Picker::IpHash(_) | Picker::Ring(_) | Picker::Maglev(_)
                 if same && hashing(&self.config) == hashing(&old) => {}
@@ -263,9 +263,7 @@ impl Picker {
             Algorithm::Maglev => {
                 Picker::Maglev(maglev::Maglev::new(endpoints, config.maglev_slots, config.bounded_load))
             }
-            Algorithm::P2c => {
-                Picker::P2c(p2c::P2c::new(endpoints, config.ewma_seed, config.ewma_decay, config.failure_penalty))
-            }
+            Algorithm::P2c => Picker::P2c(p2c::P2c::new(endpoints, config)),
         }
     }
 

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
+use super::config::{CHOICES_MAX, Config};
 use super::eligible::Candidates;
 use super::endpoints::Endpoints;
-use crate::hash::below;
+use crate::hash::{below, mix};
 use crate::{Outcome, Time, nanos};
 
 /// Failures in a row after which an endpoint is taken to be down rather than unlucky. Two happen by
@@ -12,8 +13,8 @@ const FAILURES_IN_A_ROW: u32 = 3;
 /// A longer `Retry-After` counts as this: the header comes from outside.
 const PENALTY_MAX_NS: f64 = 60e9;
 
-/// Of two random candidates, the one that will answer sooner (Mitzenmacher 2001), by peak EWMA
-/// (Finagle's `p2c/PeakEwma`): expected answer time = estimate x (in flight + 1) / weight.
+/// Of two random candidates, or so many others, the one that will answer sooner (Mitzenmacher, "The
+/// Power of Two Choices in Randomized Load Balancing", IEEE TPDS 2001), by peak EWMA (Finagle's `p2c/PeakEwma`): expected answer time = estimate x (in flight + 1) / weight.
 ///
 /// The estimate is latency plus penalty:
 ///
@@ -31,6 +32,7 @@ const PENALTY_MAX_NS: f64 = 60e9;
 pub(super) struct P2c {
     estimates: Vec<Estimate>,
     typical: Typical,
+    choices: usize,
     seed_ns: f64,
     penalty_ns: f64,
     decay_per_ns: f64,
@@ -54,23 +56,25 @@ struct Typical {
 }
 
 impl P2c {
-    pub(super) fn new(endpoints: &Endpoints, seed: Duration, decay: Duration, penalty: Duration) -> Self {
+    pub(super) fn new(endpoints: &Endpoints, config: &Config) -> Self {
         let mut p2c = P2c {
             estimates: Vec::new(),
-            typical: Typical { latency_ns: nanos(seed) as f64, at: None },
+            typical: Typical { latency_ns: nanos(config.ewma_seed) as f64, at: None },
+            choices: 0,
             seed_ns: 0.0,
             penalty_ns: 0.0,
             decay_per_ns: 0.0,
         };
-        p2c.configure(seed, decay, penalty);
+        p2c.configure(config);
         p2c.sync(endpoints);
         p2c
     }
 
-    pub(super) fn configure(&mut self, seed: Duration, decay: Duration, penalty: Duration) {
-        self.seed_ns = nanos(seed) as f64;
-        self.penalty_ns = nanos(penalty) as f64;
-        self.decay_per_ns = 1.0 / nanos(decay) as f64;
+    pub(super) fn configure(&mut self, config: &Config) {
+        self.choices = config.choices as usize;
+        self.seed_ns = nanos(config.ewma_seed) as f64;
+        self.penalty_ns = nanos(config.failure_penalty) as f64;
+        self.decay_per_ns = 1.0 / nanos(config.ewma_decay) as f64;
     }
 
     pub(super) fn sync(&mut self, endpoints: &Endpoints) {
@@ -99,12 +103,52 @@ impl P2c {
         if count < 2 {
             return candidates.iter().next();
         }
+        if self.choices != 2 {
+            return Some(self.pick_of(self.choices.min(count), now, random, endpoints, candidates));
+        }
         // 32 bits for each choice: the second skips the first, so the two always differ.
         let a = below(random & !0xFFFF_FFFF, count);
         let b = below(random << 32, count - 1);
         let b = b + usize::from(b >= a);
         let (a, b) = (candidates.nth(a), candidates.nth(b));
         Some(if self.cost(b, now, endpoints) < self.cost(a, now, endpoints) { b } else { a })
+    }
+
+    /// The best of `choices` different candidates, of which there are at least so many; the first drawn of
+    /// equals.
+    fn pick_of(
+        &self,
+        choices: usize,
+        now: Time,
+        random: u64,
+        endpoints: &Endpoints,
+        candidates: &Candidates<'_>,
+    ) -> usize {
+        if choices == 1 {
+            return candidates.nth(below(random, candidates.count()));
+        }
+        let mut ranks = [0; CHOICES_MAX as usize];
+        let mut bits = random;
+        let mut best = (f64::INFINITY, 0);
+        for drawn in 0..choices {
+            // Among those that are left: each that was drawn before, in rising order, is skipped.
+            let mut rank = below(bits, candidates.count() - drawn);
+            let before = ranks[..drawn].iter().take_while(|&&other| {
+                let skips = other <= rank;
+                rank += usize::from(skips);
+                skips
+            });
+            let at = before.count();
+            ranks.copy_within(at..drawn, at + 1);
+            ranks[at] = rank;
+            bits = mix(bits);
+            let i = candidates.nth(rank);
+            let cost = self.cost(i, now, endpoints);
+            if drawn == 0 || cost < best.0 {
+                best = (cost, i);
+            }
+        }
+        best.1
     }
 
     #[inline]

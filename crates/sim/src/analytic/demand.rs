@@ -3,7 +3,9 @@
 //! The utilization law: a resource of capacity c of which a request takes D seconds is used up at c / D
 //! requests a second (Denning and Buzen, "The Operational Analysis of Queueing Network Models", ACM
 //! Computing Surveys 1978). Holding times are those of an idle system, so that the bound is one from
-//! above: with queues, what is held while something else is waited for is held for longer.
+//! above: with queues, what is held while something else is waited for is held for longer. A service
+//! or store with `scalability` counts with the number of requests at once that gets the most done;
+//! others hold what they hold while they call it for as long as if it were idle.
 //!
 //! Not in it: hedges, open breakers, degradation, rejections by queues, replicas that are too far behind,
 //! and faults.
@@ -25,7 +27,8 @@ pub struct Demand {
     /// Seconds that one offered request keeps one unit of it busy. Of a quota it is the share of a
     /// second's quota that the request takes.
     pub busy_s: f64,
-    /// Its units.
+    /// Its units. Of the workers (or `max_in_flight`, or a store's `concurrency`) where `scalability` is
+    /// stated only those that are of use: with more at once, less gets done.
     pub capacity: f64,
 }
 
@@ -348,6 +351,54 @@ services: {{ api: {{ endpoints: {{ GET /: [{{ work: 1ms }}], POST /: [{{ work: 5
         );
         // 10 users of 100 ms a round: 100/s too.
         bound(&file, "api", "cores", 2.0 / (0.5 * 0.001 + 0.5 * 0.05));
+    }
+
+    #[test]
+    fn requests_that_slow_each_other_down_set_the_bound() {
+        let file = |how: &str, steps: &str, law: &str| {
+            format!(
+                "system: s\n{NO_NETWORK}
+clients: {{ web: {{ rate: 10/s, calls: [api GET /] }} }}
+services:
+  api:
+    instances: 2
+    {how}
+    scalability: {{ {law} }}
+    endpoints: {{ GET /: [{steps}] }}
+stores: {{ db: {{ kind: postgres, pool: 90, concurrency: 1k, operations: {{ get: 60ms }} }} }}
+"
+            )
+        };
+        // Amdahl: 64 at once are worth 64 / 1.63.
+        let waits = "{ wait: 10ms }";
+        bound(&file("workers: 64", waits, "contention: 1%"), "api", "workers", 2.0 * 64.0 / 0.0163);
+        // Past 10 at once it is less: 10 / (1 + 0.01 x 10 x 9).
+        bound(&file("async: true", waits, "coherency: 1%"), "api", "max_in_flight", 2.0 * 10.0 / 0.019);
+        // One core's work.
+        let works = "{ work: 10ms }";
+        bound(&file("cores: 1", works, "contention: 10%"), "api", "cores", 2.0 / 0.01);
+        bound(&file("cores: 4", works, "contention: 10%"), "api", "cores", 2.0 * 4.0 / 0.013);
+        // Work of 10 ms and a query of 60: where one core and n places do as much as each other,
+        // n / (60 + 10 f(n)) = 1 / (10 f(n)), and f(n) = 0.9 + 0.1 n.
+        let queries = "{ work: 10ms }, { query: db.get }";
+        let n = (-0.8 + f64::sqrt(0.8 * 0.8 + 4.0 * 0.1 * 6.9)) / (2.0 * 0.1);
+        bound(&file("cores: 1", queries, "contention: 10%"), "api", "cores", 2.0 / (0.01 * (0.9 + 0.1 * n)));
+    }
+
+    #[test]
+    fn so_do_operations_that_slow_each_other_down() {
+        let file = |store: &str| {
+            format!(
+                "system: s\n{NO_NETWORK}
+clients: {{ web: {{ rate: 10/s, calls: [api GET /] }} }}
+services: {{ api: {{ async: true, endpoints: {{ GET /: [{{ query: db.get }}] }} }} }}
+stores: {{ db: {{ {store}, operations: {{ get: 10ms }} }} }}
+"
+            )
+        };
+        let (eight, many) = ("scalability: { contention: 5% }", "scalability: { coherency: 1% }");
+        bound(&file(&format!("kind: postgres, concurrency: 8, {eight}")), "db", "concurrency", 8.0 / 0.0135);
+        bound(&file(&format!("kind: quorum, concurrency: 50, {many}")), "db", "concurrency", 10.0 / 0.019);
     }
 
     #[test]

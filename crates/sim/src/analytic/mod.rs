@@ -13,6 +13,7 @@ mod mva;
 mod pollaczek_khinchine;
 mod retry;
 mod supermarket;
+mod usl;
 mod walk;
 
 pub use allen_cunneen::allen_cunneen;
@@ -23,6 +24,7 @@ pub use mva::{Closed, EXACT_SERVERS, Station, mva};
 pub use pollaczek_khinchine::pollaczek_khinchine;
 pub use retry::{amplification, attempts, failures, vulnerable_above};
 pub use supermarket::supermarket;
+pub use usl::{usl, usl_peak};
 
 /// Compares to so many digits after the point.
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use plimsoll_model::system::{
     Action, CacheWrite, Component, ConsumerId, Count, Dist, EdgeId, EndpointId, KeyDist, LeaseId, Lock, MetricTarget,
-    Program, RateLimitKey, ServiceId, ServiceKind, Step, StoreId, StoreKind, System, TopicId, ZoneId,
+    Program, RateLimitKey, Service, ServiceId, ServiceKind, Step, StoreId, StoreKind, System, TopicId, ZoneId,
 };
 use plimsoll_policy::retry::{Backoff, Jitter};
 use plimsoll_policy::retry_budget::Rule;
@@ -12,6 +12,7 @@ use super::demand::Demand;
 use super::hit_ratio::{Asker, CacheLoad, Misses, distinct, misses, top_key};
 use super::hold::Hold;
 use super::retry;
+use super::usl::Scaled;
 
 /// A pass over a system.
 pub(super) struct Walk<'s> {
@@ -21,11 +22,22 @@ pub(super) struct Walk<'s> {
     caches: Caches<'s>,
     seen: Caches<'s>,
     demands: Vec<(u32, Demand)>,
+    /// By service: what one offered request takes of its instances.
+    own: Vec<Own>,
     /// Which call of which client is under way, counted over all.
     call: u32,
     keys: Option<&'s KeyDist>,
     transaction: Option<Transaction>,
     depth: u32,
+}
+
+/// Time that a request spends in a service, s.
+#[derive(Clone, Copy, Debug, Default)]
+struct Own {
+    work: f64,
+    wait: f64,
+    /// From its beginning to its answer, others' time included.
+    held: f64,
 }
 
 /// A transaction under way: its store and the locks that it has taken, with how long for, s.
@@ -102,6 +114,7 @@ impl<'s> Walk<'s> {
             caches,
             seen: Caches::default(),
             demands: Vec::new(),
+            own: vec![Own::default(); system.services.len()],
             call: 0,
             keys: None,
             transaction: None,
@@ -126,6 +139,7 @@ impl<'s> Walk<'s> {
     /// What all of it comes to: of several parts of one place's resource the busiest counts.
     pub(super) fn finish(mut self) -> (Vec<Demand>, Caches<'s>) {
         self.settle_caches();
+        self.scale();
         let mut demands: Vec<Demand> = Vec::new();
         for (_, demand) in self.demands {
             let same = |known: &&mut Demand| known.place == demand.place && known.resource == demand.resource;
@@ -137,6 +151,44 @@ impl<'s> Walk<'s> {
         }
         demands.sort_by(|a, b| a.bound_per_s().total_cmp(&b.bound_per_s()));
         (demands, self.seen)
+    }
+
+    /// What is left of cores and of places where requests that run at once slow each other down: as
+    /// much as the best number of them does.
+    fn scale(&mut self) {
+        for (s, service) in self.system.services.iter().enumerate() {
+            let own = self.own[s];
+            let Some(law) = service.scalability.filter(|_| own.work + own.wait > 0.0) else { continue };
+            let id = ServiceId::from(s);
+            let (name, most) = places(service);
+            let (cores, instances) = (service.cores as f64, self.instances(id));
+            // Branches that run at once take more time of their own than their request is held.
+            let stretched = (own.work + own.wait).min(own.held);
+            let rest = own.held - stretched;
+            let scaled = Scaled { law, own: stretched, rest, work: own.work, cores, most };
+            let (at_once, by_cores) = scaled.best();
+            let (resource, capacity, busy_s) = match by_cores {
+                true => ("cores", cores, own.work * law.stretch(at_once)),
+                false => (name, at_once, rest + stretched * law.stretch(at_once)),
+            };
+            let demand = Demand { place: self.place(id), resource, busy_s, capacity: instances * capacity };
+            self.demands.push((u32::MAX, demand));
+        }
+        for (s, store) in self.system.stores.iter().enumerate() {
+            let law = match &store.kind {
+                StoreKind::Postgres(pg) => pg.scalability,
+                StoreKind::Quorum(quorum) => quorum.scalability,
+                StoreKind::Redis(_) => None,
+            };
+            let Some(law) = law else { continue };
+            let place = MetricTarget::Component(Component::Store(StoreId::from(s)));
+            let running = |d: &&mut (u32, Demand)| d.1.place == place && d.1.resource == "concurrency";
+            for (_, demand) in self.demands.iter_mut().filter(running) {
+                let node = Scaled { law, own: 1.0, rest: 0.0, work: 0.0, cores: 1.0, most: demand.capacity };
+                demand.capacity = node.best().0;
+                demand.busy_s *= law.stretch(demand.capacity);
+            }
+        }
     }
 
     /// Adds `busy` seconds for one request to a part of a place's resource.
@@ -344,11 +396,9 @@ impl<'s> Walk<'s> {
         let place = self.place(id.service);
         let service = &self.system.services[id.service.index()];
         let instances = self.instances(id.service);
-        let (name, most) = match service.asynchronous {
-            true => ("max_in_flight", service.max_in_flight),
-            false => ("workers", service.workers),
-        };
-        self.take(place, name, 0, instances * most as f64, held);
+        let (name, most) = places(service);
+        self.own[id.service.index()].held += held;
+        self.take(place, name, 0, instances * most, held);
         if let Some(memory) = service.memory {
             let most = memory / service.request_memory.max(1);
             self.take(place, "memory", 0, instances * most as f64, held);
@@ -399,10 +449,15 @@ impl<'s> Walk<'s> {
             Action::Work(time) => {
                 let takes = hold(time);
                 let cores = self.system.services[service.index()].cores as f64 * self.instances(service);
+                self.own[service.index()].work += weight * takes.mean;
                 self.take(self.place(service), "cores", 0, cores, weight * takes.mean);
                 takes
             }
-            Action::Wait(time) => hold(time),
+            Action::Wait(time) => {
+                let takes = hold(time);
+                self.own[service.index()].wait += weight * takes.mean;
+                takes
+            }
             Action::Fail(share) => Hold { ok: 1.0 - share, ..Hold::NOTHING },
             Action::Call { edge, endpoint } => self.enter_endpoint(*edge, *endpoint, weight),
             Action::Query { edge, store, operation } => self.query(*edge, *store, *operation, weight),
@@ -685,6 +740,14 @@ impl<'s> Walk<'s> {
             let place = MetricTarget::Component(Component::Consumer(ConsumerId::from(c)));
             self.take(place, "partitions", 0, 1.0, weight * self.hottest(partitions) * held);
         }
+    }
+}
+
+/// What limits the requests that one instance runs at once, and how many they are.
+fn places(service: &Service) -> (&'static str, f64) {
+    match service.asynchronous {
+        true => ("max_in_flight", service.max_in_flight as f64),
+        false => ("workers", service.workers as f64),
     }
 }
 

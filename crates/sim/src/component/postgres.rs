@@ -486,7 +486,10 @@ impl<'a> World<'a> {
             n.free -= 1;
             n.busy.add(now, 1);
             o.running = true;
-            let takes = n.slow.apply(o.takes);
+            let mut takes = n.slow.apply(o.takes);
+            if let Some((law, places)) = n.scalability {
+                takes = (takes as f64 * law.stretch(f64::from(places - n.free))) as u64;
+            }
             self.queue.at(now + takes, Event::OpDone { op });
         } else {
             n.queue.push_back(op);

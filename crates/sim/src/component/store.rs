@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use plimsoll_model::system::{Store, StoreKind};
+use plimsoll_model::system::{Scalability, Store, StoreKind};
 use plimsoll_policy::Cache;
 
 use crate::component::instance::Slowness;
@@ -57,6 +57,8 @@ pub(crate) struct Node<'a> {
     /// Connections that it has accepted.
     pub(crate) connections: u32,
     pub(crate) free: u32,
+    /// How operations slow each other down, and how many places there are.
+    pub(crate) scalability: Option<(Scalability, u32)>,
     pub(crate) queue: VecDeque<Ref>,
     /// When a single-threaded server is next free, ns.
     pub(crate) next_free: u64,
@@ -155,10 +157,10 @@ impl World<'_> {
         let plan = self.plan;
         let segments = plan.cuts.len() + 1;
         for (s, store) in plan.system.stores.iter().enumerate() {
-            let (shards, per_shard, slots) = match &store.kind {
-                StoreKind::Postgres(pg) => (pg.shards, 1 + pg.replicas, pg.concurrency),
-                StoreKind::Redis(_) => (1, 1, 1),
-                StoreKind::Quorum(q) => (1, q.nodes, q.concurrency),
+            let (shards, per_shard, slots, law) = match &store.kind {
+                StoreKind::Postgres(pg) => (pg.shards, 1 + pg.replicas, pg.concurrency, pg.scalability),
+                StoreKind::Redis(_) => (1, 1, 1, None),
+                StoreKind::Quorum(q) => (1, q.nodes, q.concurrency, q.scalability),
             };
             let first = self.nodes.len() as u32;
             for shard in 0..shards {
@@ -178,6 +180,7 @@ impl World<'_> {
                         slow: Slowness::NONE,
                         connections: 0,
                         free: slots,
+                        scalability: law.map(|law| (law, slots)),
                         queue: VecDeque::new(),
                         next_free: 0,
                         versions: BTreeMap::new(),

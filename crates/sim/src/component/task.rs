@@ -287,6 +287,18 @@ impl World<'_> {
                     let takes = self.wait_takes(self.tasks[task].instance, takes);
                     return self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Ok });
                 }
+                Op::ScaledWork(time) => {
+                    let takes = duration(time, t.context.draw.bits(pc as u64));
+                    t.waiting = Waiting::Core;
+                    let takes = self.stretched(task, takes);
+                    return self.take_core(task, takes);
+                }
+                Op::ScaledWait(time) => {
+                    let takes = duration(time, t.context.draw.bits(pc as u64));
+                    t.waiting = Waiting::Timer;
+                    let takes = self.wait_takes(self.tasks[task].instance, self.stretched(task, takes));
+                    return self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Ok });
+                }
                 Op::Fail(probability) => {
                     let fails = t.context.draw.happens(pc as u64, *probability);
                     answer = Some(if fails { Answer::Error } else { Answer::Ok });
@@ -444,6 +456,15 @@ impl World<'_> {
             deadline: if stops { t.context.deadline } else { u64::MAX },
             ..t.context
         }
+    }
+
+    /// What a step takes among all requests that run on its instance, by the service's `scalability`.
+    fn stretched(&self, task: Ref, nanos: u64) -> u64 {
+        let state = &self.instances[self.tasks[task].instance as usize];
+        let Some(law) = state.spec.scalability else { return nanos };
+        let waiting = state.queue.len() + state.bulkhead_waiters.len();
+        let running = (state.held_requests as usize).saturating_sub(waiting);
+        (nanos as f64 * law.stretch(running.max(1) as f64)) as u64
     }
 
     fn take_core(&mut self, task: Ref, nanos: u64) {

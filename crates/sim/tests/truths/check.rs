@@ -32,6 +32,14 @@ pub(crate) fn run(system: &System, scenario: &Scenario, seed: u64, threads: usiz
     simulate(system, scenario, &[], &Precision::default(), &runner)
 }
 
+/// So many replications, each a run of its own: for what has no figure, and is read off a series.
+pub(crate) fn one_by_one(system: &System, scenario: &Scenario, replications: u64) -> Vec<Run> {
+    let stop = AtomicBool::new(false);
+    let precision = Precision { least: 1, most: 1, ..Precision::default() };
+    let runs = (0..replications).map(|i| Runner { seed: SEED + i, threads: 1, stop: &stop, progress: &|_, _| () });
+    runs.map(|runner| simulate(system, scenario, &[], &precision, &runner)).collect()
+}
+
 /// A figure's value in each replication.
 #[track_caller]
 pub(crate) fn figure(run: &Run, kind: SubjectKind, name: &str, figure: &str) -> Vec<f64> {
@@ -60,11 +68,47 @@ pub(crate) fn within(what: &str, values: &[f64], truth: f64) -> Result<(), Strin
     if off <= 4.0 * error + 1e-9 * truth.abs() { Ok(()) } else { Err(format!("{line} (seed {SEED})")) }
 }
 
+/// As [`within`], for a test that looks at one figure after another.
 #[track_caller]
 pub(crate) fn holds(what: &str, values: &[f64], truth: f64) {
     if let Err(why) = within(what, values, truth) {
         panic!("{why}");
     }
+}
+
+/// What a truth says of each figure that it looks at.
+pub(crate) type Found = Vec<Result<(), String>>;
+
+/// A system, and what is known of it.
+pub(crate) struct Truth {
+    file: String,
+    check: Box<dyn Fn(&System) -> Found>,
+}
+
+impl Truth {
+    pub(crate) fn new(file: impl Into<String>, check: impl Fn(&System) -> Found + 'static) -> Self {
+        Truth { file: file.into(), check: Box::new(check) }
+    }
+
+    #[track_caller]
+    pub(crate) fn holds(&self) {
+        let off: Vec<String> = (self.check)(&system(&self.file)).into_iter().filter_map(Result::err).collect();
+        assert!(off.is_empty(), "{}", off.join("\n"));
+    }
+
+    /// The same system with something wrong in it must not pass.
+    #[track_caller]
+    pub(crate) fn notices(&self, right: &str, wrong: &str) {
+        assert!(self.file.contains(right), "no {right} in{}", self.file);
+        let found = (self.check)(&system(&self.file.replace(right, wrong)));
+        assert!(found.iter().any(Result::is_err), "{wrong} in place of {right} goes unnoticed in{}", self.file);
+    }
+}
+
+/// A condition that needs no standard error.
+pub(crate) fn ensure(condition: bool, what: String) -> Result<(), String> {
+    println!("{what}");
+    if condition { Ok(()) } else { Err(what) }
 }
 
 /// The mean of a series from one second to another, over all replications.

@@ -4,11 +4,14 @@
 //! callers who time out and retry r times, an outage that outlasts the timeout is never recovered from
 //! above C / (1 + r).
 
-use crate::check::{between, experiment, system};
+use crate::check::{Truth, between, ensure, experiment};
 
-/// Goodput at the end as a share of the load: 300/s of capacity, a 10 s outage, an 1 s timeout.
-fn goodput_after(rate: f64, attempts: u32, outage: bool) -> f64 {
-    let faults = if outage { "{ at: 10s, slow: api, by: 100x, for: 10s }" } else { "" };
+/// 300/s of capacity, a timeout of 1 s and an outage of 10 s: whether goodput comes back to the load.
+pub(crate) fn outage(attempts: u32, rate: u32, comes_back: bool) -> Truth {
+    run(attempts, rate, "{ at: 10s, slow: api, by: 100x, for: 10s }", comes_back)
+}
+
+fn run(attempts: u32, rate: u32, fault: &str, comes_back: bool) -> Truth {
     let file = format!(
         "
 system: hysteresis
@@ -23,27 +26,32 @@ clients:
 services:
   api: {{ workers: 3, cores: 3, queue: 10M, endpoints: {{ GET /: [{{ work: exp(10ms) }}] }} }}
 experiments:
-  outage: {{ for: 260s, warmup: 5s, faults: [{faults}] }}
+  outage: {{ for: 260s, warmup: 5s, faults: [{fault}] }}
 "
     );
-    let run = experiment(&system(&file));
-    let ok = &run.subject(plimsoll_model::run::SubjectKind::All, "all").unwrap().series.ok;
-    between(ok, 200, 250) / rate
+    Truth::new(file, move |system| {
+        let ok = &experiment(system).subjects[0].series.ok;
+        let share = between(ok, 200, 250) / rate as f64;
+        let what = format!("{attempts} attempts: goodput {share:.3} of {rate}/s");
+        vec![ensure(if comes_back { share > 0.98 } else { share < 0.05 }, what)]
+    })
 }
 
+/// 150/s with one retry.
 #[test]
-fn it_comes_back_only_below_the_capacity_over_the_attempts() {
-    for (attempts, recovers, stays_down) in [(2, 130.0, 170.0), (3, 85.0, 115.0)] {
-        let below = goodput_after(recovers, attempts, true);
-        let above = goodput_after(stays_down, attempts, true);
-        println!("{attempts} attempts: goodput {below:.3} of {recovers}/s, {above:.3} of {stays_down}/s");
-        assert!(below > 0.98, "{below} of {recovers}/s with {attempts} attempts");
-        assert!(above < 0.05, "{above} of {stays_down}/s with {attempts} attempts");
-    }
+fn it_comes_back_only_below_half_of_its_capacity() {
+    outage(2, 135, true).holds();
+    outage(2, 165, false).holds();
+}
+
+/// 100/s with two.
+#[test]
+fn it_comes_back_only_below_a_third_of_its_capacity() {
+    outage(3, 90, true).holds();
+    outage(3, 110, false).holds();
 }
 
 #[test]
 fn it_carries_that_load_until_the_outage() {
-    let share = goodput_after(170.0, 2, false);
-    assert!((share - 1.0).abs() < 0.02, "{share}");
+    run(2, 165, "", true).holds();
 }

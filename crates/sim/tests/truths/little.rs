@@ -2,7 +2,7 @@
 
 use plimsoll_model::run::SubjectKind;
 
-use crate::check::{calm, figure, holds, system};
+use crate::check::{calm, figure, system, within};
 
 #[test]
 fn what_is_in_it_is_what_comes_times_how_long_it_stays() {
@@ -45,11 +45,11 @@ stores:
             .map(|((number, rate), time)| rate * time / 1e3 - number)
             .collect();
         println!("{:?} {}: L {}", subject.kind, subject.name, number.mean);
-        holds(&format!("lambda W - L of {}", subject.name), &difference, 0.0);
+        within(&format!("lambda W - L of {}", subject.name), &difference, 0.0).unwrap();
         held += 1;
     }
     assert!(held >= 10, "only {held} subjects have all three figures");
     // The utilization law: requests times service time.
     let busy = figure(&run, SubjectKind::Service, "api", "utilization_other");
-    holds("cores of api", &busy, 150.0 * 0.002 / 6.0);
+    within("cores of api", &busy, 150.0 * 0.002 / 6.0).unwrap();
 }

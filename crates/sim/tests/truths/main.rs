@@ -2,12 +2,13 @@
 //! a system file to the figures of its run, within four standard errors of the truth.
 //!
 //! A truth is a closed form, a published measurement or an argument that needs no simulation. One
-//! file each; [`mutants`] shows that the comparison itself can fail.
+//! file each; [`mutants`] shows that they fail where something is wrong.
 
 mod adaptive_retry;
 mod backoff;
 mod check;
 mod closed_network;
+mod collapse;
 mod connections;
 mod determinism;
 mod erlang;
@@ -20,5 +21,6 @@ mod mutants;
 mod pause_collapse;
 mod pollaczek_khinchine;
 mod retries;
+mod scalability;
 mod supermarket;
 mod weights;

@@ -4,11 +4,12 @@
 //! 50 ms. What queues up during the pause is stale when its turn comes; by then each request has become
 //! four, 28 a second, and the queue grows by 18.
 
-use plimsoll_model::run::{Run, SubjectKind};
+use plimsoll_model::run::SubjectKind;
 
-use crate::check::{between, experiment, system};
+use crate::check::{Truth, between, ensure, experiment};
 
-fn run(attempts: u32) -> Run {
+/// Goodput before the pause and from fifty seconds after it, and how the queue grows by then, a second.
+pub(crate) fn pause(attempts: u32, goodput: f64, growth: f64) -> Truth {
     let file = format!(
         "
 system: pause
@@ -27,25 +28,27 @@ experiments:
   pause: {{ for: 120s, warmup: 5s, faults: [{{ at: 10s, pause: api, for: 1s }}] }}
 "
     );
-    experiment(&system(&file))
+    Truth::new(file, move |system| {
+        let run = experiment(system);
+        let ok = &run.subjects[0].series.ok;
+        let queue = &run.subject(SubjectKind::Service, "api").unwrap().series.queue;
+        let (before, after) = (between(ok, 2, 9), between(ok, 60, 120));
+        // The mean queue of a second, fifty seconds apart, differs by a fiftieth of a request at most.
+        let grows = (f64::from(queue[110]) - f64::from(queue[60])) / 50.0;
+        vec![
+            ensure(before == 7.0, format!("goodput before the pause: {before}, truth 7")),
+            ensure(after == goodput, format!("goodput after the pause: {after}, truth {goodput}")),
+            ensure((grows - growth).abs() <= 0.02, format!("the queue grows by {grows} a second, truth {growth}")),
+        ]
+    })
 }
 
 #[test]
 fn retries_turn_a_second_into_for_ever() {
-    let run = run(4);
-    let ok = &run.subject(SubjectKind::All, "all").unwrap().series.ok;
-    assert_eq!(between(ok, 2, 9), 7.0);
-    assert_eq!(between(ok, 60, 120), 0.0, "{ok:?}");
-    let queue = &run.subject(SubjectKind::Service, "api").unwrap().series.queue;
-    let growth = (f64::from(queue[110]) - f64::from(queue[50])) / 60.0;
-    assert!((growth - 18.0).abs() < 0.02, "the queue grows by {growth} a second");
+    pause(4, 0.0, 18.0).holds();
 }
 
 #[test]
 fn without_retries_it_is_over_soon() {
-    let run = run(1);
-    let ok = &run.subject(SubjectKind::All, "all").unwrap().series.ok;
-    assert_eq!(between(ok, 60, 120), 7.0);
-    let queue = &run.subject(SubjectKind::Service, "api").unwrap().series.queue;
-    assert_eq!(between(queue, 60, 120), 0.0);
+    pause(1, 7.0, 0.0).holds();
 }

@@ -53,6 +53,14 @@ pub(crate) static BALANCE: Object = Object {
         )
         .when(|b| uses(b, &["ring", "maglev"]), "where an algorithm is `ring` or `maglev`"),
         value(
+            "choices",
+            Kind::Scalar(&COUNT),
+            "2",
+            "Mitzenmacher: the second choice gains most",
+            "P2C: random instances that are compared, from 1 (any) to 10.",
+        )
+        .when(|b| uses(b, &["p2c"]), "where an algorithm is `p2c`"),
+        value(
             "ewma_seed",
             Kind::Scalar(&DURATION),
             "30ms",
@@ -86,7 +94,7 @@ const ALGORITHMS: &[(&str, &str)] = &[
     ("ip_hash", "by the user's address: sticky, and most users move when an instance comes or goes"),
     ("ring", "by the request's key on a consistent-hash ring with bounded load"),
     ("maglev", "by the request's key in Maglev's table with bounded load"),
-    ("p2c", "the better of two random ones, by latency and requests in flight"),
+    ("p2c", "the best of `choices` random ones, by latency and requests in flight"),
 ];
 
 /// Whether a balancer asks one of these, to obey it or to compare.
@@ -114,6 +122,7 @@ pub(crate) fn balance(filled: &Filled, report: &mut Report) -> Config {
         ring_points_max: filled.get("ring_points_max").count(),
         maglev_slots: filled.get("maglev_slots").count(),
         bounded_load: filled.get("bounded_load").set().map_or(f64::INFINITY, |bound| bound.number()),
+        choices: filled.get("choices").count(),
         ewma_seed: filled.get("ewma_seed").duration(),
         ewma_decay: filled.get("ewma_decay").duration(),
         failure_penalty: filled.get("failure_penalty").duration(),

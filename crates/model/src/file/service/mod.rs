@@ -12,7 +12,7 @@ use crate::file::quantity::{BYTES, CLASS, COUNT, FLAG, NAME, SHARE, TEXT};
 use crate::file::step::STEPS;
 use crate::file::table::{Kind, MapKey, Object, Tagged, absent, required, value};
 use crate::system::{Endpoint, Service, ServiceId};
-pub(crate) use process::{PLACE, PROCESS};
+pub(crate) use process::{PLACE, PROCESS, SCALABILITY, SCALABILITY_LAW};
 pub(crate) use protection::PROTECTION;
 
 pub(crate) static SERVICE_OR_GATEWAY: Tagged = Tagged {
@@ -76,6 +76,7 @@ pub(crate) static SERVICE: Object = Object {
             ),
         ],
         PROCESS,
+        SCALABILITY,
         &[required(
             "endpoints",
             Kind::Map { key: &ENDPOINT_NAME, value: &Kind::Short(&ENDPOINT, "do") },
@@ -146,6 +147,8 @@ impl Decoder<'_> {
             service.endpoints = endpoints;
             if gateway {
                 self.gateway(id, &mut service);
+            } else {
+                service.scalability = self.scalability(filled, &service.endpoints);
             }
             self.protect(id, filled, &mut service);
             services.push(service);

@@ -3,10 +3,11 @@
 use crate::file::decode::Decoder;
 use crate::file::distribution::DURATIONS;
 use crate::file::filled::Filled;
+use crate::file::keyspace::inner;
 use crate::file::policy::shed;
-use crate::file::quantity::{BYTES, COUNT, DURATION, DURATION_OR_ZERO, FACTOR, NAME, TEXT};
+use crate::file::quantity::{BYTES, COUNT, DURATION, DURATION_OR_ZERO, FACTOR, NAME, SHARE, TEXT};
 use crate::file::table::{Field, Kind, Object, absent, none, required, value};
-use crate::system::{Deploy, Service, ServiceKind, Warmup};
+use crate::system::{Action, Deploy, Endpoint, Program, Scalability, Service, ServiceKind, Warmup};
 
 /// Where it runs and who answers for it.
 pub(crate) static PLACE: &[Field] = &[
@@ -59,6 +60,41 @@ pub(crate) static PROCESS: &[Field] = &[
     ),
 ];
 
+/// What running at once costs, where there is work of its own.
+pub(crate) static SCALABILITY: &[Field] = &[none(
+    "scalability",
+    Kind::Object(&SCALABILITY_LAW),
+    "requests share nothing but workers and cores",
+    "How requests that run at once on one instance slow each other down.",
+)];
+
+pub(crate) static SCALABILITY_LAW: Object = Object {
+    name: "scalability",
+    doc: "How what runs at once slows each other down, by Gunther's Universal Scalability Law (\"Guerrilla Capacity \
+          Planning\", 2007). With N requests running on an instance, each `work` and `wait` takes 1 + contention × (N − 1) \
+          + coherency × N × (N − 1) times as long; with N operations running on a store's node, each operation does. N \
+          counts what runs when it begins, itself included; what is in a queue does not count. Fit both to throughputs \
+          that you measured at several N.",
+    groups: &[&[
+        value(
+            "contention",
+            Kind::Scalar(&SHARE),
+            "0%",
+            "nothing is done one at a time",
+            "Sigma: share of the time in something that only one can be in, such as a lock. Throughput levels off at 1 / \
+             contention times that of one request at a time (Amdahl's law).",
+        ),
+        value(
+            "coherency",
+            Kind::Scalar(&SHARE),
+            "0%",
+            "nothing is kept in step",
+            "Kappa: what each pair of requests adds, to keep what they share in step, such as caches. Throughput falls \
+             again past N = √((1 − contention) / coherency).",
+        ),
+    ]],
+};
+
 static WARMUP: Object = Object {
     name: "warmup",
     doc: "A slow start of an instance: caches fill, code is compiled.",
@@ -103,6 +139,7 @@ impl Decoder<'_> {
                 .set()
                 .map(|warmup| Warmup { duration: warmup.get("for").nanos(), factor: warmup.get("factor").number() }),
             drain: filled.get("drain").nanos(),
+            scalability: None,
             endpoints: Vec::new(),
             idempotency: None,
             idempotency_header: String::new(),
@@ -115,4 +152,37 @@ impl Decoder<'_> {
             line,
         }
     }
+
+    /// What running at once costs the steps of these endpoints.
+    pub(in crate::file) fn scalability(&mut self, filled: &Filled, endpoints: &[Endpoint]) -> Option<Scalability> {
+        let law = self.scalability_law(filled)?;
+        if !endpoints.iter().any(|endpoint| takes_time(&endpoint.program)) {
+            let message = "it changes nothing: there is no `work` and no `wait` that could take longer";
+            self.report.at(filled.get("scalability").at, message.to_owned());
+        }
+        Some(law)
+    }
+
+    /// What a service or store states about running at once.
+    pub(in crate::file) fn scalability_law(&mut self, filled: &Filled) -> Option<Scalability> {
+        let law = filled.get("scalability").set()?;
+        let (contention, coherency) = (law.get("contention"), law.get("coherency"));
+        if law.is_bad() || contention.is_bad() || coherency.is_bad() {
+            return None;
+        }
+        let found = Scalability { contention: contention.number(), coherency: coherency.number() };
+        if found.contention == 0.0 && found.coherency == 0.0 {
+            let message = "it changes nothing: state `contention` or `coherency` above 0%, or leave it out";
+            self.report.at(law.at, message.to_owned());
+            return None;
+        }
+        Some(found)
+    }
+}
+
+/// Whether a program has work or waits of its own.
+fn takes_time(program: &Program) -> bool {
+    program
+        .iter()
+        .any(|step| matches!(step.action, Action::Work(_) | Action::Wait(_)) || inner(step).into_iter().any(takes_time))
 }

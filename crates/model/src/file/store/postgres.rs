@@ -6,6 +6,7 @@ use crate::file::distribution::DURATIONS;
 use crate::file::filled::Filled;
 use crate::file::names::MAIN_TABLE;
 use crate::file::quantity::{BYTES, COUNT, COUNT_OR_ZERO, DURATION, DURATION_OR_ZERO, FLAG, NAME};
+use crate::file::service::SCALABILITY_LAW;
 use crate::file::table::{Default, Field, Kind, Object, none, required, value};
 use crate::system::{Failover, Postgres, Reads};
 
@@ -84,6 +85,12 @@ pub(super) static POSTGRES: Object = Object {
                 doc: "Operations that one node runs at once; further ones wait in it.",
                 when: None,
             },
+            none(
+                "scalability",
+                Kind::Object(&SCALABILITY_LAW),
+                "operations share nothing but places",
+                "How operations that run at once on one node slow each other down.",
+            ),
             value("commit", DURATIONS, "1ms", "one fsync on a solid-state disk", "Time of a commit."),
             none(
                 "failover",
@@ -238,6 +245,7 @@ impl Decoder<'_> {
             pool: pool.count(),
             pool_timeout: filled.get("pool_timeout").nanos(),
             concurrency: filled.get("concurrency").count(),
+            scalability: self.scalability_law(filled),
             commit: self.dist(filled.get("commit")),
             failover: filled.get("failover").set().map(|failover| Failover {
                 detect: failover.get("detect").nanos(),

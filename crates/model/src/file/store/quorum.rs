@@ -5,7 +5,8 @@ use crate::file::decode::Decoder;
 use crate::file::distribution::DURATIONS;
 use crate::file::filled::Filled;
 use crate::file::quantity::{BYTES, COUNT};
-use crate::file::table::{Default, Field, Kind, Object, required, value};
+use crate::file::service::SCALABILITY_LAW;
+use crate::file::table::{Default, Field, Kind, Object, none, required, value};
 use crate::system::Quorum;
 
 pub(super) static QUORUM: Object = Object {
@@ -43,6 +44,12 @@ pub(super) static QUORUM: Object = Object {
                 "32",
                 "Cassandra, concurrent_reads",
                 "Operations that one node runs at once.",
+            ),
+            none(
+                "scalability",
+                Kind::Object(&SCALABILITY_LAW),
+                "operations share nothing but places",
+                "How operations that run at once on one node slow each other down.",
             ),
             value(
                 "propagation",
@@ -94,6 +101,7 @@ impl Decoder<'_> {
             read: filled.get("read").count(),
             write: filled.get("write").count(),
             concurrency: filled.get("concurrency").count(),
+            scalability: self.scalability_law(filled),
             propagation: self.dist(filled.get("propagation")),
             cores: filled.get("cores").count(),
             storage: filled.get("storage").bytes(),
