@@ -12,11 +12,18 @@ use crate::replicate::Runner;
 /// Length of one quiet run, ns: long enough for a rare coincidence, short enough to have several.
 const STRETCH: u64 = 600_000_000_000;
 
-/// Quiet runs at least: work for several threads, and the same for any number of them.
+/// Stretches of a part at least: work for several threads, and the same for any number of them.
 const RUNS: u64 = 2;
 
+/// The quiet run's parts, as shares of it: a load at which the system collapses soon is mostly found
+/// out in the first.
+const PARTS: [f64; 2] = [0.25, 0.75];
+
+/// A second, ns.
+const SECOND: u64 = 1_000_000_000;
+
 /// A minute, ns.
-const MINUTE: u64 = 60_000_000_000;
+const MINUTE: u64 = 60 * SECOND;
 
 /// What a collapsed stretch misses by most in its last quarter, in words, and what gave way there.
 fn explain(plan: &Plan, forecast: &Forecast, settled: &[usize], sample: &Sample) -> (Option<String>, Option<GivesWay>) {
@@ -39,57 +46,63 @@ pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings,
     if mark.limit != Limit::Found || mark.load <= 0.0 {
         return;
     }
+    let waived = vec![false; prepared.system.objectives.len()];
+    // Other draws than the search's: a mark must not be confirmed by the luck that made it.
+    let fresh = Runner { seed: runner.seed ^ 0x5157_4945_5421, progress: &|_, _| {}, ..*runner };
     let mut lowered = 0;
     loop {
         let load = mark.load;
         let affordable = (settings.quiet_requests / mark.requests_per_s.max(1e-9) * 1e9) as u64;
         let total = settings.horizon.min(affordable).max(calm.scenario.duration);
-        let runs = total.div_ceil(STRETCH).max(RUNS) as u32;
-        let each = total / runs as u64;
-        let scenario = Scenario { scale: load / today(&prepared.system), ..Scenario::calm(calm.scenario.warmup, each) };
-        let plan = Plan::new(prepared, &scenario, false);
-        let settled = plan.segments_between(each / 4 * 3, each);
-        let forecast = Forecast { scenario: scenario.clone(), ..calm.clone() };
-        let waived = vec![false; prepared.system.objectives.len()];
-        // Other draws than the search's: a mark must not be confirmed by the luck that made it.
-        let fresh = Runner { seed: runner.seed ^ 0x5157_4945_5421, progress: &|_, _| {}, ..*runner };
-        let results = fresh.run(&plan, 0, runs, |_, sample| {
-            let mut last = tally(&plan, &forecast, &sample);
-            last.during = super::judge::counts(&plan, &settled, &sample);
-            let judgement = judge(&plan, &[last], &waived);
-            (!judgement.held, judgement.requests)
-        });
-        if results.len() < runs as usize {
-            mark.limit = Limit::Interrupted;
-            return;
-        }
-        let collapses = results.iter().filter(|(collapsed, _)| *collapsed).count() as u32;
-        if lowered > 0 {
-            mark.requests_per_s = results.iter().map(|(_, requests)| requests).sum::<f64>() / f64::from(runs);
-        }
-        mark.quiet = Some(Quiet { horizon_ns: settings.horizon, simulated_ns: each * runs as u64, collapses });
-        if lowered == 0
-            && let Some(collapsed) = results.iter().position(|(collapsed, _)| *collapsed)
-        {
-            let plan = Plan::new(prepared, &scenario, true);
-            let replay = fresh.run(&plan, collapsed as u32, collapsed as u32 + 1, |_, sample| {
-                explain(&plan, &forecast, &settled, &sample)
+        let mut quiet = Quiet { horizon_ns: settings.horizon, simulated_ns: 0, collapses: 0 };
+        let (mut requests, mut stretches) = (0.0, 0);
+        for part in PARTS {
+            let length = (total as f64 * part) as u64;
+            let runs = length.div_ceil(STRETCH).max(RUNS) as u32;
+            let each = length / runs as u64;
+            let scenario =
+                Scenario { scale: load / today(&prepared.system), ..Scenario::calm(calm.scenario.warmup, each) };
+            let plan = Plan::new(prepared, &scenario, false);
+            let settled = plan.segments_between(each / 4 * 3, each);
+            let forecast = Forecast { scenario: scenario.clone(), ..calm.clone() };
+            let results = fresh.run(&plan, stretches, stretches + runs, |_, sample| {
+                let mut last = tally(&plan, &forecast, &sample);
+                last.during = super::judge::counts(&plan, &settled, &sample);
+                let judgement = judge(&plan, &[last], &waived);
+                (!judgement.held, judgement.requests)
             });
-            if let Some((fails, first)) = replay.into_iter().next() {
-                mark.fails = fails.map(|fails| format!("{fails} at the end of {} min without a fault", each / MINUTE));
-                if let (Some(analytic), Some(first)) = (&mut mark.analytic, &first)
-                    && first.component != analytic.component
-                {
-                    analytic.agrees = false;
-                    analytic.explanation = Some("the closed forms know nothing of what comes with time".to_owned());
+            if results.len() < runs as usize {
+                mark.limit = Limit::Interrupted;
+                return;
+            }
+            quiet.simulated_ns += each * runs as u64;
+            quiet.collapses += results.iter().filter(|(collapsed, _)| *collapsed).count() as u32;
+            requests += results.iter().map(|(_, requests)| requests).sum::<f64>();
+            if lowered == 0
+                && let Some(collapsed) = results.iter().position(|(collapsed, _)| *collapsed)
+            {
+                let plan = Plan::new(prepared, &scenario, true);
+                let collapsed = stretches + collapsed as u32;
+                let replay = fresh
+                    .run(&plan, collapsed, collapsed + 1, |_, sample| explain(&plan, &forecast, &settled, &sample));
+                if let Some((fails, first)) = replay.into_iter().next() {
+                    say_why(mark, fails, first, each);
                 }
-                mark.first = first;
+            }
+            stretches += runs;
+            if quiet.collapses > 0 {
+                break;
             }
         }
+        if lowered > 0 {
+            mark.requests_per_s = requests / f64::from(stretches);
+        }
+        let collapses = quiet.collapses;
+        mark.quiet = Some(quiet);
         if collapses == 0 || lowered == 8 {
             if lowered > 0 && settings.keep_runs {
                 // The picture at the mark is one at the mark as it is now.
-                mark.at_mark = Some(Box::new(Search::new(prepared, calm, settings, runner, None).at(load)));
+                mark.at_mark = Search::new(prepared, calm, settings, runner, None).run_at(load).map(Box::new);
             }
             return;
         }
@@ -99,4 +112,17 @@ pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings,
         mark.low = mark.load;
         mark.recovery = Recovery::Steady;
     }
+}
+
+/// What limits a calm mark is what its collapse shows, after so much time without a fault.
+fn say_why(mark: &mut Mark, fails: Option<String>, first: Option<GivesWay>, after: u64) {
+    let time = if after < 2 * MINUTE { (after / SECOND, "s") } else { (after / MINUTE, "min") };
+    mark.fails = fails.map(|fails| format!("{fails} at the end of {} {} without a fault", time.0, time.1));
+    if let (Some(analytic), Some(first)) = (&mut mark.analytic, &first)
+        && first.component != analytic.component
+    {
+        analytic.agrees = false;
+        analytic.explanation = Some("the closed forms know nothing of what comes with time".to_owned());
+    }
+    mark.first = first;
 }

@@ -1,7 +1,7 @@
 use plimsoll_model::run::{Analytic, GivesWay, Limit, Mark, Probe, Recovery, Run, Waived};
 use plimsoll_model::system::{Indicator, MetricTarget, System};
 
-use super::judge::{Judgement, judge, tally, windows};
+use super::judge::{Judgement, Tally, judge, tally, windows};
 use super::recovery;
 use super::weather::Forecast;
 use super::{Settings, describe, load_words, today};
@@ -24,7 +24,16 @@ pub(crate) struct Search<'a> {
     today: f64,
     /// Objectives that fail while the weather lasts at any load.
     pub(crate) waived: Vec<bool>,
+    tried: Vec<Tried>,
     probes: Vec<Probe>,
+}
+
+/// What has been simulated of a load, so that no replication is run twice.
+struct Tried {
+    load: f64,
+    tallies: Vec<Tally>,
+    /// The first replication, whole: a mark is shown and explained by it.
+    first: Sample,
 }
 
 /// The smallest load that is tried, as a share of what the closed forms expect; or half of today's
@@ -37,14 +46,17 @@ const CEILING: f64 = 3.0;
 /// Replications behind a mark in other than calm weather, at least.
 const LEAST: u32 = 3;
 
+/// A load that is so many times the mark is clearly past it.
+const CLEARLY: f64 = 1.03;
+
 /// Steps of a tenth past a mark in which a cause is looked for.
 const FURTHER: u32 = 3;
 
-/// Replications of the runs that are kept for pictures.
-const RUNS: u32 = 1;
-
 /// Replications in which a probe is judged: first, then when it is in doubt, then at most.
 const STAGES: [u32; 3] = [1, 2, 4];
+
+/// As [`STAGES`], in calm weather: its search has all threads.
+const CALM_STAGES: [u32; 2] = [2, 4];
 
 impl<'a> Search<'a> {
     pub(crate) fn new(
@@ -65,6 +77,7 @@ impl<'a> Search<'a> {
             bound,
             today: today(system),
             waived: vec![false; system.objectives.len()],
+            tried: Vec::new(),
             probes: Vec::new(),
         }
     }
@@ -109,7 +122,7 @@ impl<'a> Search<'a> {
                     low = Some(0.0);
                     break;
                 }
-                load = (load * if self.calm.is_some() { 0.75 } else { 0.6 }).max(floor);
+                load = (load * self.step_down(&judgement)).max(floor);
             }
         }
         // Bisect.
@@ -129,7 +142,7 @@ impl<'a> Search<'a> {
             && limit == Limit::Found
             && holds > floor
         {
-            match self.probe_with(holds, self.replications(holds)) {
+            match self.replicate(holds, self.replications(holds)) {
                 Some(judgement) if judgement.held => break,
                 Some(_) => {
                     high = Some(holds);
@@ -147,7 +160,7 @@ impl<'a> Search<'a> {
         if self.forecast.scenario.faults.is_empty() {
             return Vec::new();
         }
-        let plan = self.plan(floor, false);
+        let plan = self.plan(floor);
         let tallies = self.runner.run(&plan, 0, 2, |_, sample| tally(&plan, self.forecast, &sample));
         let mut out = Vec::new();
         for (o, objective) in self.prepared.system.objectives.iter().enumerate() {
@@ -196,37 +209,61 @@ impl<'a> Search<'a> {
         self.probes.iter().find(|probe| probe.load == load).map_or(f64::NAN, |probe| probe.requests_per_s)
     }
 
-    fn plan(&self, load: f64, detail: bool) -> Plan {
-        Plan::new(self.prepared, &self.scenario(load), detail)
+    /// By how much to go down from a load that fails: by a step, or, where the objective is missed by
+    /// far while the weather lasts, to about the share of requests that still meet it.
+    fn step_down(&self, judgement: &Judgement) -> f64 {
+        let step = if self.calm.is_some() { 0.75 } else { 0.6 };
+        match judgement.worst {
+            Some((_, true, value)) => (1.1 * value).clamp(0.2, step),
+            _ => step,
+        }
+    }
+
+    fn plan(&self, load: f64) -> Plan {
+        Plan::new(self.prepared, &self.scenario(load), true)
     }
 
     /// Tries a load, with more replications the more doubtful it is; none if interrupted.
     fn probe(&mut self, load: f64) -> Option<Judgement> {
-        let plan = self.plan(load, false);
-        let mut tallies = Vec::new();
-        for stage in STAGES {
-            let from = tallies.len() as u32;
-            tallies.extend(self.runner.run(&plan, from, stage, |_, sample| tally(&plan, self.forecast, &sample)));
-            if (tallies.len() as u32) < stage {
-                return None;
-            }
-            let judgement = judge(&plan, &tallies, &self.waived);
+        let stages = if self.calm.is_none() { &CALM_STAGES[..] } else { &STAGES[..] };
+        for &stage in stages {
+            let judgement = self.replicate(load, stage)?;
             if !judgement.doubtful {
-                break;
+                return Some(judgement);
             }
         }
-        let judgement = judge(&plan, &tallies, &self.waived);
-        self.note(load, &judgement, tallies.len() as u32);
-        Some(judgement)
+        self.replicate(load, 0)
     }
 
-    fn probe_with(&mut self, load: f64, replications: u32) -> Option<Judgement> {
-        let plan = self.plan(load, false);
-        let tallies = self.runner.run(&plan, 0, replications, |_, sample| tally(&plan, self.forecast, &sample));
-        if (tallies.len() as u32) < replications {
-            return None;
+    /// What at least so many replications say of a load together; none if interrupted.
+    fn replicate(&mut self, load: f64, replications: u32) -> Option<Judgement> {
+        let plan = self.plan(load);
+        let known = self.tried.iter().position(|tried| tried.load == load);
+        let done = known.map_or(0, |at| self.tried[at].tallies.len() as u32);
+        if done < replications {
+            let mut first = None;
+            let keep = |number, sample: Sample| {
+                let tally = tally(&plan, self.forecast, &sample);
+                (tally, (number == 0).then_some(sample))
+            };
+            let mut new = Vec::new();
+            for (tally, sample) in self.runner.run(&plan, done, replications, keep) {
+                new.push(tally);
+                first = first.or(sample);
+            }
+            let enough = new.len() as u32 == replications - done;
+            match (known, first) {
+                (Some(at), _) => self.tried[at].tallies.extend(new),
+                (None, Some(first)) => self.tried.push(Tried { load, tallies: new, first }),
+                (None, None) => return None,
+            }
+            if !enough {
+                return None;
+            }
         }
-        let judgement = judge(&plan, &tallies, &self.waived);
+        let tried = &self.tried[known.unwrap_or(self.tried.len() - 1)];
+        let judgement = judge(&plan, &tried.tallies, &self.waived);
+        let replications = tried.tallies.len() as u32;
         self.note(load, &judgement, replications);
         Some(judgement)
     }
@@ -246,9 +283,9 @@ impl<'a> Search<'a> {
         self.probes.sort_by(|a, b| a.load.total_cmp(&b.load));
     }
 
-    fn describe_mark(mut self, low: f64, high: f64, limit: Limit, capped: bool, waived: Vec<Waived>) -> Mark {
+    fn describe_mark(mut self, low: f64, mut high: f64, mut limit: Limit, capped: bool, waived: Vec<Waived>) -> Mark {
         let keep = self.settings.keep_runs;
-        let mark = |search: &mut Self| Mark {
+        let mark = |search: &mut Self, high: f64, limit: Limit| Mark {
             weather: search.forecast.weather.clone(),
             load: low,
             low,
@@ -266,9 +303,9 @@ impl<'a> Search<'a> {
             past_mark: None,
         };
         if limit == Limit::Interrupted {
-            return mark(&mut self);
+            return mark(&mut self, high, limit);
         }
-        let at = (low > 0.0 && (keep || capped)).then(|| self.detailed(low, RUNS));
+        let at = if low > 0.0 && (keep || capped) { self.at(low) } else { None };
         let at_mark = at.as_ref().filter(|_| keep).map(|(_, run, _)| Box::new(run.clone()));
         if capped {
             // It carries what calm weather carries; past that, calm weather is the limit.
@@ -276,18 +313,23 @@ impl<'a> Search<'a> {
             let recovery = Recovery::ByItself { after_ns: (back_after > 0).then_some(back_after) };
             let calm = self.calm.expect("only calm weather caps");
             let fails = calm.fails.as_ref().map(|fails| format!("as in calm weather, {fails}"));
-            return Mark { recovery, at_mark, first: calm.first.clone(), fails, ..mark(&mut self) };
+            return Mark { recovery, at_mark, first: calm.first.clone(), fails, ..mark(&mut self, high, limit) };
         }
         // A little past the mark the cause is clearer than right at it.
-        let mut past = high.max(low * 1.05);
-        let (mut judgement, mut run, mut first) = self.detailed(past, RUNS);
+        let mut past = if high >= low * CLEARLY { high } else { low * (1.0 + self.settings.precision) };
+        let mut failed = self.at(past);
         for _ in 0..FURTHER {
-            if !judgement.held || self.runner.stopped() {
+            if failed.as_ref().is_none_or(|(judgement, ..)| !judgement.held) {
                 break;
             }
             // It held by luck: further out it will not.
             past *= 1.1;
-            (judgement, run, first) = self.detailed(past, RUNS);
+            failed = self.at(past);
+        }
+        let Some((judgement, run, first)) = failed else { return mark(&mut self, high, Limit::Interrupted) };
+        if limit == Limit::AboveSearch && !judgement.held {
+            // The search did not look further up, but here it is.
+            (high, limit) = (past, Limit::Found);
         }
         let first = first.filter(|_| !judgement.held);
         let fails = judgement.worst.map(|(o, during, value)| {
@@ -302,30 +344,33 @@ impl<'a> Search<'a> {
         let recovery = recovery::recovery(&self, past, &judgement, self.calm.map(|calm| calm.load));
         let analytic = self.bound.take().map(|bound| analytic(&bound, first.as_ref(), &self.forecast.weather.name));
         let past_mark = keep.then(|| Box::new(run));
-        Mark { first, fails, recovery, analytic, at_mark, past_mark, ..mark(&mut self) }
+        Mark { first, fails, recovery, analytic, at_mark, past_mark, ..mark(&mut self, high, limit) }
     }
 
     /// A run at a load, with everything recorded.
-    pub(crate) fn at(&self, load: f64) -> Run {
-        self.detailed(load, RUNS).1
+    pub(crate) fn run_at(&mut self, load: f64) -> Option<Run> {
+        self.at(load).map(|(_, run, _)| run)
     }
 
-    /// A run with everything recorded, and what gives way in it.
-    fn detailed(&self, load: f64, replications: u32) -> (Judgement, Run, Option<GivesWay>) {
+    /// The first replication at a load: what it says, all of it, and what gives way in it; none if
+    /// interrupted.
+    fn at(&mut self, load: f64) -> Option<(Judgement, Run, Option<GivesWay>)> {
+        if !self.tried.iter().any(|tried| tried.load == load) {
+            self.replicate(load, 1)?;
+        }
+        let tried = self.tried.iter().find(|tried| tried.load == load)?;
         let scenario = self.scenario(load);
-        let plan = Plan::new(self.prepared, &scenario, true);
-        let samples: Vec<Sample> = self.runner.run(&plan, 0, replications, |_, sample| sample);
-        let refs: Vec<&Sample> = samples.iter().collect();
-        let tallies: Vec<_> = samples.iter().map(|sample| tally(&plan, self.forecast, sample)).collect();
-        let judgement = judge(&plan, &tallies, &self.waived);
+        let plan = self.plan(load);
+        let judgement = judge(&plan, &tried.tallies[..1], &self.waived);
         let (during, after) = windows(&plan, self.forecast);
         // What fails only after the fault is told by what is busy then.
         let when = match judgement.worst {
             Some((_, false, _)) if !after.is_empty() => after,
             _ => during,
         };
-        let first = gives_way(&plan, &refs, &when).into_iter().next();
-        (judgement, assemble(&plan, &scenario, &refs, self.runner.seed), first)
+        let sample = [&tried.first];
+        let first = gives_way(&plan, &sample, &when).into_iter().next();
+        Some((judgement, assemble(&plan, &scenario, &sample, self.runner.seed), first))
     }
 }
 
