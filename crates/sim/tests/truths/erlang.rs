@@ -39,7 +39,7 @@ fn wait_share(run: &Run, servers: f64, load: f64) -> Vec<f64> {
 /// M/M/8 at 6.4 erlangs, in service times.
 pub(crate) fn eight_servers() -> Truth {
     Truth::new(file(8, 640.0, "100k", "exp(10ms)"), |system| {
-        let run = calm(system, 5.0, 200.0);
+        let run = calm(system, 5.0, 150.0);
         vec![
             within("M/M/8 wait", &wait(&run), 0.286_028),
             within("M/M/8 p50", &scaled(overall(&run, "latency_ms_p50"), 0.1), 0.986_33),
@@ -88,7 +88,7 @@ stores: {{ db: {{ kind: postgres, max_connections: 10k, {store}, operations: {{ 
 "
     );
     Truth::new(file, move |system| {
-        let run = calm(system, 5.0, 200.0);
+        let run = calm(system, 5.0, 100.0);
         vec![
             within(&format!("M/M/3 of {what}: wait"), &wait(&run), 0.444_444),
             within(&format!("M/M/3 of {what}: errors"), &overall(&run, "errors"), 0.0),
@@ -103,9 +103,14 @@ pub(crate) fn every_queue() -> Vec<(Truth, &'static str, &'static str)> {
     vec![
         (three_of("workers", "", "workers: 3, queue: 100k", "wait: exp(10ms)", plenty), "workers: 3", "workers: 4"),
         (three_of("cores", "", "workers: 10k, cores: 3", "work: exp(10ms)", plenty), "cores: 3", "cores: 4"),
+        (
+            three_of("connections", "max_connections: 3, max_pending: 100k,", "async: true", "wait: exp(10ms)", plenty),
+            "max_connections: 3,",
+            "max_connections: 4,",
+        ),
         (three_of("permits", bulkhead, "async: true", "wait: exp(10ms)", plenty), "permits: 3", "permits: 4"),
         (
-            three_of("connections", "", "async: true", "query: db.get", "pool: 3, concurrency: 10k"),
+            three_of("pooled connections", "", "async: true", "query: db.get", "pool: 3, concurrency: 10k"),
             "pool: 3",
             "pool: 4",
         ),
@@ -139,7 +144,7 @@ fn four_servers() {
 /// same truth: `1 - C exp(-(c - a) 15 / 240)`.
 #[test]
 fn a_call_centre() {
-    waiting(55, 48.0, 0.238_701, 8.184 / 240.0, 40.0).holds();
+    waiting(55, 48.0, 0.238_701, 8.184 / 240.0, 25.0).holds();
     assert!((1.0 - 0.238_701 * libm::exp(-7.0 * 15.0 / 240.0) - 0.845_883).abs() < 1e-6);
 }
 

@@ -13,7 +13,6 @@ use crate::{pollaczek_khinchine, retries, scalability, supermarket};
 #[test]
 fn a_swapped_distribution_is_noticed() {
     eight_servers().notices("exp(10ms)", "10ms");
-    eight_servers().notices("exp(10ms)", "{ mean: 10ms, cv: 1.5 }");
     eight_servers().notices("calls:", "arrivals: constant, calls:");
     pollaczek_khinchine::one_server("10ms", 2.0, 500.0).notices("work: 10ms", "work: exp(10ms)");
     pollaczek_khinchine::one_server("exp(10ms)", 4.0, 500.0).notices("exp(10ms)", "0ms..20ms");
@@ -24,7 +23,6 @@ fn a_swapped_distribution_is_noticed() {
 #[test]
 fn a_small_change_is_noticed() {
     eight_servers().notices("exp(10ms)", "exp(9.8ms)");
-    eight_servers().notices("workers: 8, cores: 8", "workers: 9, cores: 9");
     eight_servers().notices("queue: 100k", "queue: 20");
     loss(10, 7.0, "exp(10ms)", 0.078_74).notices("queue: 0", "queue: 1");
     every_queue().into_iter().for_each(|(truth, three, four)| truth.notices(three, four));
