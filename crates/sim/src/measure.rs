@@ -3,8 +3,9 @@
 
 use plimsoll_model::run::{Histogram, Totals};
 
-/// Response times to about 0.2%, cheap to record: 256 buckets an octave of nanoseconds above
-/// 2^10, and an exact sum.
+/// Response times to about 0.4%, cheap to record: 128 buckets an octave of nanoseconds above
+/// 2^10, and an exact sum. Twice as many buckets would miss the processor's first cache more often
+/// than percentiles, which are interpolated, gain by it.
 #[derive(Clone, Debug)]
 pub(crate) struct Times {
     counts: Vec<u32>,
@@ -12,7 +13,7 @@ pub(crate) struct Times {
     max: u64,
 }
 
-const SUB_BITS: u32 = 8;
+const SUB_BITS: u32 = 7;
 const MIN_BITS: u32 = 10;
 
 /// Buckets that are summed at a stride when a percentile is looked for.
@@ -104,8 +105,9 @@ impl Times {
                     while within(at, below, count) {
                         let (low, high) = bounds(block * BLOCK + i);
                         let rank = rising[at] / 100.0 * total as f64;
+                        let high = high.min(self.max as f64);
                         let inside = ((rank - below as f64) / count as f64).clamp(0.0, 1.0);
-                        values[at] = (low + inside * (high - low)).min(self.max as f64);
+                        values[at] = low + inside * (high - low).max(0.0);
                         at += 1;
                     }
                     below += count;
@@ -505,7 +507,7 @@ mod tests {
             let b = bucket(nanos);
             let (low, high) = bounds(b);
             assert!(low <= nanos as f64 && (nanos as f64) < high, "{nanos}: {low}..{high}");
-            assert!(nanos < 1024 || (high - low) / low <= 1.0 / 256.0 + 1e-9);
+            assert!(nanos < 1024 || (high - low) / low <= 1.0 / 128.0 + 1e-9);
             assert!(b >= before || nanos >= 1_000_003);
             before = b;
         }

@@ -84,7 +84,7 @@ pub enum Scope {
     Shared,
     /// Each key has its own.
     PerKey {
-        /// Keys remembered; past it the least recently seen is forgotten.
+        /// Keys remembered; past it the least recently seen of a sample is forgotten.
         max_keys: u32,
     },
 }

@@ -57,7 +57,20 @@ impl Ring {
         let entry = self.entries[self.first];
         self.first = (self.first + 1) & (self.entries.len() - 1);
         self.len -= 1;
+        if self.first == 0 {
+            self.shrink();
+        }
         Some(entry)
+    }
+
+    /// Gives up places that have not been needed for a round: fewer are sooner in the processor's
+    /// cache again. What is left lies at the beginning.
+    #[inline(never)]
+    fn shrink(&mut self) {
+        let half = self.entries.len() / 2;
+        if half >= 16 && self.len <= half / 4 {
+            self.entries.truncate(half);
+        }
     }
 
     /// Doubles the places.
@@ -216,16 +229,19 @@ impl EventQueue {
         let mut hole = 0;
         loop {
             let first = 4 * hole + 1;
-            let least = if let Some([a, b, c, d]) = heap.get(first..first + 4) {
-                let low = (b.key() < a.key()) as usize;
-                let high = 2 + (d.key() < c.key()) as usize;
-                first + if heap[first + high].key() < heap[first + low].key() { high } else { low }
+            let (least, key) = if let Some([a, b, c, d]) = heap.get(first..first + 4) {
+                // A tournament in registers: which of four comes first is anybody's guess, so no branch.
+                let low = if b.key() < a.key() { (1, b.key()) } else { (0, a.key()) };
+                let high = if d.key() < c.key() { (3, d.key()) } else { (2, c.key()) };
+                let (at, key) = if high.1 < low.1 { high } else { low };
+                (first + at, key)
             } else if first < len {
-                (first..len).min_by_key(|&child| heap[child].key()).expect("there is one")
+                let last = (first..len).map(|child| (child, heap[child].key()));
+                last.min_by_key(|&(_, key)| key).expect("there is one")
             } else {
                 break;
             };
-            if !heap[least].before(&entry) {
+            if key >= entry.key() {
                 break;
             }
             heap[hole] = heap[least];

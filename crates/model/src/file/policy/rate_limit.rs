@@ -70,7 +70,7 @@ pub(crate) static RATE_LIMIT: Object = Object {
                 Kind::Scalar(&COUNT),
                 "100k",
                 "some 10 MB a process",
-                "Keys remembered by one instance; past it the least recently seen is forgotten.",
+                "Keys remembered by one instance; past it the least recently seen of a sample is forgotten.",
             )
             .when(|limit| limit.get("per").text() != "all", "where a quota is `per` something"),
         ],
