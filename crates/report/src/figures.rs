@@ -88,6 +88,8 @@ meanings! {
         "Share of lookups that a cache answered.";
     "trips", "breaker trips", Count, Lower,
         "Times that a circuit breaker opened and turned calls away at once.";
+    "coalesced", "coalesced calls", Count, Neither,
+        "Calls that another call's answer was for too.";
     "ejections", "ejections", Count, Lower,
         "Times that an instance was taken out of rotation because its calls failed.";
     "backlog_max", "largest backlog", Count, Lower,

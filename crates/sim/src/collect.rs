@@ -407,6 +407,11 @@ impl World<'_> {
             };
             subject.extras.push(("trips", sum(|end| &end.trips)));
             subject.extras.push(("ejections", sum(|end| &end.ejections)));
+            let sharing: Vec<_> = ends.iter().filter_map(|end| end.sharing.as_deref()).collect();
+            if !sharing.is_empty() {
+                let joined = |s: usize| sharing.iter().map(|sharing| f64::from(sharing.joined[s])).sum();
+                subject.extras.push(("coalesced", (0..segments).map(joined).collect()));
+            }
             subjects.push(subject);
         }
     }

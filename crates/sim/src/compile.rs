@@ -131,6 +131,8 @@ pub(crate) struct EndpointCode {
     pub(crate) idempotent: bool,
     /// Whether making it twice does no harm: by its nature, or by its service's memory.
     pub(crate) repeatable: bool,
+    /// Whether it only reads: two who ask for the same may share an answer (RFC 9110, 9.2.1).
+    pub(crate) safe: bool,
     pub(crate) class: Option<u8>,
     pub(crate) errors: f64,
     pub(crate) response_size: u64,
@@ -189,6 +191,7 @@ impl Code {
                     entry,
                     idempotent: endpoint.idempotent,
                     repeatable: endpoint.idempotent || service.idempotency.is_some(),
+                    safe: matches!(endpoint.name.split(' ').next(), Some("GET" | "HEAD")),
                     class: endpoint.class,
                     errors: endpoint.errors,
                     response_size: endpoint.response_size,

@@ -10,7 +10,7 @@ use super::policy::{
     adaptive_limit, balance, bulkhead, circuit_breaker, health, hedge, outlier_ejection, rate_limit, retry,
     retry_budget,
 };
-use super::quantity::{COUNT, COUNT_OR_ZERO, DURATION};
+use super::quantity::{COUNT, COUNT_OR_ZERO, DURATION, FLAG};
 use super::table::{Field, Kind, Object, absent, none, value};
 use crate::system::{Component, EdgePolicies};
 
@@ -114,6 +114,17 @@ pub(crate) static TARGET: &[Field] = &[
     ),
 ];
 
+/// Of callers that are processes: a client stands for many users, who share nothing.
+pub(crate) static SHARING: &[Field] = &[value(
+    "coalesce",
+    Kind::Scalar(&FLAG),
+    "false",
+    "each request is a call of its own",
+    "Whether reads that want the same key at once share one call and its answer, errors included: `GET` and `HEAD` of \
+     services, reads of stores outside of transactions. Each instance of the caller shares its own; at most 1,000 calls \
+     share one.",
+)];
+
 pub(crate) static LATENCY: &[Field] =
     &[none("latency", DURATIONS, "as `network` says for the two zones", "One-way network delay to the target.")];
 
@@ -127,7 +138,7 @@ pub(crate) static CALL: Object = Object {
     name: "call_policies",
     doc: "Policies of a caller towards one target. Each instance of the caller has its own state. Their order is fixed: \
           timeout, retry, breaker, rate limit, adaptive limit, bulkhead, hedge, per-try timeout.",
-    groups: &[CALL_TIMEOUT, TRIES, LIMITS, TARGET, LATENCY],
+    groups: &[CALL_TIMEOUT, TRIES, LIMITS, TARGET, SHARING, LATENCY],
 };
 
 impl Decoder<'_> {
@@ -206,6 +217,7 @@ impl Decoder<'_> {
             health,
             outliers,
             max_connections,
+            coalesce: of("coalesce").is_some_and(Filled::flag),
             max_pending: of("max_pending").map_or(MAX_PENDING, Filled::count),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use plimsoll_policy::cache::WriteMode;
 
 use super::decode::Decoder;
-use super::edge::{GATEWAY_TIMEOUT, LATENCY, TARGET, TRIES};
+use super::edge::{GATEWAY_TIMEOUT, LATENCY, SHARING, TARGET, TRIES};
 use super::filled::Filled;
 use super::names::Names;
 use super::policy::{cache, retry};
@@ -54,6 +54,7 @@ pub(crate) static GATEWAY: Object = Object {
         GATEWAY_TIMEOUT,
         TRIES,
         TARGET,
+        SHARING,
         LATENCY,
         PROCESS,
         PROTECTION,
@@ -91,6 +92,12 @@ static ROUTE: Object = Object {
             Kind::OrNone(&Kind::Object(&retry::RETRY)),
             "the gateway's",
             "Further attempts after a failure.",
+        ),
+        absent(
+            "coalesce",
+            Kind::Scalar(&FLAG),
+            "the gateway's",
+            "Whether reads that want the same key at once share one call.",
         ),
         none(
             "cache",
@@ -160,7 +167,7 @@ impl Decoder<'_> {
         let mut merged = gateway.clone();
         if let super::filled::Value::Object(fields) = &mut merged.value {
             for entry in &mut fields.entries {
-                if matches!(entry.key, "timeout" | "retry") && stated(route, entry.key) {
+                if matches!(entry.key, "timeout" | "retry" | "coalesce") && stated(route, entry.key) {
                     entry.value = route.get(entry.key).clone();
                 }
             }
@@ -171,7 +178,7 @@ impl Decoder<'_> {
 }
 
 fn overrides(route: &Filled) -> bool {
-    stated(route, "timeout") || stated(route, "retry")
+    stated(route, "timeout") || stated(route, "retry") || stated(route, "coalesce")
 }
 
 /// Whether a route says something about a policy, be it `none`.

@@ -35,6 +35,8 @@ pub struct EdgePolicies {
     pub outliers: Option<policy::outlier_ejection::Config>,
     /// Requests that one caller has in flight to one instance at once.
     pub max_connections: Option<u32>,
+    /// Whether reads of one caller that want the same share one call.
+    pub coalesce: bool,
     /// Requests of one caller that wait for a connection; plays no part without `max_connections`.
     pub max_pending: u32,
 }

@@ -261,7 +261,7 @@ pub(super) fn components_table(run: &Run, out: &mut String) {
         utilization_cell(subject, out);
         let queue = subject.figure("queue_mean").map_or(String::new(), |figure| significant(figure.mean, 2));
         let attempts = subject.figure("amplification").map_or(String::new(), |figure| significant(figure.mean, 3));
-        let other: Vec<String> = ["hits", "trips", "ejections", "backlog_max"]
+        let other: Vec<String> = ["hits", "trips", "coalesced", "ejections", "backlog_max"]
             .into_iter()
             .filter_map(|name| subject.figure(name).filter(|figure| figure.mean != 0.0))
             .map(|figure| {

@@ -7,7 +7,7 @@
 //! or store with `scalability` counts with the number of requests at once that gets the most done;
 //! others hold what they hold while they call it for as long as if it were idle.
 //!
-//! Not in it: hedges, open breakers, degradation, rejections by queues, replicas that are too far behind,
+//! Not in it: hedges, coalescing, open breakers, degradation, rejections by queues, replicas that are too far behind,
 //! and faults.
 
 use plimsoll_model::system::{Arrivals, MetricTarget, System};

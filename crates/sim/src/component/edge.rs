@@ -9,6 +9,7 @@ use plimsoll_policy::retry::Hint;
 use plimsoll_policy::{Eligible, Members, Outcome, Pipeline, Reason, Time};
 
 use crate::component::client::Origin;
+use crate::component::coalesce::Sharing;
 use crate::component::instance::CHECKED;
 use crate::component::pending::Connections;
 use crate::component::task::{Context, Waiting};
@@ -44,6 +45,8 @@ pub(crate) struct EdgeEnd {
     pub(crate) pools: Vec<Pool>,
     /// Its connections, where they are bounded.
     pub(crate) connections: Option<Box<Connections>>,
+    /// Its flights, where calls are coalesced.
+    pub(crate) sharing: Option<Box<Sharing>>,
     /// Calls that wait for the bulkhead.
     waiters: Vec<(plimsoll_policy::bulkhead::Ticket, Ref)>,
     timeout: Option<(u64, Option<LaneId>)>,
@@ -143,6 +146,10 @@ pub(crate) enum Parent {
     /// A task that stores something in a cache, and goes on whatever comes of it.
     CacheStore {
         task: Ref,
+    },
+    /// All who wait for a flight of this key, at the call's own end.
+    Flight {
+        key: u64,
     },
 }
 
@@ -325,6 +332,7 @@ impl World<'_> {
                 })
                 .collect(),
             connections: policies.max_connections.map(|most| Box::new(Connections::new(most, policies.max_pending))),
+            sharing: policies.coalesce.then(|| Box::new(Sharing::new(segments))),
             waiters: Vec::new(),
             timeout,
             per_try,
@@ -353,6 +361,27 @@ impl World<'_> {
 
     /// Makes a call.
     pub(crate) fn start_call(&mut self, end: u32, parent: Parent, what: What, context: Context) {
+        if self.ends[end as usize].sharing.is_some() && self.share(end, parent, what, context) {
+            return;
+        }
+        let call = self.insert_call(end, parent, what, context);
+        if let Parent::Task(task) | Parent::CacheLookup { task } | Parent::CacheStore { task } = parent {
+            self.tasks[task].waiting = Waiting::Call(call);
+        }
+        self.attempt(call);
+    }
+
+    /// A call that makes no attempt of its own: it waits for another's answer.
+    pub(crate) fn waiting_call(&mut self, end: u32, task: Ref, what: What, context: Context) -> Ref {
+        let (call, c) = self.calls.place(Call::blank);
+        *c = Call { end, parent: Parent::Task(task), what, context, started: self.now, ..Call::blank() };
+        self.tasks[task].waiting = Waiting::Call(call);
+        call
+    }
+
+    /// Puts a call down, ready for its first attempt.
+    #[inline(always)]
+    pub(crate) fn insert_call(&mut self, end: u32, parent: Parent, what: What, context: Context) -> Ref {
         let time = self.time();
         let repeatable = match what {
             What::Endpoint(endpoint) => self.plan.code.endpoints[endpoint as usize].repeatable,
@@ -376,10 +405,7 @@ impl World<'_> {
         c.waiting = None;
         c.tried = [u32::MAX; 3];
         c.not_before = 0;
-        if let Parent::Task(task) | Parent::CacheLookup { task } | Parent::CacheStore { task } = parent {
-            self.tasks[task].waiting = Waiting::Call(call);
-        }
-        self.attempt(call);
+        call
     }
 
     /// The transaction that a call's task is in.
@@ -392,7 +418,7 @@ impl World<'_> {
 
     /// Asks the policies for an attempt.
     #[inline]
-    fn attempt(&mut self, call: Ref) {
+    pub(crate) fn attempt(&mut self, call: Ref) {
         let time = self.time();
         let c = &mut self.calls[call];
         let end = c.end;
@@ -772,7 +798,7 @@ impl World<'_> {
     }
 
     /// A call has ended: its caller is told.
-    fn end_call(&mut self, call: Ref, answer: Answer) {
+    pub(crate) fn end_call(&mut self, call: Ref, answer: Answer) {
         if let Some(task) = self.ended_call(call, answer) {
             self.soon(Event::Resume { task, answer });
         }
@@ -782,7 +808,7 @@ impl World<'_> {
     #[inline(always)]
     fn ended_call(&mut self, call: Ref, answer: Answer) -> Option<Ref> {
         let c = &self.calls[call];
-        let (parent, started) = (c.parent, c.started);
+        let (parent, started, end) = (c.parent, c.started, c.end);
         let retries = c.flight.attempts().saturating_sub(1);
         self.calls.remove(call);
         match parent {
@@ -791,6 +817,7 @@ impl World<'_> {
             Parent::Limiter { task, key } => self.limiter_answered(task, key, answer),
             Parent::CacheLookup { task } => self.cache_answered(task, answer),
             Parent::CacheStore { task } => self.cache_stored(task, answer),
+            Parent::Flight { key } => self.landed(end, key, answer),
         }
         None
     }
@@ -831,6 +858,10 @@ impl World<'_> {
             return;
         }
         self.cancel_attempts(call);
+        let end = self.calls[call].end;
+        if self.ends[end as usize].sharing.is_some() {
+            self.leave_flight(end, call);
+        }
         let time = self.time();
         let c = &mut self.calls[call];
         if let Some(waiting) = c.waiting.take() {

@@ -4,6 +4,7 @@
 pub(crate) mod autoscale;
 pub(crate) mod cache;
 pub(crate) mod client;
+pub(crate) mod coalesce;
 pub(crate) mod consumer;
 pub(crate) mod degradation;
 pub(crate) mod deploy;

@@ -5,7 +5,7 @@ use plimsoll_model::system::{Quorum, StoreKind};
 use crate::component::client::FRESH_KEY;
 use crate::component::edge::What;
 use crate::component::store::{OpKind, StoreOp};
-use crate::engine::{Answer, Event, Ref, duration};
+use crate::engine::{Answer, Event, Ref, duration, mix};
 use crate::world::{Wake, World};
 
 const TIME: u64 = 1;
@@ -23,6 +23,50 @@ pub(crate) struct Progress {
     /// The newest version acknowledged when a read began.
     expected: u32,
     write: bool,
+}
+
+/// Versions of keys, 0 of one that was never written: a table that is looked into with nearly every
+/// operation of every node, and never gone through.
+#[derive(Default)]
+pub(crate) struct Versions {
+    /// Key and version, by linear probing; an unused place has version 0.
+    places: Vec<(u32, u32)>,
+    used: usize,
+}
+
+impl Versions {
+    #[inline]
+    fn get(&self, key: u32) -> u32 {
+        if self.places.is_empty() { 0 } else { self.places[self.place(key)].1 }
+    }
+
+    /// Raises a key's version; a lower one changes nothing.
+    fn raise(&mut self, key: u32, version: u32) {
+        // At most half full: probes stay short.
+        if 2 * self.used >= self.places.len() {
+            let room = (2 * self.places.len()).max(64);
+            for (key, version) in std::mem::replace(&mut self.places, vec![(0, 0); room]) {
+                if version > 0 {
+                    let place = self.place(key);
+                    self.places[place] = (key, version);
+                }
+            }
+        }
+        let place = self.place(key);
+        self.used += (self.places[place].1 == 0) as usize;
+        self.places[place] = (key, version.max(self.places[place].1));
+    }
+
+    /// Where a key is, or would be.
+    #[inline]
+    fn place(&self, key: u32) -> usize {
+        let mask = self.places.len() - 1;
+        let mut place = mix(key as u64) as usize & mask;
+        while self.places[place].1 > 0 && self.places[place].0 != key {
+            place = (place + 1) & mask;
+        }
+        place
+    }
 }
 
 impl<'a> World<'a> {
@@ -53,7 +97,7 @@ impl<'a> World<'a> {
         let key = context.key;
         let state = &mut self.stores[store as usize];
         state.counter.now.offered += 1;
-        let expected = state.versions.get(&key).copied().unwrap_or(0);
+        let expected = if key & FRESH_KEY == 0 { state.versions.get(key) } else { 0 };
         let version = if write { expected + 1 } else { 0 };
         let first = state.first;
         self.attempts[attempt].quorum = Some(Box::new(Progress {
@@ -98,7 +142,6 @@ impl<'a> World<'a> {
         self.ops.remove(op);
         let n = &mut self.nodes[node as usize];
         let store = n.store;
-        let known = n.versions.get(&key).copied().unwrap_or(0);
         if answer.is_ok() {
             n.counter.now.ok += 1;
         } else {
@@ -122,10 +165,10 @@ impl<'a> World<'a> {
         if progress.write {
             let version = progress.version;
             if key & FRESH_KEY == 0 {
-                self.nodes[node as usize].versions.insert(key, version.max(known));
+                self.nodes[node as usize].versions.raise(key, version);
             }
-        } else {
-            progress.version = progress.version.max(known);
+        } else if key & FRESH_KEY == 0 {
+            progress.version = progress.version.max(self.nodes[node as usize].versions.get(key));
         }
         let progress = **progress;
         if progress.answered != progress.needed {
@@ -137,14 +180,14 @@ impl<'a> World<'a> {
             let quorum = self.quorum(store);
             let state = &mut self.stores[store as usize];
             if key & FRESH_KEY == 0 {
-                let acknowledged = state.versions.entry(key).or_insert(0);
-                *acknowledged = progress.version.max(*acknowledged);
+                state.versions.raise(key, progress.version);
                 let first = state.first;
                 // Those that did not take part get it later.
                 let later = duration(&quorum.propagation, draw.bits(PROPAGATION));
-                for number in 0..quorum.nodes {
-                    let wake = Wake::Propagate { node: first + number, key, version: progress.version };
-                    self.wake_at(now + later, wake);
+                for node in first..first + quorum.nodes {
+                    if self.nodes[node as usize].versions.get(key) < progress.version {
+                        self.wake_at(now + later, Wake::Propagate { node, key, version: progress.version });
+                    }
                 }
             }
         } else if progress.version < progress.expected {
@@ -162,10 +205,30 @@ impl<'a> World<'a> {
             // It hears of it when it is back: hinted handoff.
             return self.wake_at(self.now + HANDOFF, Wake::Propagate { node, key, version });
         }
-        let known = self.nodes[node as usize].versions.entry(key).or_insert(0);
-        *known = version.max(*known);
+        self.nodes[node as usize].versions.raise(key, version);
     }
 }
 
 /// Between attempts to hand a write to a node that was down.
 const HANDOFF: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_only_rise() {
+        let mut versions = Versions::default();
+        assert_eq!(versions.get(7), 0);
+        for round in 1..=3 {
+            for key in 0..1_000u32 {
+                versions.raise(key * 4_096, round * (key % 5 + 1));
+            }
+        }
+        versions.raise(4_096, 1);
+        for key in 0..1_000u32 {
+            assert_eq!(versions.get(key * 4_096), 3 * (key % 5 + 1));
+        }
+        assert_eq!((versions.get(1), versions.used), (0, 1_000));
+    }
+}

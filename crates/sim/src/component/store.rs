@@ -7,6 +7,7 @@ use plimsoll_policy::Cache;
 
 use crate::component::instance::Slowness;
 use crate::component::postgres::LockId;
+use crate::component::quorum::Versions;
 use crate::component::task::Context;
 use crate::engine::{Draw, Event, Ref};
 use crate::measure::{Counter, Gauge};
@@ -33,7 +34,7 @@ pub(crate) struct StoreState {
     /// Locks by (shard, table, row); the row `u32::MAX` is the whole table.
     pub(crate) locks: BTreeMap<LockId, super::postgres::LockState>,
     /// A quorum store's acknowledged versions, by key.
-    pub(crate) versions: BTreeMap<u32, u32>,
+    pub(crate) versions: Versions,
     /// Hits and lookups of its caches, by segment.
     pub(crate) hits: Vec<(u64, u64)>,
     pub(crate) counter: Counter,
@@ -63,7 +64,7 @@ pub(crate) struct Node<'a> {
     /// When a single-threaded server is next free, ns.
     pub(crate) next_free: u64,
     /// A quorum node's versions, by key.
-    pub(crate) versions: BTreeMap<u32, u32>,
+    pub(crate) versions: Versions,
     pub(crate) counter: Counter,
     pub(crate) busy: Gauge,
     pub(crate) waiting: Gauge,
@@ -183,7 +184,7 @@ impl World<'_> {
                         scalability: law.map(|law| (law, slots)),
                         queue: VecDeque::new(),
                         next_free: 0,
-                        versions: BTreeMap::new(),
+                        versions: Versions::default(),
                         counter: Counter::default(),
                         busy: Gauge::new(),
                         waiting: Gauge::new(),
@@ -203,7 +204,7 @@ impl World<'_> {
                 logs: (0..shards).map(|_| super::postgres::Log::new(per_shard)).collect(),
                 extra_lag: 0,
                 locks: BTreeMap::new(),
-                versions: BTreeMap::new(),
+                versions: Versions::default(),
                 hits: vec![(0, 0); segments],
                 counter: Counter::default(),
             });

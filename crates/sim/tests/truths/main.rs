@@ -8,6 +8,7 @@ mod adaptive_retry;
 mod backoff;
 mod check;
 mod closed_network;
+mod coalescing;
 mod collapse;
 mod connections;
 mod determinism;
