@@ -191,10 +191,14 @@ impl World<'_> {
         for audience in &mut self.audiences {
             audience.sum_up(&self.groups);
         }
-        for instance in &self.instances {
+        for end in &mut self.ends {
+            end.times.cut();
+        }
+        for instance in &mut self.instances {
+            instance.times.cut();
             let service = &mut self.services[instance.service as usize];
             service.counter.add(&instance.counter);
-            for (sum, times) in service.times.iter_mut().zip(&instance.times) {
+            for (sum, times) in service.times.iter_mut().zip(&instance.times.ended) {
                 sum.add(times);
             }
         }
@@ -243,7 +247,7 @@ impl World<'_> {
                     self.instance_name(i as u32),
                     &instance.counter,
                 );
-                subject.times = instance.times.clone();
+                subject.times = instance.times.ended.clone();
                 let (name, capacity) = if service.asynchronous {
                     ("max_in_flight", service.max_in_flight as f64)
                 } else {
@@ -365,7 +369,7 @@ impl World<'_> {
             let mut times = vec![Times::new(); segments];
             for end in &ends {
                 counter.add(&end.counter);
-                for (sum, of_end) in times.iter_mut().zip(&end.times) {
+                for (sum, of_end) in times.iter_mut().zip(&end.times.ended) {
                     sum.add(of_end);
                 }
             }

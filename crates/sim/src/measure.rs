@@ -129,6 +129,31 @@ impl Times {
     }
 }
 
+/// Response times by the segment in which they were recorded.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentTimes {
+    /// Of the segment at hand: in place, since every call comes by.
+    now: Times,
+    /// Of those that have ended.
+    pub(crate) ended: Vec<Times>,
+}
+
+impl SegmentTimes {
+    pub(crate) fn new() -> Self {
+        SegmentTimes { now: Times::new(), ended: Vec::new() }
+    }
+
+    #[inline]
+    pub(crate) fn record(&mut self, nanos: u64) {
+        self.now.record(nanos);
+    }
+
+    /// Ends a segment.
+    pub(crate) fn cut(&mut self) {
+        self.ended.push(std::mem::replace(&mut self.now, Times::new()));
+    }
+}
+
 #[inline(always)]
 fn bucket(nanos: u64) -> usize {
     let octave = (nanos | 1 << MIN_BITS).ilog2() - SUB_BITS;

@@ -419,6 +419,8 @@ impl<'a> World<'a> {
 
     fn cut(&mut self) {
         self.each_measure(|gauge, now| gauge.cut(now), |counter| counter.cut());
+        self.ends.iter_mut().for_each(|end| end.times.cut());
+        self.instances.iter_mut().for_each(|instance| instance.times.cut());
         let segment = self.segment;
         for audience in &mut self.audiences {
             audience.cut(self.now, segment);

@@ -114,7 +114,7 @@ impl World<'_> {
         self.groups[group as usize].arrive(self.now, self.segment, plan.detail);
         let end = self.client_end(call.edge.0, client);
         let origin = Origin { client, user, group, number };
-        self.start_call(end, Parent::Client(origin), What::Endpoint(endpoint), context);
+        self.start_call_here(end, Parent::Client(origin), What::Endpoint(endpoint), context);
     }
 
     /// A client's request has ended.

@@ -14,7 +14,7 @@ use crate::component::instance::CHECKED;
 use crate::component::pending::Connections;
 use crate::component::task::{Context, Waiting};
 use crate::engine::{Answer, Draw, Event, LaneId, Ref, duration, mix};
-use crate::measure::{Counter, Gauge, Times};
+use crate::measure::{Counter, Gauge, SegmentTimes};
 use crate::world::{Wake, World};
 
 /// One caller's end of an edge: an instance's, or a client's.
@@ -55,7 +55,7 @@ pub(crate) struct EdgeEnd {
     draw: Draw,
     picks: u64,
     pub(crate) counter: Counter,
-    pub(crate) times: Vec<Times>,
+    pub(crate) times: SegmentTimes,
     pub(crate) in_flight: Gauge,
     pub(crate) trips: Vec<u32>,
     pub(crate) ejections: Vec<u32>,
@@ -182,6 +182,8 @@ pub(crate) struct Attempt {
     pub(crate) deadline: u64,
     started: u64,
     pub(crate) number: u32,
+    /// Whether there is no delay on its way.
+    instant: bool,
     /// The task that serves it, if there is one.
     pub(crate) server: Ref,
     /// What the answer's bytes are, for limited bandwidth.
@@ -201,6 +203,7 @@ impl Attempt {
             deadline: u64::MAX,
             started: 0,
             number: 0,
+            instant: false,
             server: Ref::NONE,
             bytes: 0,
             shards_left: 0,
@@ -340,7 +343,7 @@ impl World<'_> {
             draw,
             picks: 0,
             counter: Counter::default(),
-            times: vec![Times::new(); segments],
+            times: SegmentTimes::new(),
             in_flight: Gauge::new(),
             trips: vec![0; segments],
             ejections: vec![0; segments],
@@ -361,6 +364,13 @@ impl World<'_> {
 
     /// Makes a call.
     pub(crate) fn start_call(&mut self, end: u32, parent: Parent, what: What, context: Context) {
+        self.start_call_here(end, parent, what, context);
+    }
+
+    /// As [`start_call`](Self::start_call), for those that make most of the calls: what they pass is
+    /// then made where it belongs.
+    #[inline(always)]
+    pub(crate) fn start_call_here(&mut self, end: u32, parent: Parent, what: What, context: Context) {
         if self.ends[end as usize].sharing.is_some() && self.share(end, parent, what, context) {
             return;
         }
@@ -534,6 +544,7 @@ impl World<'_> {
         a.deadline = deadline;
         a.started = now;
         a.number = number;
+        a.instant = e.instant;
         a.server = Ref::NONE;
         a.bytes = 0;
         a.shards_left = 0;
@@ -677,7 +688,7 @@ impl World<'_> {
     #[inline]
     pub(crate) fn answer_last(&mut self, attempt: Ref, answer: Answer) {
         let Some(a) = self.attempts.get(attempt) else { return };
-        if self.ends[self.calls[a.call].end as usize].instant && !self.faults.any_link() {
+        if a.instant && !self.faults.any_link() {
             self.answered(attempt, answer);
         } else {
             self.answer(attempt, answer);
@@ -737,7 +748,7 @@ impl World<'_> {
         let retry_after = (answer == Answer::Busy).then_some(RETRY_AFTER);
         let e = &mut self.ends[end as usize];
         e.in_flight.add(now, -1);
-        e.times[self.segment].record(took);
+        e.times.record(took);
         let totals = &mut e.counter.now;
         if answer.is_ok() {
             totals.ok += 1;

@@ -5,7 +5,7 @@ use plimsoll_model::system::Service;
 use plimsoll_policy::{AdaptiveLimit, Bulkhead, Cache, Degradation, RateLimit, ShedQueue, bulkhead};
 
 use crate::engine::{Answer, Event, Ref, duration};
-use crate::measure::{Counter, Gauge, Times};
+use crate::measure::{Counter, Gauge, SegmentTimes};
 use crate::world::{Wake, World};
 
 /// One process of a service.
@@ -48,7 +48,7 @@ pub(crate) struct Instance<'a> {
     /// Clock error, ns.
     pub(crate) skew: i64,
     pub(crate) counter: Counter,
-    pub(crate) times: Vec<Times>,
+    pub(crate) times: SegmentTimes,
     pub(crate) workers: Gauge,
     pub(crate) cores: Gauge,
     pub(crate) waiting: Gauge,

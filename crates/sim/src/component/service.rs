@@ -9,7 +9,7 @@ use crate::component::edge::{Parent, What};
 use crate::component::instance::{CHECKED, Instance, InstancePolicies, Slowness, State};
 use crate::component::task::{Hold, PROBE, Permits, TaskParent, Waiting};
 use crate::engine::{Answer, Draw, Event, Ref, mix};
-use crate::measure::{Counter, Gauge, Times};
+use crate::measure::{Counter, Gauge, SegmentTimes, Times};
 use crate::world::World;
 
 /// A service's state beside its instances.
@@ -89,7 +89,7 @@ impl World<'_> {
                     caches: policies.caches,
                     skew: 0,
                     counter: Counter::default(),
-                    times: vec![Times::new(); segments],
+                    times: SegmentTimes::new(),
                     workers: Gauge::new(),
                     cores: Gauge::new(),
                     waiting: Gauge::new(),
@@ -468,7 +468,7 @@ impl World<'_> {
         state.held_requests -= 1;
         state.in_flight.add(now, -1);
         if !probe {
-            state.times[self.segment].record(took);
+            state.times.record(took);
         }
         let rejection = answer.is_rejection() && !worker;
         self.count_service(instance, |totals| match answer {

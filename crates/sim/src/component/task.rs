@@ -306,13 +306,13 @@ impl World<'_> {
                 Op::Call { edge, endpoint } => {
                     let end = self.instance_end(*edge, self.tasks[task].instance);
                     let context = self.called_context(task);
-                    return self.start_call(end, Parent::Task(task), What::Endpoint(*endpoint), context);
+                    return self.start_call_here(end, Parent::Task(task), What::Endpoint(*endpoint), context);
                 }
                 Op::Query { edge, store, operation } => {
                     let end = self.instance_end(*edge, self.tasks[task].instance);
                     let context = self.called_context(task);
                     let what = What::Operation { store: *store, operation: *operation };
-                    return self.start_call(end, Parent::Task(task), what, context);
+                    return self.start_call_here(end, Parent::Task(task), what, context);
                 }
                 Op::CacheLookup { site, end } => match self.cache_lookup(task, *site, *end) {
                     Some(pc) => self.tasks[task].pc = pc,
@@ -446,7 +446,7 @@ impl World<'_> {
     }
 
     /// The context of something that a task asks of another component: its draws are its own.
-    #[inline]
+    #[inline(always)]
     fn called_context(&self, task: Ref) -> Context {
         let t = &self.tasks[task];
         let stops = self.instances[t.instance as usize].spec.stops_when_cancelled;
