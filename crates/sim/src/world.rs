@@ -17,6 +17,7 @@ use crate::component::lease::LeaseState;
 use crate::component::service::ServiceState;
 use crate::component::store::{Node, StoreOp, StoreState, Transaction};
 use crate::component::task::Task;
+use crate::component::timer::Timeouts;
 use crate::component::topic::TopicState;
 use crate::engine::{Draw, Event, EventQueue, LaneId, Ref, Slab};
 use crate::fault::FaultState;
@@ -38,6 +39,7 @@ pub(crate) struct World<'a> {
     pub(crate) tasks: Slab<Task>,
     pub(crate) calls: Slab<Call>,
     pub(crate) attempts: Slab<Attempt>,
+    pub(crate) timeouts: Vec<Timeouts>,
     pub(crate) ops: Slab<StoreOp>,
     pub(crate) transactions: Slab<Transaction>,
     pub(crate) messages: Slab<Message>,
@@ -189,6 +191,7 @@ impl<'a> World<'a> {
             tasks: Slab::new(),
             calls: Slab::new(),
             attempts: Slab::new(),
+            timeouts: Vec::new(),
             ops: Slab::new(),
             transactions: Slab::new(),
             messages: Slab::new(),
@@ -256,9 +259,7 @@ impl<'a> World<'a> {
                 None => {
                     let (attempts, calls) = (&self.attempts, &self.calls);
                     let next = self.queue.pop(until, |event| match *event {
-                        Event::AttemptTimeout { attempt } | Event::PoolTimeout { attempt } => {
-                            attempts.contains(attempt)
-                        }
+                        Event::PoolTimeout { attempt } => attempts.contains(attempt),
                         Event::Hedge { call } => calls.contains(call),
                         _ => true,
                     });
@@ -290,6 +291,7 @@ impl<'a> World<'a> {
             Event::Admit { task } => self.arrived(task),
             Event::Answered { attempt, answer } => self.answered(attempt, answer),
             Event::AttemptTimeout { attempt } => self.attempt_timeout(attempt),
+            Event::Timeouts { queue } => self.timeouts_due(queue),
             Event::Retry { call } => self.retry(call),
             Event::Hedge { call } => self.hedge(call),
             Event::BulkheadTimeout { call } => self.bulkhead_timeout(call),

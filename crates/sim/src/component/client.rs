@@ -4,7 +4,7 @@ use crate::component::edge::{Parent, What};
 use crate::component::task::Context;
 use crate::engine::{Answer, Draw, Event, duration, exponential, pick_alias, scale};
 use crate::measure::{Audience, Ended, Group};
-use crate::plan::ClientLoad;
+use crate::plan::{ClientLoad, Plan};
 use crate::world::World;
 
 /// A client's state.
@@ -12,6 +12,9 @@ pub(crate) struct ClientState {
     draws: Draws,
     /// Requests made so far; the number of the next one.
     made: u64,
+    /// What the next one will ask for: drawn a request ahead, since the table of a million keys is
+    /// far from the processor, and nothing has to wait for it this way.
+    next: Asked,
     /// Position in its rate segments.
     at: usize,
     /// The burst state: the rate's factor and when that ends, ns.
@@ -47,6 +50,26 @@ impl Draws {
     }
 }
 
+/// What a request asks for: which of its client's calls, and the key where the call has keys.
+#[derive(Clone, Copy)]
+struct Asked {
+    which: u32,
+    key: u32,
+}
+
+impl Draws {
+    /// What the request of a number asks for.
+    #[inline(always)]
+    fn ask(&self, plan: &Plan, client: u32, number: u64) -> Asked {
+        let which = pick_alias(&plan.loads[client as usize].calls, self.call.bits(number));
+        let key = match &plan.keys[client as usize][which as usize] {
+            Some(keys) => keys.sample(self.key.bits(number)),
+            None => (self.request.part(number).bits(KEY) >> 33) as u32 | FRESH_KEY,
+        };
+        Asked { which, key }
+    }
+}
+
 /// The purpose of a request's draw of a key of its own.
 const KEY: u64 = 3;
 
@@ -60,7 +83,8 @@ impl World<'_> {
         for (c, client) in plan.system.clients.iter().enumerate() {
             let draws = Draws::new(self.root.named(&client.name));
             let think_draw = draws.think;
-            self.clients.push(ClientState { draws, made: 0, at: 0, burst: (1.0, 0.0), bursts: 0 });
+            let next = draws.ask(plan, c as u32, 0);
+            self.clients.push(ClientState { draws, made: 0, next, at: 0, burst: (1.0, 0.0), bursts: 0 });
             match &client.arrivals {
                 Arrivals::Open { .. } | Arrivals::Trace { .. } => self.next_arrival(c as u32),
                 Arrivals::Closed { think, .. } => {
@@ -97,20 +121,15 @@ impl World<'_> {
         let state = &mut self.clients[client as usize];
         let number = state.made;
         state.made += 1;
-        let load = &plan.loads[client as usize];
-        let which = pick_alias(&load.calls, state.draws.call.bits(number)) as usize;
-        let call = &plan.system.clients[client as usize].calls[which];
+        let Asked { which, key } = std::mem::replace(&mut state.next, state.draws.ask(plan, client, number + 1));
+        let call = &plan.system.clients[client as usize].calls[which as usize];
         let request = state.draws.request.part(number);
-        let key = plan.keys[client as usize][which].as_ref().map_or_else(
-            || (request.bits(KEY) >> 33) as u32 | FRESH_KEY,
-            |keys| keys.sample(state.draws.key.bits(number)),
-        );
         let endpoint = plan.code.endpoint(call.endpoint);
         let context =
             Context { draw: request, logical: request.0, client, user, key, class: call.class, deadline: u64::MAX };
         self.requests += 1;
         self.open_requests += 1;
-        let group = plan.call_groups[client as usize][which];
+        let group = plan.call_groups[client as usize][which as usize];
         self.groups[group as usize].arrive(self.now, self.segment, plan.detail);
         let end = self.client_end(call.edge.0, client);
         let origin = Origin { client, user, group, number };

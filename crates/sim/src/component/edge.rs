@@ -13,6 +13,7 @@ use crate::component::coalesce::Sharing;
 use crate::component::instance::CHECKED;
 use crate::component::pending::Connections;
 use crate::component::task::{Context, Waiting};
+use crate::component::timer::Place;
 use crate::engine::{Answer, Draw, Event, LaneId, Ref, duration, mix};
 use crate::measure::{Counter, Gauge, SegmentTimes};
 use crate::world::{Wake, World};
@@ -49,8 +50,8 @@ pub(crate) struct EdgeEnd {
     pub(crate) sharing: Option<Box<Sharing>>,
     /// Calls that wait for the bulkhead.
     waiters: Vec<(plimsoll_policy::bulkhead::Ticket, Ref)>,
-    timeout: Option<(u64, Option<LaneId>)>,
-    per_try: Option<(u64, Option<LaneId>)>,
+    timeout: Option<(u64, u16)>,
+    per_try: Option<(u64, u16)>,
     pub(crate) pool_timeout: (u64, Option<LaneId>),
     draw: Draw,
     picks: u64,
@@ -184,6 +185,8 @@ pub(crate) struct Attempt {
     pub(crate) number: u32,
     /// Whether there is no delay on its way.
     instant: bool,
+    /// Its place among the timeouts of its length.
+    pub(crate) timeout: Place,
     /// The task that serves it, if there is one.
     pub(crate) server: Ref,
     /// What the answer's bytes are, for limited bandwidth.
@@ -204,6 +207,7 @@ impl Attempt {
             started: 0,
             number: 0,
             instant: false,
+            timeout: Place::NONE,
             server: Ref::NONE,
             bytes: 0,
             shards_left: 0,
@@ -292,9 +296,13 @@ impl World<'_> {
             })
             .collect();
         let ns = |d: std::time::Duration| plimsoll_policy::nanos(d);
+        let mut queue = |length: std::time::Duration| {
+            let length = ns(length);
+            Some((length, self.timeouts(length)?))
+        };
+        let timeout = policies.pipeline.timeout.and_then(&mut queue);
+        let per_try = policies.pipeline.per_try_timeout.and_then(&mut queue);
         let mut lane = |delay: Option<u64>| delay.map(|delay| (delay, self.queue.lane(delay)));
-        let timeout = lane(policies.pipeline.timeout.map(ns));
-        let per_try = lane(policies.pipeline.per_try_timeout.map(ns));
         let pool_timeout = lane(pool.map(|(_, timeout)| timeout)).unwrap_or((u64::MAX, None));
         let members = (policies.health.is_some() || policies.outliers.is_some()).then(|| {
             let ejection =
@@ -545,6 +553,7 @@ impl World<'_> {
         a.started = now;
         a.number = number;
         a.instant = e.instant;
+        a.timeout = Place::NONE;
         a.server = Ref::NONE;
         a.bytes = 0;
         a.shards_left = 0;
@@ -565,15 +574,14 @@ impl World<'_> {
         // A caller that is itself called off at the deadline needs no timer of its own.
         if deadline < caller_deadline {
             let delay = deadline - now;
-            let lane_of = |timeout: Option<(u64, Option<LaneId>)>| match timeout {
-                Some((of, lane)) if of == delay => lane,
-                _ => None,
-            };
-            match lane_of(e.per_try).or(lane_of(e.timeout)) {
-                Some(lane) => self.queue.after(now, lane, Event::AttemptTimeout { attempt }),
+            let queue = |timeout: Option<(u64, u16)>| timeout.filter(|&(length, _)| length == delay);
+            match queue(e.per_try).or(queue(e.timeout)) {
+                Some((_, queue)) => self.set_timeout(queue, attempt),
                 None => self.queue.at(deadline, Event::AttemptTimeout { attempt }),
             }
         }
+        let c = &mut self.calls[call];
+        let e = &mut self.ends[end as usize];
         if slot == 0
             && let Some(after) = e.pipeline.hedge_after(&c.flight)
         {
@@ -741,6 +749,7 @@ impl World<'_> {
         if !a.server.is_none() {
             self.abandon(attempt);
         }
+        self.clear_timeout(attempt);
         self.attempts.remove(attempt);
         let now = self.now;
         let time = self.time();
@@ -846,6 +855,7 @@ impl World<'_> {
             let a = &mut self.attempts[attempt];
             let (target, started) = (a.target, a.started);
             let permit = a.permit.take();
+            self.clear_timeout(attempt);
             self.attempts.remove(attempt);
             let c = &mut self.calls[call];
             let end = c.end;

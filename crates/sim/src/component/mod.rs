@@ -19,4 +19,5 @@ pub(crate) mod redis;
 pub(crate) mod service;
 pub(crate) mod store;
 pub(crate) mod task;
+pub(crate) mod timer;
 pub(crate) mod topic;

@@ -33,6 +33,8 @@ pub(crate) enum Event {
     Answered { attempt: Ref, answer: Answer },
     /// An attempt takes too long.
     AttemptTimeout { attempt: Ref },
+    /// The soonest of the timeouts of one length are due.
+    Timeouts { queue: u16 },
     /// A call makes its next attempt.
     Retry { call: Ref },
     /// A call may send a hedge.

@@ -292,7 +292,9 @@ pub(crate) fn alias_table(weights: &[f64]) -> Arc<[(u32, u32)]> {
 pub(crate) fn pick_alias(table: &[(u32, u32)], bits: u64) -> u32 {
     let slot = scale(bits, table.len() as u32);
     let (threshold, alias) = table[slot as usize];
-    if (bits as u32) < threshold { slot } else { alias }
+    // Without a branch: which of the two it is, nobody can foretell.
+    let mask = u32::from((bits as u32) < threshold).wrapping_neg();
+    alias ^ ((alias ^ slot) & mask)
 }
 
 /// Maps the high 32 bits to `0..n`.

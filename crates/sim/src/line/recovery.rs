@@ -18,7 +18,7 @@ const PATIENCE: u64 = 5_000_000_000;
 /// Steps of the search for the load at which it comes back.
 const STEPS: u32 = 5;
 
-/// Replications in which a step is judged.
+/// Replications in which a step is judged where the first leaves a doubt.
 const RUNS: u32 = 2;
 
 /// The least share of the load that is tried.
@@ -83,8 +83,17 @@ fn comes_back(search: &Search<'_>, load: f64, share: f64) -> Option<u64> {
     let forecast =
         Forecast { scenario: scenario.clone(), grace: extra + search.forecast.grace, ..search.forecast.clone() };
     let plan = Plan::new(search.prepared, &scenario, false);
-    let tallies = search.runner.run(&plan, 0, RUNS, |_, sample| tally(&plan, &forecast, &sample));
     let everything = vec![true; search.waived.len()];
-    let judgement = judge(&plan, &tallies, &everything);
-    (judgement.recovered && tallies.len() == RUNS as usize).then(|| judgement.back_after.saturating_sub(PATIENCE))
+    let mut tallies = Vec::new();
+    loop {
+        let done = tallies.len() as u32;
+        tallies.extend(search.runner.run(&plan, done, done + 1, |_, sample| tally(&plan, &forecast, &sample)));
+        if tallies.len() as u32 == done {
+            return None;
+        }
+        let judgement = judge(&plan, &tallies, &everything);
+        if !judgement.doubtful || tallies.len() as u32 == RUNS {
+            return judgement.recovered.then(|| judgement.back_after.saturating_sub(PATIENCE));
+        }
+    }
 }

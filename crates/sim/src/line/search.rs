@@ -142,7 +142,7 @@ impl<'a> Search<'a> {
             && limit == Limit::Found
             && holds > floor
         {
-            match self.replicate(holds, self.replications(holds)) {
+            match self.confirm(holds) {
                 Some(judgement) if judgement.held => break,
                 Some(_) => {
                     high = Some(holds);
@@ -199,14 +199,23 @@ impl<'a> Search<'a> {
             return self.settings.replications;
         }
         let scenario = &self.forecast.scenario;
-        let requests = self.requests_at(load);
-        let each = requests.max(1e-9) * (scenario.warmup + scenario.duration) as f64 / 1e9;
+        let each = self.requests_at(load).max(1e-9) * (scenario.warmup + scenario.duration) as f64 / 1e9;
         ((self.settings.weather_requests / each) as u32).clamp(LEAST, self.settings.replications.max(LEAST))
     }
 
-    /// Requests a second that were measured at a load; not a number where it was not tried.
+    /// Requests a second at a load: as measured there, or in proportion to the nearest that was tried;
+    /// not a number where none was.
     fn requests_at(&self, load: f64) -> f64 {
-        self.probes.iter().find(|probe| probe.load == load).map_or(f64::NAN, |probe| probe.requests_per_s)
+        let away = |probe: &&Probe| libm::log(probe.load / load).abs();
+        let nearest = self.probes.iter().min_by(|a, b| away(a).total_cmp(&away(b)));
+        nearest.map_or(f64::NAN, |probe| probe.requests_per_s * load / probe.load)
+    }
+
+    /// Tries a load with all the replications that a mark needs; with fewer where it clearly fails.
+    fn confirm(&mut self, load: f64) -> Option<Judgement> {
+        let all = self.replications(load);
+        let judgement = self.replicate(load, LEAST.min(all))?;
+        if !judgement.held && !judgement.doubtful { Some(judgement) } else { self.replicate(load, all) }
     }
 
     /// By how much to go down from a load that fails: by a step, or, where the objective is missed by
