@@ -11,6 +11,7 @@ use super::names::Names;
 use super::policy::{cache, retry};
 use super::quantity::{COUNT, DURATION, FLAG, NAME, TEXT};
 use super::service::{CALLS, PLACE, PROCESS, PROTECTION};
+use super::serving::{self, AT, FALLBACK_ANSWER, SERVING};
 use super::table::{Kind, Object, absent, none, required, value};
 use crate::system::{Component, Edge, EdgeId, Endpoint, Route, RouteCache, Service, ServiceId, ServiceKind};
 
@@ -51,6 +52,8 @@ pub(crate) static GATEWAY: Object = Object {
             ),
         ],
         PLACE,
+        AT,
+        SERVING,
         GATEWAY_TIMEOUT,
         TRIES,
         TARGET,
@@ -112,12 +115,15 @@ static ROUTE: Object = Object {
             "an error is an error",
             "Whether a static answer is given where the upstream fails; it counts as a success, and as degraded.",
         ),
+        value("fallback_answer", Kind::Object(&FALLBACK_ANSWER), "{}", "see there", "What that answer is.")
+            .when(|route| route.get("fallback").flag(), "where `fallback` is `true`"),
     ]],
 };
 
 impl Decoder<'_> {
     pub(super) fn gateway(&mut self, id: ServiceId, service: &mut Service) {
         service.asynchronous = true;
+        service.serving = Some(Box::new(serving::serving(self.names.services[id.index()].filled, self.report)));
         let found = self.names.services[id.index()].routes.clone();
         // Endpoints of one route share its edge.
         let mut own: BTreeMap<*const Filled, EdgeId> = BTreeMap::new();
@@ -151,6 +157,7 @@ impl Decoder<'_> {
                     }
                 }),
                 fallback: route.is_some_and(|route| route.get("fallback").flag()),
+                fallback_answer: route.and_then(serving::fallback_answer),
             });
         }
         service.kind = ServiceKind::Gateway(routes);
