@@ -98,7 +98,7 @@ impl Chunked {
             (State::ContentEnd, b'\r') => State::ContentEnded,
             (State::ContentEnded, b'\n') => State::Size(0),
             (State::Trailer, b'\r') => State::LastEnd,
-            (State::Trailer | State::TrailerLine, b'\r') => State::TrailerEnd,
+            (State::TrailerLine, b'\r') => State::TrailerEnd,
             (State::Trailer | State::TrailerLine, b'\n') => return Err(Malformed::Trailer),
             (State::Trailer | State::TrailerLine, _) => {
                 if self.trailer_max == 0 {

@@ -91,15 +91,16 @@ impl<'b, 'f> Request<'b, 'f> {
         if host.is_none() && !old || host.is_some_and(|host| !is_authority(host)) {
             return Err(Malformed::Host.into());
         }
+        let framing = lengths.framing(Framing::None)?;
         Ok(Request {
             method,
             target,
             host: authority.or(host).unwrap_or_default(),
             old,
-            framing: lengths.framing(Framing::None)?,
+            framing,
             keep_alive: !close && (!old || stay),
             expects_continue,
-            upgrade: upgrade.filter(|_| wants_upgrade && !old),
+            upgrade: upgrade.filter(|_| wants_upgrade && !old && !framing.has_body()),
             te_trailers,
             fields,
             lists,

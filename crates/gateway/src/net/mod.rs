@@ -1,0 +1,12 @@
+//! Connections, buffers and timers.
+
+pub mod alarm;
+pub mod buffer;
+pub mod listener;
+pub mod pool;
+pub mod stream;
+
+pub use alarm::Alarm;
+pub use buffer::{Buffer, Buffers};
+pub use pool::Pool;
+pub use stream::Stream;

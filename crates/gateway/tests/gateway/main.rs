@@ -1,0 +1,5 @@
+//! The gateway from outside: real sockets, backends that do as they are told.
+
+mod http;
+mod policies;
+mod support;

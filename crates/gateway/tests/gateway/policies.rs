@@ -1,0 +1,267 @@
+//! What the policies of the system file do to real requests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::support::*;
+
+#[test]
+fn a_dead_instance_is_tried_elsewhere() {
+    let backend = Backend::ok("alive");
+    let text = file(&[nobody(), backend.address], "retry: { attempts: 2, backoff: 1ms, when: [connect_error] }", "");
+    let gateway = start(&text);
+    for _ in 0..20 {
+        assert_eq!(get(&gateway, "/").body, "alive");
+    }
+    gateway.stop(true);
+    let gateway = start(&file(&[nobody()], "", ""));
+    assert_eq!(get(&gateway, "/").status, 502);
+    gateway.stop(true);
+}
+
+#[test]
+fn only_what_is_safe_is_repeated() {
+    let backend = Backend::new(|received| match received.number % 2 {
+        0 => Does::Answer(answer(503, "", "busy")),
+        _ => Does::Answer(ok("done")),
+    });
+    let keys = "retry: { attempts: 2, backoff: 1ms, budget: none }";
+    let gateway = start(&file(&[backend.address], keys, ""));
+    assert_eq!(get(&gateway, "/").body, "done");
+    let mut client = Client::of(&gateway);
+    // A PUT is repeated with its body, a POST is not.
+    let put = client.ask("PUT /items/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+    assert_eq!(put.body, "done");
+    let post = client.ask("POST /items HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+    assert_eq!((post.status, post.body.as_str()), (503, "busy"));
+    gateway.stop(true);
+    // Unless the service behind knows the request by a key.
+    let keyed = start(&file(&[backend.address], keys, "idempotency: { header: Idempotency-Key }"));
+    let mut client = Client::of(&keyed);
+    assert_eq!(client.get("/").body, "done"); // an even number again
+    let post = client.ask("POST /items HTTP/1.1\r\nHost: a\r\nIdempotency-Key: 1\r\nContent-Length: 2\r\n\r\nhi");
+    assert_eq!(post.body, "done");
+    keyed.stop(true);
+}
+
+#[test]
+fn the_budget_bounds_retries() {
+    let backend = Backend::new(|_| Does::Answer(answer(503, "", "busy")));
+    let keys = "retry: { attempts: 3, backoff: 1ms, budget: { share: 10%, min_per_second: 0/s } }";
+    let gateway = start(&file(&[backend.address], keys, ""));
+    let mut client = Client::of(&gateway);
+    for _ in 0..200 {
+        assert_eq!(client.get("/").status, 503);
+    }
+    let requests = backend.requests();
+    assert!((215..=225).contains(&requests), "{requests} attempts for 200 requests");
+    gateway.stop(true);
+}
+
+#[test]
+fn slow_instances_meet_their_deadline() {
+    let backend = Backend::new(|received| {
+        let left: u64 = received.field("x-request-timeout-ms").unwrap().parse().unwrap();
+        assert!(left <= 200, "{left}");
+        pause(1_000);
+        Does::Answer(ok("late"))
+    });
+    let gateway = start(&file(&[backend.address], "timeout: 200ms", ""));
+    assert_eq!(get(&gateway, "/").status, 504);
+    // The caller's own is shorter.
+    let started = std::time::Instant::now();
+    let got = Client::of(&gateway).ask("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 50\r\n\r\n");
+    assert_eq!(got.status, 504);
+    assert!(started.elapsed() < Duration::from_millis(190));
+    gateway.stop(true);
+}
+
+#[test]
+fn one_that_keeps_failing_is_ejected() {
+    let bad = Backend::new(|_| Does::Answer(answer(500, "", "bad")));
+    let good = Backend::ok("good");
+    let keys = "outliers: { consecutive_failures: 5, eject_for: 30s, max_ejected: 50%, panic_below: 10% }";
+    let gateway = gateway(&[&bad, &good], keys);
+    let mut client = Client::of(&gateway);
+    let failed = (0..100).filter(|_| client.get("/").status == 500).count();
+    assert_eq!((failed, bad.requests()), (5, 5));
+    gateway.stop(true);
+}
+
+#[test]
+fn the_breaker_opens_and_closes() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let state = broken.clone();
+    let backend = Backend::new(move |_| match state.load(Ordering::SeqCst) {
+        true => Does::Answer(answer(500, "", "bad")),
+        false => Does::Answer(ok("good")),
+    });
+    let keys = "breaker: { failure_rate: 50%, window: 10s, min_calls: 10, open_for: 300ms, ramp: 0 }";
+    let gateway = gateway(&[&backend], keys);
+    let mut client = Client::of(&gateway);
+    for _ in 0..10 {
+        assert_eq!(client.get("/").status, 500);
+    }
+    let got = client.get("/");
+    assert_eq!((got.status, got.field("retry-after")), (503, Some("1")));
+    assert_eq!(backend.requests(), 10);
+    broken.store(false, Ordering::SeqCst);
+    eventually("the breaker closes", || client.get("/").status == 200);
+    gateway.stop(true);
+}
+
+#[test]
+fn health_checks_take_an_instance_out_and_bring_it_back() {
+    let well = Arc::new(AtomicBool::new(false));
+    let state = well.clone();
+    let sick = Backend::new(move |received| {
+        let healthy = state.load(Ordering::SeqCst);
+        match received.head.starts_with("GET /up ") {
+            true => Does::AnswerAndClose(answer(if healthy { 200 } else { 500 }, "", "")),
+            false => Does::Answer(ok("sick")),
+        }
+    });
+    let other = Backend::ok("other");
+    let keys = "health: { path: /up, every: 50ms, timeout: 50ms, unhealthy_after: 2, healthy_after: 2 }";
+    let gateway = gateway(&[&sick, &other], keys);
+    let mut client = Client::of(&gateway);
+    let mut answers = |what: &str| (0..20).filter(|_| client.get("/").body == what).count();
+    eventually("the sick one is out", || answers("sick") == 0);
+    well.store(true, Ordering::SeqCst);
+    eventually("it is back", || answers("sick") > 0);
+    gateway.stop(true);
+}
+
+#[test]
+fn bulkheads_let_so_many_through() {
+    let backend = Backend::new(|_| {
+        pause(300);
+        Does::Answer(ok("slow"))
+    });
+    let gateway = gateway(&[&backend], "bulkhead: { permits: 2, queue: 1, max_wait: 5s }");
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let address = gateway.addresses()[0];
+            let client = std::thread::spawn(move || Client::new(address).get("/").status);
+            pause(30);
+            client
+        })
+        .collect();
+    let mut statuses: Vec<u16> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 503]);
+    gateway.stop(true);
+}
+
+#[test]
+fn whoever_waited_and_left_gives_the_permit_back() {
+    let backend = Backend::new(|_| {
+        pause(200);
+        Does::Answer(ok("slow"))
+    });
+    let gateway = gateway(&[&backend], "bulkhead: { permits: 1, queue: 8, max_wait: 5s }");
+    let address = gateway.addresses()[0];
+    let first = std::thread::spawn(move || Client::new(address).get("/").status);
+    pause(50);
+    let mut waiting = Client::new(address);
+    waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    pause(50);
+    drop(waiting);
+    assert_eq!(first.join().unwrap(), 200);
+    assert_eq!(get(&gateway, "/").status, 200);
+    assert_eq!(backend.requests(), 2, "nothing was asked for the one who left");
+    gateway.stop(true);
+}
+
+#[test]
+fn quotas_are_for_each_user() {
+    let backend = Backend::ok("ok");
+    let keys = "rate_limit: { quota: 2/min, burst: 2, per: user }\nheaders: { user: X-User }";
+    let gateway = gateway(&[&backend], keys);
+    let mut client = Client::of(&gateway);
+    let mut ask = |user: &str| client.ask(&format!("GET / HTTP/1.1\r\nHost: a\r\nX-User: {user}\r\n\r\n"));
+    assert_eq!([ask("ann").status, ask("ann").status, ask("bob").status], [200, 200, 200]);
+    let refused = ask("ann");
+    assert_eq!(refused.status, 429);
+    let seconds: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((25..=30).contains(&seconds), "{seconds}");
+    assert_eq!(ask("bob").status, 200);
+    gateway.stop(true);
+}
+
+#[test]
+fn shadows_let_everything_through() {
+    let backend = Backend::ok("ok");
+    let gateway = gateway(&[&backend], "rate_limit: { quota: 1/min, shadow: true }");
+    assert!((0..5).all(|_| get(&gateway, "/").status == 200));
+    gateway.stop(true);
+}
+
+#[test]
+fn a_slow_request_is_hedged() {
+    let slow = Arc::new(AtomicBool::new(false));
+    let state = slow.clone();
+    let first = Backend::new(move |_| {
+        if state.load(Ordering::SeqCst) {
+            pause(2_000);
+        }
+        Does::Answer(ok("first"))
+    });
+    let second = Backend::ok("second");
+    let keys = "hedge: { percentile: 90%, min_samples: 20, min_delay: 20ms }";
+    let gateway = gateway(&[&first, &second], keys);
+    let mut client = Client::of(&gateway);
+    for _ in 0..200 {
+        client.get("/");
+    }
+    slow.store(true, Ordering::SeqCst);
+    let started = std::time::Instant::now();
+    for _ in 0..4 {
+        assert_eq!(client.get("/").body, "second");
+    }
+    assert!(started.elapsed() < Duration::from_millis(1_500), "{:?}", started.elapsed());
+    gateway.stop(true);
+}
+
+#[test]
+fn a_fallback_stands_in() {
+    let backend = Backend::new(|_| Does::Answer(answer(500, "", "bad")));
+    let keys = "routes:\n  - match: GET /\n    to: api\n    fallback: true\n    fallback_answer: { body: later }\n  - { to: api }";
+    let gateway = gateway(&[&backend], keys);
+    let got = get(&gateway, "/");
+    assert_eq!((got.status, got.body.as_str(), got.field("content-type")), (200, "later", Some("text/plain")));
+    assert_eq!(get(&gateway, "/items/1").status, 500);
+    gateway.stop(true);
+}
+
+#[test]
+fn weights_share_the_load() {
+    let (heavy, light, none) = (Backend::ok("heavy"), Backend::ok("light"), Backend::ok("none"));
+    let text = file(&[heavy.address, light.address, none.address], "balance: weighted", "");
+    let weighted = |text: &str, address: std::net::SocketAddr, weight: f64| {
+        text.replace(&address.to_string(), &format!("{{ address: \"{address}\", weight: {weight} }}"))
+    };
+    let text = weighted(&weighted(&text, heavy.address, 3.0), none.address, 0.0);
+    let gateway = start(&text);
+    let mut client = Client::of(&gateway);
+    for _ in 0..40 {
+        client.get("/");
+    }
+    assert_eq!([heavy.requests(), light.requests(), none.requests()], [30, 10, 0]);
+    gateway.stop(true);
+}
+
+#[test]
+fn a_stale_connection_is_no_failure() {
+    // Each connection takes a request or two, and is closed without a word.
+    let backend = Backend::new(|received| match received.number % 3 {
+        0 => Does::Answer(ok("ok")),
+        1 => Does::Reset,
+        _ => Does::AnswerAndClose(ok("ok")),
+    });
+    let gateway = gateway(&[&backend], "");
+    let mut client = Client::of(&gateway);
+    assert!((0..50).all(|_| client.get("/").status == 200));
+    gateway.stop(true);
+}
