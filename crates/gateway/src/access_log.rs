@@ -195,6 +195,14 @@ fn combined(entry: &Entry<'_>) -> String {
     line
 }
 
+/// A text in JSON, with its quotation marks.
+pub(crate) fn json_text(text: &str) -> String {
+    let mut out = String::from("\"");
+    escape(&mut out, text, |c| c < ' ' || c == '"' || c == '\\', "\\u00");
+    out.push('"');
+    out
+}
+
 /// A text whose dangerous marks are written as numbers.
 fn escape(line: &mut String, text: &str, dangerous: impl Fn(char) -> bool, prefix: &str) {
     use std::fmt::Write;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::access_log::LogSender;
 use crate::clock::Clock;
+use crate::exchange::cached::Store;
 use crate::figures::{CoreFigures, Figures, InstanceFigures, RouteFigures};
 use crate::inbound::Inbound;
 use crate::net::{Buffers, Pool};
@@ -23,6 +24,10 @@ pub struct Live {
     pub plan: Plan,
     /// By target.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// By route: where its answers are kept.
+    pub caches: Vec<Option<Arc<Store>>>,
+    /// The same by name.
+    pub stores: BTreeMap<String, Arc<Store>>,
     /// Policies on what comes in.
     pub inbound: Arc<Inbound>,
     /// Where lines for requests go.

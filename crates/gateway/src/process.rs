@@ -1,5 +1,6 @@
 //! A gateway as a process: its threads, and how it starts, reloads and stops.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use crate::access_log::LogSender;
 use crate::clock::Clock;
 use crate::control;
 use crate::core::{Core, Live, Shared};
+use crate::exchange::cached;
 use crate::front::accept::{self, Open};
 use crate::inbound::Inbound;
 use crate::net::listener;
@@ -244,7 +246,10 @@ fn build(
             }
         },
     };
-    Ok(Live { plan, upstreams, inbound, log })
+    let nothing = BTreeMap::new();
+    let stores = cached::stores(&plan, old.map_or(&nothing, |old| &old.stores), clock).map_err(policy)?;
+    let caches = plan.routes.iter().map(|route| stores.get(&route.cache.as_ref()?.0).cloned()).collect();
+    Ok(Live { plan, upstreams, caches, stores, inbound, log })
 }
 
 /// One core: accepts and serves until it is told to stop.

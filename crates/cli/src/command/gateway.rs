@@ -84,7 +84,7 @@ impl Gateway {
         let file = SystemFile::open(Some(&self.file))?;
         let system = file.system()?;
         match Plan::new(&system, self.name.as_deref()) {
-            Ok(plan) => Ok(plan),
+            Ok(plan) => Ok(Plan { text: file.explain()?, ..plan }),
             Err(problem) if problem.line == 0 => bail!("{}: {problem}", file.name),
             Err(problem) => bail!("{}:{}: {problem}", file.name, problem.line),
         }

@@ -1,10 +1,13 @@
 //! Everything that is no request: what the policies do as time passes, health checks, addresses,
 //! operators.
 
+pub mod admin;
+pub mod metrics;
 pub mod resolve;
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -91,14 +94,23 @@ pub(crate) fn run(control: &Arc<Control>, admin: Option<std::net::TcpListener>, 
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let random = Rc::new(Random::new(crate::random::mix(control.shared.secret)));
-        let _ = admin;
+        if let Some(listener) = admin {
+            spawn_local(admin::serve(control.clone(), listener));
+        }
         spawn_local(tick(control.clone(), random));
         spawn_local(ladder(control.clone()));
         spawn_local(resolve::keep(control.clone()));
-        loop {
-            if matches!(*phases.borrow_and_update(), Phase::Draining(_)) || phases.changed().await.is_err() {
-                break;
+        // Operators look on while the gateway drains.
+        let deadline = loop {
+            if let Phase::Draining(deadline) = *phases.borrow_and_update() {
+                break deadline;
             }
+            if phases.changed().await.is_err() {
+                return;
+            }
+        };
+        while control.shared.open.load(Ordering::Relaxed) > 0 && control.shared.clock.now() < deadline {
+            tokio::time::sleep(TICK).await;
         }
     });
 }

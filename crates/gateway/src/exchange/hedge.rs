@@ -14,8 +14,9 @@ use crate::upstream::{Call, Instance};
 use plimsoll_policy::Time;
 use plimsoll_policy::pipeline::Next;
 
-/// A client that nobody watches: the other attempt's does.
-struct Nobody;
+/// A client that nobody watches: another attempt does, or there is none.
+#[derive(Debug)]
+pub struct Nobody;
 
 impl Incoming for Nobody {
     fn poll_fill(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<bool, BodyError>> {

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod cached;
 pub mod fetch;
 pub mod forward;
 pub mod hedge;

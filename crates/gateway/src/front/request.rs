@@ -1,9 +1,13 @@
 //! One request of an HTTP/1.1 connection, from its head to the end of its answer.
 
 use std::borrow::Cow;
+use std::future::{Future, poll_fn};
 use std::io::Write;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
 
 use plimsoll_policy::{Outcome, Time};
 use tokio::io::AsyncWriteExt;
@@ -15,19 +19,23 @@ use super::tunnel::{Ways, tunnel};
 use crate::access_log::Entry;
 use crate::core::Current;
 use crate::exchange::answer::{OwnAnswer, reason};
+use crate::exchange::cached::{Fetch, Found, Kept, Store};
 use crate::exchange::fetch::{Fetched, Outgoing, Tried, fetch};
 use crate::exchange::forward;
+use crate::exchange::hedge::Nobody;
 use crate::exchange::{BodyError, attempt::Answered};
 use crate::figures::{Own, RouteFigures};
 use crate::http1::request::room;
 use crate::http1::{Body, Framing, Request};
 use crate::inbound::{Asked, Held, Inbound};
+use crate::net::stream::poll_write_both;
 use crate::net::{Alarm, Buffer};
-use crate::plan::router::Found;
+use crate::plan::router::Found as Routed;
 use crate::random::{agreed_hash, secret_hash};
 use crate::upstream::call::{Call, Ended};
 use plimsoll_model::system::{FallbackAnswer, RateLimitKey};
 use plimsoll_policy::rate_limit::Scope;
+use tokio::task::spawn_local;
 
 /// What of a request outlives its head.
 pub struct Facts {
@@ -53,6 +61,8 @@ pub struct Facts {
     pub key: u64,
     /// For the quota.
     pub quota_key: u64,
+    /// What it asks for, where an answer may come from a cache: host and target, and their hash.
+    pub cached: Option<(String, u64)>,
     /// For the log, where there is one.
     pub said: Option<Box<Said>>,
 }
@@ -136,6 +146,31 @@ impl Job<'_> {
             Ok(held) => held,
             Err(own) => return self.answer(own, &body, &Tried::default(), 0).await,
         };
+        let mut fetch_right = None;
+        if let (Some(store), Some((id, key))) =
+            (&current.live.caches[self.facts.route as usize], self.facts.cached.take())
+        {
+            match self.look_up(store, &id, key).await {
+                Some(Found::Hit(kept, refresh)) => {
+                    if let Some(right) = refresh {
+                        self.refresh(right, id);
+                    }
+                    held.finish(core.clock.now(), core.clock.now(), Outcome::Success);
+                    return self.give(&kept).await;
+                }
+                Some(Found::Absent) => {
+                    held.finish(core.clock.now(), core.clock.now(), Outcome::Success);
+                    return self.answer(OwnAnswer::new(404, Own::Cached), &body, &Tried::default(), 0).await;
+                }
+                // Only a GET's answer is whole.
+                Some(Found::Miss(right)) if self.facts.method == "GET" => fetch_right = Some((right, id)),
+                Some(_) => {}
+                None => {
+                    held.finish(core.clock.now(), core.clock.now(), Outcome::Cancelled);
+                    return self.bad_body(BodyError::Gone, &body, &Tried::default(), 0).await;
+                }
+            }
+        }
         let upstream = &current.live.upstreams[route.target];
         let policies = &plan.targets[route.target].policies.pipeline;
         let repeats = policies.retry.is_some() || policies.hedge.is_some();
@@ -199,7 +234,10 @@ impl Job<'_> {
         figures.retries.add(u64::from(attempts.saturating_sub(1)));
         let fallback = route.fallback.as_ref();
         match fetched {
-            Fetched::Answer(answered, slot) => {
+            Fetched::Answer(mut answered, slot) => {
+                if let Some((right, id)) = fetch_right {
+                    right.keep(&core, &mut answered, &id, self.alarm, limits.body_timeout).await;
+                }
                 let failed = Ended::Answered(answered.status, None).outcome() == Outcome::Failure;
                 if let Some(fallback) = fallback.filter(|_| failed) {
                     let answered_at = answered.at;
@@ -290,6 +328,104 @@ impl Job<'_> {
             Relayed::Whole if !body.is_over() => After::Linger,
             _ => After::Close,
         }
+    }
+
+    /// Looks an answer up, and waits while another request fetches it. None if the client goes meanwhile.
+    async fn look_up(&mut self, store: &Arc<Store>, id: &str, key: u64) -> Option<Found> {
+        let core = self.connection.core.clone();
+        let give_up_at = self.facts.caller_deadline.unwrap_or(Time::MAX);
+        let mut now = self.now;
+        loop {
+            let (mut receiver, until) = match store.look_up(now, key, id, core.random.bits()) {
+                Found::Wait(receiver, until) => (receiver, until),
+                found => return Some(found),
+            };
+            let (stream, input) = (&mut self.connection.stream, &mut *self.input);
+            let alarm = &mut *self.alarm;
+            let there = poll_fn(|cx| {
+                if Pin::new(&mut receiver).poll(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                while !input.is_full() {
+                    match input.poll_read(stream, cx) {
+                        Poll::Ready(Ok(1..)) => {}
+                        Poll::Ready(_) => return Poll::Ready(false),
+                        Poll::Pending => break,
+                    }
+                }
+                alarm.poll(cx, until.min(give_up_at)).map(|()| true)
+            })
+            .await;
+            if !there {
+                return None;
+            }
+            now = core.clock.now();
+            if now >= give_up_at {
+                return Some(Found::Pass);
+            }
+        }
+    }
+
+    /// Fetches an answer anew while the one that is kept is given.
+    fn refresh(&self, right: Fetch, id: String) {
+        let core = self.connection.core.clone();
+        let current = self.current.clone();
+        let mut head = core.take_head();
+        head.extend_from_slice(&self.out);
+        let (route, key) = (self.facts.route as usize, self.facts.key);
+        spawn_local(async move {
+            let plan = &current.live.plan;
+            let now = core.clock.now();
+            let timeout = plan.serving.limits.body_timeout;
+            let mut alarm = Alarm::new(core.clock, now.plus_nanos(timeout));
+            let outgoing = Outgoing {
+                head: &mut head,
+                deadline_field: &plan.serving.headers.deadline,
+                body: &[],
+                streamed: false,
+                method: "GET",
+                upgrade: false,
+                repeatable: plan.routes[route].repeatable,
+                caller_deadline: None,
+                key,
+            };
+            let upstream = &current.live.upstreams[plan.routes[route].target];
+            let mut tried = Tried::default();
+            let (mut call, fetched) = fetch(&core, upstream, outgoing, &mut Nobody, &mut alarm, now, &mut tried).await;
+            if let Fetched::Answer(mut answered, slot) = fetched {
+                right.keep(&core, &mut answered, &id, &mut alarm, timeout).await;
+                let ended = Ended::Answered(answered.status, answered.retry_after);
+                let (end, at) = (core.clock.now(), answered.at);
+                call.settle(slot, end, at, ended, core.random.bits());
+                crate::exchange::fetch::discard(&core, *answered, end);
+            }
+            core.put_head(head);
+        });
+    }
+
+    /// Gives an answer that was kept.
+    async fn give(&mut self, kept: &Kept) -> After {
+        let core = self.connection.core.clone();
+        let stays = self.facts.keep_alive && !core.shared.is_stopping();
+        self.out.clear();
+        self.out.extend_from_slice(&kept.head);
+        let _ = write!(self.out, "age: {}\r\n", kept.age(core.clock.now()));
+        match (stays, self.facts.old) {
+            (false, _) => self.out.extend_from_slice(b"connection: close\r\n\r\n"),
+            (true, true) => self.out.extend_from_slice(b"connection: keep-alive\r\n\r\n"),
+            (true, false) => self.out.extend_from_slice(b"\r\n"),
+        }
+        let body: &[u8] = if self.facts.method == "HEAD" { &[] } else { &kept.body };
+        let until = core.clock.now().plus_nanos(self.current.live.plan.serving.limits.body_timeout);
+        let (stream, out) = (&mut self.connection.stream, &self.out);
+        let mut done = 0;
+        let written = self.alarm.within(until, poll_fn(|cx| poll_write_both(stream, cx, out, body, &mut done))).await;
+        let written = matches!(written, Ok(Ok(())));
+        let end = core.clock.now();
+        let status = if written { kept.status } else { 499 };
+        let bytes = body.len() as u64;
+        self.end(End { status, bytes, own: Some(Own::Cached), tried: &Tried::default(), attempts: 0 }, end);
+        if written && stays { After::Next } else { After::Close }
     }
 
     /// Answers in place of an upstream that failed.
@@ -396,9 +532,9 @@ fn read(
         })
     });
     let route = match plan.router.find(request.method, request.target) {
-        Found::Route(route) => route,
-        Found::OtherMethod => return Err((OwnAnswer::new(405, Own::NotFound), said)),
-        Found::Nothing => return Err((OwnAnswer::new(404, Own::NotFound), said)),
+        Routed::Route(route) => route,
+        Routed::OtherMethod => return Err((OwnAnswer::new(405, Own::NotFound), said)),
+        Routed::Nothing => return Err((OwnAnswer::new(404, Own::NotFound), said)),
     };
     let about = &plan.routes[route as usize];
     forward::request(out, &request, peer, &serving.headers.deadline, &core.random);
@@ -430,8 +566,26 @@ fn read(
         caller_deadline: caller.map(|caller| now + caller),
         key: if hashes { agreed_hash(user) } else { 0 },
         quota_key,
+        cached: about.cache.as_ref().and_then(|_| cache_id(&request)).map(|id| {
+            let key = secret_hash(core.shared.secret, id.as_bytes());
+            (id, key)
+        }),
         said,
     })
+}
+
+/// What a request asks for, if its answer may be one that others got too.
+fn cache_id(request: &Request<'_, '_>) -> Option<String> {
+    let own = |header: &httparse::Header<'_>| {
+        use crate::http1::name::{Field, field};
+        matches!(field(header.name), Field::Authorization | Field::Cookie | Field::Range)
+    };
+    let shared = matches!(request.method, "GET" | "HEAD")
+        && !request.framing.has_body()
+        && request.upgrade.is_none()
+        && !request.fields.iter().any(own);
+    let host = std::str::from_utf8(request.host).ok()?;
+    shared.then(|| [host, request.target].join(" "))
 }
 
 /// Whether a method may be repeated where its endpoint may: one named `* /path` answers any.

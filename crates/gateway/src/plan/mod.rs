@@ -24,6 +24,8 @@ pub struct CannotServe {
 pub struct Plan {
     /// The gateway's name.
     pub name: String,
+    /// The system file with every default, for those who ask what is in force.
+    pub text: String,
     /// Cores that it works on.
     pub cores: usize,
     /// Addresses, limits, logs.
@@ -99,6 +101,7 @@ impl Plan {
         }
         let mut plan = Plan {
             name: service.name.clone(),
+            text: String::new(),
             cores: service.cores as usize,
             serving: serving.clone(),
             drain: service.drain,

@@ -154,11 +154,10 @@ fn other_protocols_pass_once_both_agree() {
     let mut bytes = vec![0; 9];
     // What the server sent with its head may have been read with it.
     let mut got = String::new();
-    while got.len() < 4 {
+    while !got.ends_with("ping") {
         let count = client.stream.read(&mut bytes).unwrap();
         got.push_str(&String::from_utf8_lossy(&bytes[..count]));
     }
-    assert!(got.ends_with("ping"), "{got}");
     gateway.stop(true);
 }
 

@@ -1,5 +1,6 @@
 //! The gateway from outside: real sockets, backends that do as they are told.
 
 mod http;
+mod operations;
 mod policies;
 mod support;

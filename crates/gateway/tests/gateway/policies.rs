@@ -265,3 +265,67 @@ fn a_stale_connection_is_no_failure() {
     assert!((0..50).all(|_| client.get("/").status == 200));
     gateway.stop(true);
 }
+
+const CACHED: &str = "routes:\n  - { match: GET /items*, to: api, cache: { key: item, ttl: 300ms, stale: 10s, negative: 1s } }\n  - { to: api }";
+
+#[test]
+fn kept_answers_are_given_again() {
+    let backend = Backend::new(|received| {
+        let number = received.number;
+        match received.head.split(' ').nth(1).unwrap() {
+            "/items/private" => Does::Answer(answer(200, "Cache-Control: private\r\n", &number.to_string())),
+            "/items/absent" => Does::Answer(answer(404, "", "no such thing")),
+            "/items/chunked" => {
+                Does::Answer(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec())
+            }
+            _ => Does::Answer(ok(&number.to_string())),
+        }
+    });
+    let gateway = gateway(&[&backend], CACHED);
+    let mut client = Client::of(&gateway);
+    assert_eq!([client.get("/items/1").body, client.get("/items/1").body], ["0", "0"]);
+    let again = client.get("/items/1");
+    assert_eq!((again.field("age"), again.field("content-length")), (Some("0"), Some("1")));
+    let head = client.ask("HEAD /items/1 HTTP/1.1\r\nHost: test\r\n\r\n");
+    assert_eq!(head.field("content-length"), Some("1"));
+    // Other hosts, queries, users and answers are other things.
+    assert_eq!(client.get("/items/1?x").body, "1");
+    assert_eq!(client.ask("GET /items/1 HTTP/1.1\r\nHost: other\r\n\r\n").body, "2");
+    assert_eq!(client.ask("GET /items/1 HTTP/1.1\r\nHost: test\r\nCookie: a=b\r\n\r\n").body, "3");
+    assert_eq!([client.get("/items/private").body, client.get("/items/private").body], ["4", "5"]);
+    let absent = [client.get("/items/absent").status, client.get("/items/absent").status];
+    assert_eq!((absent, backend.requests()), ([404, 404], 7));
+    assert!(client.get("/items/chunked").body.starts_with("3\r\nabc"));
+    assert_eq!(client.get("/items/chunked").body, "abc");
+    // Past its time it is given once more, while it is fetched anew.
+    pause(400);
+    assert_eq!(client.get("/items/1").body, "0");
+    eventually("it is fresh", || client.get("/items/1").body == "8");
+    gateway.stop(true);
+}
+
+#[test]
+fn one_fetches_and_the_others_wait() {
+    let backend = Backend::new(|received| {
+        pause(200);
+        match received.head.contains("/items/fails") {
+            true => Does::Answer(answer(500, "", "bad")),
+            false => Does::Answer(ok("once")),
+        }
+    });
+    let gateway = gateway(&[&backend], CACHED);
+    let address = gateway.addresses()[0];
+    let ask = |path: &'static str| std::thread::spawn(move || Client::new(address).get(path));
+    let all: Vec<_> = (0..10).map(|_| ask("/items/1")).collect();
+    assert!(all.into_iter().all(|one| one.join().unwrap().body == "once"));
+    assert_eq!(backend.requests(), 1);
+    // The one that fetches leaves: another takes its place.
+    let mut first = Client::new(address);
+    first.send("GET /items/2 HTTP/1.1\r\nHost: test\r\n\r\n");
+    pause(50);
+    let second = ask("/items/2");
+    pause(50);
+    drop(first);
+    assert_eq!(second.join().unwrap().body, "once");
+    gateway.stop(true);
+}

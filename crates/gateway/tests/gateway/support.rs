@@ -200,11 +200,16 @@ impl Got {
     }
 }
 
-impl Client {
-    pub(crate) fn new(address: SocketAddr) -> Client {
-        let stream = TcpStream::connect(address).unwrap();
+impl From<TcpStream> for Client {
+    fn from(stream: TcpStream) -> Client {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         Client { stream, bytes: Vec::new() }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Client {
+        TcpStream::connect(address).unwrap().into()
     }
 
     pub(crate) fn of(gateway: &Gateway) -> Client {
