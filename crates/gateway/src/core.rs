@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio_rustls::rustls::ServerConfig;
+
 use crate::access_log::LogSender;
 use crate::clock::Clock;
 use crate::exchange::cached::Store;
@@ -30,6 +32,8 @@ pub struct Live {
     pub stores: BTreeMap<String, Arc<Store>>,
     /// Policies on what comes in.
     pub inbound: Arc<Inbound>,
+    /// Certificate and key, where clients speak TLS.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Where lines for requests go.
     pub log: Option<LogSender>,
 }

@@ -1,16 +1,24 @@
 //! Policies on what the gateway gets, in the order in which the simulation has them: degradation level,
-//! quota, adaptive limit, bulkhead, and at last how many requests it holds.
+//! quota, adaptive limit, bulkhead, and at last a seat: how many requests it holds, and how many more wait
+//! by priority class.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use plimsoll_policy::bulkhead::{self, Admission, Bulkhead, Granted, Ticket};
 use plimsoll_policy::rate_limit::{Config as Quota, RateLimit, Scope};
+use plimsoll_policy::shed::{self, Push};
 use plimsoll_policy::{
-    AdaptiveLimit, Counts, Degradation, InvalidConfig, Outcome, Reason, Rejected, Time, adaptive_limit,
+    AdaptiveLimit, Counts, Degradation, InvalidConfig, Outcome, Reason, Rejected, ShedQueue, Time, adaptive_limit,
 };
 use tokio::sync::oneshot;
 
+use crate::clock::Clock;
+use crate::core::Core;
+use crate::exchange::Incoming;
 use crate::exchange::answer::OwnAnswer;
 use crate::figures::Own;
 use crate::plan::Plan;
@@ -21,8 +29,12 @@ const STRIPES: usize = 16;
 /// Policies on what the gateway gets.
 #[derive(Debug)]
 pub struct Inbound {
-    /// Requests that are held.
+    /// Requests that are held, those that wait for a seat aside.
     held: AtomicU32,
+    /// Whether there is a queue for seats, so that whoever leaves must look into it.
+    queues: AtomicBool,
+    seats: Mutex<ShedQueue<oneshot::Sender<Result<(), Reason>>>>,
+    clock: Clock,
     max_in_flight: AtomicU32,
     quota: Mutex<Option<Quota>>,
     /// By a key's hash; the first alone if all share one quota.
@@ -46,6 +58,8 @@ pub struct Held {
     bulkhead: Option<(usize, bulkhead::Permit)>,
     outcome: Outcome,
     at: Time,
+    /// Whether it counts among those held.
+    seated: bool,
 }
 
 /// What is asked for a request.
@@ -59,27 +73,35 @@ pub struct Asked {
     pub bulkhead: Option<usize>,
     /// Whether limit, bulkheads or ladder have a say.
     pub guarded: bool,
+    /// Its priority class; 0 is the most important.
+    pub class: u8,
     /// Until when it may wait.
     pub deadline: Time,
 }
 
 impl Inbound {
     /// The policies of a plan, with no history.
-    pub fn new(plan: &Plan, now: Time) -> Result<Inbound, InvalidConfig> {
+    pub fn new(plan: &Plan, clock: Clock) -> Result<Inbound, InvalidConfig> {
         let inbound = Inbound {
             held: AtomicU32::new(0),
+            queues: AtomicBool::new(false),
+            seats: Mutex::new(ShedQueue::new(plan.queue)?),
+            clock,
             max_in_flight: AtomicU32::new(plan.max_in_flight),
             quota: Mutex::new(None),
             stripes: [const { Mutex::new(None) }; STRIPES],
             state: Mutex::default(),
         };
-        inbound.reconfigure(plan, now)?;
+        inbound.reconfigure(plan, clock.now())?;
         Ok(inbound)
     }
 
     /// New settings; what each policy knows is kept.
     pub fn reconfigure(&self, plan: &Plan, now: Time) -> Result<(), InvalidConfig> {
-        self.max_in_flight.store(plan.max_in_flight, Ordering::Relaxed);
+        self.max_in_flight.store(plan.max_in_flight, Ordering::SeqCst);
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner).set_config(plan.queue)?;
+        // Whoever waits when the queue is taken away has to be found all the same.
+        self.queues.fetch_or(plan.queue.capacity > 0, Ordering::SeqCst);
         let quota = plan.rate_limit.as_ref().map(|limit| limit.config);
         for (at, stripe) in self.stripes.iter().enumerate() {
             let quota = quota.and_then(|quota| part(quota, at));
@@ -125,16 +147,24 @@ impl Inbound {
         plan.limit.is_some() || !plan.bulkheads.is_empty() || plan.degradation.is_some()
     }
 
-    /// Admits a request, perhaps after a wait, or says what to answer.
-    pub async fn admit(
+    /// Admits a request, perhaps after a wait, or says what to answer: nothing, if the client has gone.
+    pub async fn admit<I: Incoming>(
         self: &Arc<Self>,
         now: Time,
         asked: Asked,
-        clock: crate::clock::Clock,
-    ) -> Result<Held, OwnAnswer> {
-        self.held.fetch_add(1, Ordering::Relaxed);
-        let mut held = Held { inbound: self.clone(), limit: None, bulkhead: None, outcome: Outcome::Ignored, at: now };
-        let refuse = |rejected: Rejected| OwnAnswer::refused(rejected, now);
+        core: &Core,
+        incoming: &mut I,
+    ) -> Result<Held, Option<OwnAnswer>> {
+        self.held.fetch_add(1, Ordering::SeqCst);
+        let mut held = Held {
+            inbound: self.clone(),
+            limit: None,
+            bulkhead: None,
+            outcome: Outcome::Ignored,
+            at: now,
+            seated: true,
+        };
+        let refuse = |rejected: Rejected| Some(OwnAnswer::refused(rejected, now));
         if asked.guarded
             && let Some(ladder) = &mut self.lock().ladder
         {
@@ -142,12 +172,91 @@ impl Inbound {
         }
         self.take_quota(now, asked.quota_key).map_err(refuse)?;
         if asked.guarded {
-            held.take(now, asked, clock).await.map_err(refuse)?;
+            held.take(now, asked, core.clock, incoming).await.map_err(|rejected| rejected.and_then(refuse))?;
         }
-        if self.held.load(Ordering::Relaxed) > self.max_in_flight.load(Ordering::Relaxed) {
-            return Err(OwnAnswer::busy(Own::InFlight));
+        if self.held.load(Ordering::SeqCst) > self.max_in_flight.load(Ordering::Relaxed) {
+            self.seat(&mut held, asked, core, incoming).await?;
         }
         Ok(held)
+    }
+
+    /// Waits for a seat, as the queue says.
+    #[cold]
+    async fn seat<I: Incoming>(
+        self: &Arc<Self>,
+        held: &mut Held,
+        asked: Asked,
+        core: &Core,
+        incoming: &mut I,
+    ) -> Result<(), Option<OwnAnswer>> {
+        let full = Some(OwnAnswer::busy(Own::InFlight));
+        if !self.queues.load(Ordering::SeqCst) {
+            return Err(full);
+        }
+        let mut place = {
+            let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.held.load(Ordering::SeqCst) <= self.max_in_flight.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let (sender, receiver) = oneshot::channel();
+            let handle = match seats.push(core.clock.now(), sender, asked.class, asked.deadline) {
+                Push::Queued(handle) => handle,
+                Push::Displaced { handle, item, reason } => {
+                    let _ = item.send(Err(reason));
+                    handle
+                }
+                Push::Rejected(_) => return Err(full),
+            };
+            // It holds nothing while it waits. Nobody looks into the queue before the lock is free.
+            self.held.fetch_sub(1, Ordering::SeqCst);
+            held.seated = false;
+            Waiting { inbound: self.clone(), handle, receiver }
+        };
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(core.clock.instant(asked.deadline)));
+        let verdict = std::future::poll_fn(|cx| {
+            if let Poll::Ready(verdict) = Pin::new(&mut place.receiver).poll(cx) {
+                return Poll::Ready(Some(verdict.unwrap_or(Err(Reason::Shed))));
+            }
+            if incoming.poll_gone(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            timer.as_mut().poll(cx).map(|()| Some(Err(Reason::DeadlineExceeded)))
+        })
+        .await;
+        match verdict {
+            Some(Ok(())) => {
+                held.seated = true;
+                Ok(())
+            }
+            Some(Err(Reason::DeadlineExceeded)) => Err(Some(OwnAnswer::new(504, Own::Deadline))),
+            Some(Err(_)) => Err(Some(OwnAnswer::busy(Own::Shed))),
+            None => Err(None),
+        }
+    }
+
+    /// A seat is free: the next one in the queue takes it.
+    fn leave(&self) {
+        self.held.fetch_sub(1, Ordering::SeqCst);
+        if !self.queues.load(Ordering::SeqCst) {
+            return;
+        }
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        while !seats.is_empty() && self.held.load(Ordering::SeqCst) < self.max_in_flight.load(Ordering::Relaxed) {
+            let next = seats.pop(self.clock.now(), |sender, reason| {
+                let _ = sender.send(Err(reason));
+            });
+            let Some(next) = next else { return };
+            self.held.fetch_add(1, Ordering::SeqCst);
+            if next.send(Ok(())).is_err() {
+                self.held.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// What the queue for seats has done, and how many wait.
+    pub fn queue(&self) -> (shed::Counts, usize) {
+        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        (*seats.counts(), seats.len())
     }
 
     fn take_quota(&self, now: Time, key: u64) -> Result<(), Rejected> {
@@ -235,10 +344,16 @@ impl State {
 }
 
 impl Held {
-    /// The adaptive limit's permit and the bulkhead's.
-    async fn take(&mut self, now: Time, asked: Asked, clock: crate::clock::Clock) -> Result<(), Rejected> {
+    /// The adaptive limit's permit and the bulkhead's. No reason if the client has gone.
+    async fn take<I: Incoming>(
+        &mut self,
+        now: Time,
+        asked: Asked,
+        clock: Clock,
+        incoming: &mut I,
+    ) -> Result<(), Option<Rejected>> {
         let inbound = self.inbound.clone();
-        let (ticket, until, receiver) = {
+        let (mut place, until) = {
             let mut state = inbound.lock();
             if let Some(limit) = &mut state.limit {
                 self.limit = Some(limit.admit(now)?);
@@ -253,30 +368,37 @@ impl Held {
                 Admission::Queued { ticket, until } => {
                     let (sender, receiver) = oneshot::channel();
                     state.waiters.push((at, ticket, sender));
-                    (Place { inbound: inbound.clone(), at, ticket, clock, receiver: None }, until, receiver)
+                    (Place { inbound: inbound.clone(), at, ticket, clock, receiver: Some(receiver) }, until)
                 }
             }
         };
-        let mut place = ticket;
-        place.receiver = Some(receiver);
-        let timer = tokio::time::sleep_until(clock.instant(until));
-        let granted = match &mut place.receiver {
-            Some(receiver) => tokio::time::timeout_at(timer.deadline(), receiver).await,
-            None => return Ok(()),
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(clock.instant(until)));
+        let late = std::future::poll_fn(|cx| {
+            if let Some(receiver) = &mut place.receiver
+                && let Poll::Ready(granted) = Pin::new(receiver).poll(cx)
+            {
+                return Poll::Ready(Some(granted.ok()));
+            }
+            if incoming.poll_gone(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            timer.as_mut().poll(cx).map(|()| Some(None))
+        })
+        .await;
+        let granted = match late {
+            None => return Err(None),
+            Some(Some(granted)) => {
+                place.receiver = None;
+                Some(granted)
+            }
+            Some(None) => place.leave(true),
         };
         match granted {
-            Ok(Ok(granted)) => {
+            Some(granted) => {
                 self.bulkhead = Some((place.at, granted.permit));
-                place.receiver = None;
                 Ok(())
             }
-            _ => match place.leave(true) {
-                Some(granted) => {
-                    self.bulkhead = Some((place.at, granted.permit));
-                    Ok(())
-                }
-                None => Err(Rejected::new(Reason::BulkheadTimeout)),
-            },
+            None => Err(Some(Rejected::new(Reason::BulkheadTimeout))),
         }
     }
 
@@ -292,7 +414,9 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.inbound.held.fetch_sub(1, Ordering::Relaxed);
+        if self.seated {
+            self.inbound.leave();
+        }
         if self.limit.is_none() && self.bulkhead.is_none() {
             return;
         }
@@ -307,12 +431,32 @@ impl Drop for Held {
     }
 }
 
+/// A place in the queue for seats, which is given up with it.
+struct Waiting {
+    inbound: Arc<Inbound>,
+    handle: shed::Handle,
+    receiver: oneshot::Receiver<Result<(), Reason>>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut seats = self.inbound.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if seats.remove(self.handle).is_none()
+            && let Ok(Ok(())) = self.receiver.try_recv()
+        {
+            // A seat was given just now, and nobody takes it.
+            drop(seats);
+            self.inbound.leave();
+        }
+    }
+}
+
 /// A place in a bulkhead's queue, which is given up with it.
 struct Place {
     inbound: Arc<Inbound>,
     at: usize,
     ticket: Ticket,
-    clock: crate::clock::Clock,
+    clock: Clock,
     receiver: Option<oneshot::Receiver<Granted>>,
 }
 

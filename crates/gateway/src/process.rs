@@ -20,7 +20,7 @@ use crate::core::{Core, Live, Shared};
 use crate::exchange::cached;
 use crate::front::accept::{self, Open};
 use crate::inbound::Inbound;
-use crate::net::listener;
+use crate::net::{listener, tls};
 use crate::plan::Plan;
 use crate::random;
 use crate::upstream::{Slots, Upstream};
@@ -44,6 +44,9 @@ pub enum StartError {
         /// What the system says.
         why: std::io::Error,
     },
+    /// Certificate or key cannot be used.
+    #[error("tls: {0}")]
+    Tls(String),
     /// A policy refuses its settings.
     #[error("{about}: {why}")]
     Policy {
@@ -234,7 +237,7 @@ fn build(
             old.inbound.reconfigure(&plan, now).map_err(policy)?;
             old.inbound.clone()
         }
-        None => Arc::new(Inbound::new(&plan, now).map_err(policy)?),
+        None => Arc::new(Inbound::new(&plan, clock).map_err(policy)?),
     };
     let log = match &plan.serving.access_log {
         None => None,
@@ -249,7 +252,11 @@ fn build(
     let nothing = BTreeMap::new();
     let stores = cached::stores(&plan, old.map_or(&nothing, |old| &old.stores), clock).map_err(policy)?;
     let caches = plan.routes.iter().map(|route| stores.get(&route.cache.as_ref()?.0).cloned()).collect();
-    Ok(Live { plan, upstreams, caches, stores, inbound, log })
+    let tls = match &plan.serving.tls {
+        None => None,
+        Some(setting) => Some(tls::load(setting, folder).map_err(StartError::Tls)?),
+    };
+    Ok(Live { plan, upstreams, caches, stores, inbound, tls, log })
 }
 
 /// One core: accepts and serves until it is told to stop.

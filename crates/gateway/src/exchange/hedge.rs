@@ -32,6 +32,18 @@ impl Incoming for Nobody {
     fn poll_gone(&mut self, _: &mut std::task::Context<'_>) -> Poll<()> {
         Poll::Pending
     }
+
+    fn poll_keep(&mut self, _: &mut std::task::Context<'_>, _: usize) -> Poll<Result<bool, BodyError>> {
+        Poll::Ready(Ok(true))
+    }
+
+    fn keep_arrived(&mut self) -> Result<bool, BodyError> {
+        Ok(true)
+    }
+
+    fn take_kept(&mut self, _: &Core) -> super::KeptBody {
+        super::KeptBody::Bytes(Vec::new())
+    }
 }
 
 /// An attempt, and perhaps an extra one beside it. Which of the two has ended last, and how; one that

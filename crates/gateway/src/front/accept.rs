@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, spawn_local};
+use tokio_rustls::TlsAcceptor;
 
 use super::http1::{self, Connection};
+use super::http2;
 use crate::core::Core;
 use crate::exchange::forward::Peer;
 use crate::net::Stream;
+use crate::net::tls::HTTP2;
 
 /// The connections of one core.
 #[derive(Default)]
@@ -96,16 +99,31 @@ fn start(core: &Rc<Core>, open: &Rc<Open>, stream: TcpStream, peer: SocketAddr) 
     open.next.set(number + 1);
     let idle = Rc::new(Cell::new(true));
     let listed = Listed { open: open.clone(), number, core: core.clone() };
-    let connection = Connection {
-        core: core.clone(),
-        stream: Stream::Plain(stream),
-        peer: Peer { address, trusted, tls: false },
-        idle: idle.clone(),
-        place,
+    let tls = current.live.tls.clone();
+    let patience = Duration::from_nanos(serving.limits.header_timeout);
+    let peer = Peer { address, trusted, tls: tls.is_some() };
+    let (shared_core, flag) = (core.clone(), idle.clone());
+    let task = match tls {
+        None => {
+            let stream = Stream::Plain(stream);
+            let connection = Connection { core: shared_core, stream, peer, idle: flag, place };
+            spawn_local(async move {
+                let _listed = listed;
+                http1::serve(connection).await;
+            })
+        }
+        Some(config) => spawn_local(async move {
+            let _listed = listed;
+            let handshake = TlsAcceptor::from(config).accept(stream);
+            let Ok(Ok(stream)) = tokio::time::timeout(patience, handshake).await else { return };
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+            let stream = Stream::Tls(Box::new(stream));
+            let connection = Connection { core: shared_core, stream, peer, idle: flag, place };
+            match http2 {
+                true => Box::pin(http2::serve(connection, Vec::new())).await,
+                false => Box::pin(http1::serve(connection)).await,
+            }
+        }),
     };
-    let task = spawn_local(async move {
-        let _listed = listed;
-        http1::serve(connection).await;
-    });
     open.tasks.borrow_mut().insert(number, (task.abort_handle(), idle));
 }

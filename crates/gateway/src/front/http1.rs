@@ -17,12 +17,12 @@ use std::time::Duration;
 use plimsoll_policy::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::request;
+use super::{http2, request};
 use crate::core::{Core, Place};
 use crate::exchange::answer::OwnAnswer;
 use crate::exchange::forward::Peer;
 use crate::figures::Own;
-use crate::http1::{Refused, head};
+use crate::http1::head;
 use crate::net::{Alarm, Buffer, Stream};
 
 /// How long a connection keeps its buffers after a request.
@@ -50,7 +50,12 @@ pub struct Connection {
 enum Rest {
     Cold,
     Closed,
+    /// It speaks HTTP/2, and this is what was read of it.
+    Http2(Vec<u8>),
 }
+
+/// How a connection begins that speaks HTTP/2 without having asked (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 /// What follows a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +88,7 @@ pub async fn serve(mut connection: Connection) {
         match Box::pin(warm(&mut connection, first)).await {
             Rest::Cold => first = false,
             Rest::Closed => return,
+            Rest::Http2(prefix) => return Box::pin(http2::serve(connection, prefix)).await,
         }
     }
 }
@@ -113,6 +119,9 @@ async fn warm(connection: &mut Connection, first: bool) -> Rest {
                 break Rest::Closed;
             }
         };
+        if first && input.bytes().starts_with(PREFACE) {
+            break Rest::Http2(input.bytes().to_vec());
+        }
         first = false;
         connection.idle.set(false);
         now = clock.now();
@@ -186,11 +195,6 @@ async fn read_head(
             Err(_) => return Err(OwnAnswer::new(408, Own::BadRequest)),
         }
     }
-}
-
-/// A head that was refused when it was read closely.
-pub fn refused(error: Refused) -> OwnAnswer {
-    OwnAnswer::bad_head(error)
 }
 
 /// Says that nothing more comes, and reads for a while what the client still sends.

@@ -5,7 +5,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-use crate::exchange::{BodyError, Incoming};
+use crate::core::Core;
+use crate::exchange::{BodyError, Incoming, KeptBody};
 use crate::http1::{Body, Malformed};
 use crate::net::{Buffer, Stream};
 
@@ -41,28 +42,6 @@ impl Arriving<'_> {
         Ok(())
     }
 
-    /// Reads until the whole body is here, or more than `most` bytes of it are. Whether it is whole.
-    pub fn poll_keep(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<bool, BodyError>> {
-        loop {
-            if !self.body.is_over() {
-                self.check()?;
-            }
-            if self.body.is_over() {
-                return Poll::Ready(Ok(true));
-            }
-            if self.ready > most {
-                return Poll::Ready(Ok(false));
-            }
-            ready!(self.poll_read(cx))?;
-        }
-    }
-
-    /// Takes what of the body has arrived already. Whether that is all of it.
-    pub fn keep_arrived(&mut self) -> Result<bool, BodyError> {
-        self.check()?;
-        Ok(self.body.is_over())
-    }
-
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         while *self.go_on > 0 {
             let rest = &CONTINUE[CONTINUE.len() - *self.go_on..];
@@ -82,6 +61,34 @@ impl Arriving<'_> {
 }
 
 impl Incoming for Arriving<'_> {
+    fn poll_keep(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<bool, BodyError>> {
+        loop {
+            if !self.body.is_over() {
+                self.check()?;
+            }
+            if self.body.is_over() {
+                return Poll::Ready(Ok(true));
+            }
+            if self.ready > most {
+                return Poll::Ready(Ok(false));
+            }
+            ready!(self.poll_read(cx))?;
+        }
+    }
+
+    fn keep_arrived(&mut self) -> Result<bool, BodyError> {
+        self.check()?;
+        Ok(self.body.is_over())
+    }
+
+    fn take_kept(&mut self, core: &Core) -> KeptBody {
+        // The body leaves the input, so that the next request can come in beside it.
+        let mut rest = core.buffers.take();
+        rest.push(&self.input.bytes()[self.ready..]);
+        let buffer = std::mem::replace(self.input, rest);
+        KeptBody::Buffer(buffer, std::mem::take(&mut self.ready))
+    }
+
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
         while self.ready == 0 && !self.body.is_over() {
             self.check()?;

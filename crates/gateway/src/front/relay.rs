@@ -8,20 +8,10 @@ use tokio::io::AsyncWrite;
 
 use crate::clock::Clock;
 use crate::exchange::attempt::Answered;
+use crate::exchange::handle::Passed;
 use crate::http1::{Body, Framing};
 use crate::net::Alarm;
 use crate::net::stream::poll_write_both;
-
-/// How an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Relayed {
-    /// The client has all of it.
-    Whole,
-    /// It broke off, or was malformed, or the instance went silent.
-    Broken,
-    /// The client has gone, or takes nothing in.
-    ClientGone,
-}
 
 /// How long a read or a write of a body may take.
 pub struct Patience<'a> {
@@ -53,7 +43,7 @@ pub async fn relay<S: AsyncWrite + Unpin>(
     unwrap: bool,
     patience: &mut Patience<'_>,
     bytes: &mut u64,
-) -> Relayed {
+) -> Passed {
     let mut body = Body::new(answered.framing, TRAILER_MAX);
     let mut head = head;
     let mut content = Vec::new();
@@ -63,12 +53,12 @@ pub async fn relay<S: AsyncWrite + Unpin>(
             let arrived = answered.buffer.bytes();
             match body.unwrap(arrived, |range| content.extend_from_slice(&arrived[range])) {
                 Ok(count) => count,
-                Err(_) => return Relayed::Broken,
+                Err(_) => return Passed::Broken,
             }
         } else {
             match body.pass(answered.buffer.bytes()) {
                 Ok(count) => count,
-                Err(_) => return Relayed::Broken,
+                Err(_) => return Passed::Broken,
             }
         };
         let piece = if unwrap { &content[..] } else { &answered.buffer.bytes()[..count] };
@@ -81,14 +71,14 @@ pub async fn relay<S: AsyncWrite + Unpin>(
             })
             .await;
             if !written {
-                return Relayed::ClientGone;
+                return Passed::ClientGone;
             }
             *bytes += piece.len() as u64;
             head = &[];
         }
         answered.buffer.consume(count);
         if body.is_over() {
-            return Relayed::Whole;
+            return Passed::Whole;
         }
         let (buffer, stream) = (&mut answered.buffer, &mut answered.stream);
         let mut until = None;
@@ -98,9 +88,9 @@ pub async fn relay<S: AsyncWrite + Unpin>(
         })
         .await;
         match read {
-            Some(0) if answered.framing == Framing::UntilClose => return Relayed::Whole,
+            Some(0) if answered.framing == Framing::UntilClose => return Passed::Whole,
             Some(1..) => {}
-            _ => return Relayed::Broken,
+            _ => return Passed::Broken,
         }
     }
 }

@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::relay::Relayed;
 use crate::clock::Clock;
 use crate::exchange::attempt::Answered;
+use crate::exchange::handle::Passed;
 use crate::net::stream::poll_write_both;
 use crate::net::{Alarm, Buffer, Stream};
 
@@ -30,11 +30,11 @@ pub async fn tunnel(
     timeout: u64,
     clock: Clock,
     bytes: &mut u64,
-) -> Relayed {
+) -> Passed {
     let Ways { client, answered, input } = ways;
     let mut done = 0;
     if poll_fn(|cx| poll_write_both(client, cx, head, &[], &mut done)).await.is_err() {
-        return Relayed::ClientGone;
+        return Passed::ClientGone;
     }
     let Answered { stream: server, buffer, .. } = answered;
     let (mut up, mut down) = (Way::default(), Way::default());
@@ -56,7 +56,7 @@ pub async fn tunnel(
         alarm.poll(cx, until)
     })
     .await;
-    Relayed::Whole
+    Passed::Whole
 }
 
 /// One direction.

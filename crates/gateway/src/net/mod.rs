@@ -4,7 +4,9 @@ pub mod alarm;
 pub mod buffer;
 pub mod listener;
 pub mod pool;
+pub mod prefixed;
 pub mod stream;
+pub mod tls;
 
 pub use alarm::Alarm;
 pub use buffer::{Buffer, Buffers};

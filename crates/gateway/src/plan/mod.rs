@@ -34,6 +34,8 @@ pub struct Plan {
     pub drain: u64,
     /// Requests that it holds at once.
     pub max_in_flight: u32,
+    /// Requests that wait beyond those, by class.
+    pub queue: policy::shed::Config,
     /// Whether it stops working on requests whose caller has gone.
     pub stops_when_cancelled: bool,
     /// From a request to a position in `routes`.
@@ -106,6 +108,7 @@ impl Plan {
             serving: serving.clone(),
             drain: service.drain,
             max_in_flight: service.max_in_flight,
+            queue: service.queue,
             stops_when_cancelled: service.stops_when_cancelled,
             router: Router::default(),
             routes: Vec::new(),

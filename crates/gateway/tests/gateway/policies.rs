@@ -329,3 +329,63 @@ fn one_fetches_and_the_others_wait() {
     assert_eq!(second.join().unwrap().body, "once");
     gateway.stop(true);
 }
+
+#[test]
+fn the_important_go_first_when_seats_are_few() {
+    let backend = Backend::new(|received| {
+        pause(100);
+        Does::Answer(ok(received.head.split(' ').nth(1).unwrap()))
+    });
+    let keys = "max_in_flight: 1\nqueue: 2\nheaders: { class: X-Class }\nlimits: { connections: 100 }";
+    let gateway = gateway(&[&backend], keys);
+    let address = gateway.addresses()[0];
+    let (sender, answers) = std::sync::mpsc::channel();
+    let ask = |name: &'static str, class: u8| {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            let request = format!("GET /items/{name} HTTP/1.1\r\nHost: a\r\nX-Class: {class}\r\n\r\n");
+            sender.send((name, Client::new(address).ask(&request).status)).unwrap();
+        });
+        pause(20);
+    };
+    ask("first", 3);
+    ask("low", 5);
+    ask("middle", 2);
+    // The queue is full: the least important gives way.
+    ask("high", 0);
+    let got: Vec<_> = (0..4).map(|_| answers.recv().unwrap()).collect();
+    assert_eq!(got, [("low", 503), ("first", 200), ("high", 200), ("middle", 200)]);
+    assert_eq!(get(&gateway, "/").status, 200);
+    gateway.stop(true);
+}
+
+#[test]
+fn groups_of_routes_share_permits() {
+    let backend = Backend::new(|_| {
+        pause(200);
+        Does::Answer(ok("done"))
+    });
+    let gateway = gateway(&[&backend], "bulkheads: { items: { endpoints: [GET /items/:id], permits: 1 } }");
+    let address = gateway.addresses()[0];
+    let first = std::thread::spawn(move || Client::new(address).get("/items/1").status);
+    pause(50);
+    assert_eq!(get(&gateway, "/items/2").status, 503);
+    assert_eq!(get(&gateway, "/").status, 200);
+    assert_eq!(first.join().unwrap(), 200);
+    gateway.stop(true);
+}
+
+#[test]
+fn the_adaptive_limit_refuses_what_is_too_much() {
+    let backend = Backend::new(|_| {
+        pause(200);
+        Does::Answer(ok("done"))
+    });
+    let gateway = gateway(&[&backend], "limit: { algorithm: aimd, initial: 2, min: 1, max: 2 }");
+    let address = gateway.addresses()[0];
+    let asked: Vec<_> = (0..4).map(|_| std::thread::spawn(move || Client::new(address).get("/").status)).collect();
+    let mut statuses: Vec<u16> = asked.into_iter().map(|one| one.join().unwrap()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 503, 503]);
+    gateway.stop(true);
+}

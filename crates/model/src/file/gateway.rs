@@ -8,7 +8,7 @@ use super::decode::Decoder;
 use super::edge::{GATEWAY_TIMEOUT, LATENCY, SHARING, TARGET, TRIES};
 use super::filled::Filled;
 use super::names::Names;
-use super::policy::{cache, retry};
+use super::policy::{cache, retry, shed};
 use super::quantity::{COUNT, DURATION, FLAG, NAME, TEXT};
 use super::service::{CALLS, PLACE, PROCESS, PROTECTION};
 use super::serving::{self, AT, FALLBACK_ANSWER, SERVING};
@@ -41,7 +41,14 @@ pub(crate) static GATEWAY: Object = Object {
                 Kind::Scalar(&COUNT),
                 "10k",
                 "sockets and memory end somewhere",
-                "Requests that one instance holds at once; more are refused with 503.",
+                "Requests that one instance holds at once; more wait in `queue`, or are refused with 503.",
+            ),
+            value(
+                "queue",
+                Kind::Short(&shed::QUEUE, "size"),
+                "0",
+                "nginx and Envoy queue nothing",
+                "Requests that wait while `max_in_flight` are held, the most important class first.",
             ),
             value(
                 "stops_when_cancelled",

@@ -277,14 +277,15 @@ impl World<'_> {
         let instance = t.instance;
         let state = &mut self.instances[instance as usize];
         let service = state.spec;
-        if service.asynchronous {
-            if state.held_requests > service.max_in_flight {
-                return self.finish(task, Answer::Busy);
-            }
+        // Of an async instance, those that wait for a seat are not held yet.
+        let seated = state.held_requests - state.queue.len() as u32;
+        if service.asynchronous && service.queue.capacity == 0 && seated > service.max_in_flight {
+            self.finish(task, Answer::Busy);
+        } else if service.asynchronous && seated <= service.max_in_flight {
             state.workers.add(now, 1);
             self.tasks[task].hold.insert(Hold::WORKER);
             self.start_task(task);
-        } else if state.free_workers > 0 {
+        } else if !service.asynchronous && state.free_workers > 0 {
             state.free_workers -= 1;
             state.workers.add(now, 1);
             self.tasks[task].hold.insert(Hold::WORKER);
@@ -349,6 +350,18 @@ impl World<'_> {
         for task in dropped {
             self.tasks[task].waiting = Waiting::Nothing;
             self.finish(task, Answer::Busy);
+        }
+    }
+
+    /// Where an async instance has room, those that wait for a seat take it.
+    fn next_seat(&mut self, instance: u32) {
+        let state = &self.instances[instance as usize];
+        let service = &self.plan.system.services[state.service as usize];
+        if service.asynchronous
+            && !state.queue.is_empty()
+            && state.held_requests - (state.queue.len() as u32) < service.max_in_flight
+        {
+            self.next_in_queue(instance);
         }
     }
 
@@ -494,6 +507,7 @@ impl World<'_> {
                 self.next_in_queue(instance);
             }
         }
+        self.next_seat(instance);
         let state = &self.instances[instance as usize];
         if state.state == State::Draining && state.held_requests == 0 {
             let epoch = state.epoch;

@@ -1,0 +1,395 @@
+//! A request through everything that has a say in it: policies on what comes in, cache, upstream,
+//! fallback. Both fronts, HTTP/1.1 and HTTP/2, come through here.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use plimsoll_model::system::FallbackAnswer;
+use plimsoll_policy::{Outcome, Time};
+use tokio::task::spawn_local;
+
+use super::answer::OwnAnswer;
+use super::attempt::Answered;
+use super::cached::{Fetch, Found, Kept, Store};
+use super::facts::{Facts, Said};
+use super::fetch::{Fetched, Outgoing, Tried, discard, fetch};
+use super::hedge::Nobody;
+use super::{BodyError, Incoming};
+use crate::access_log::Entry;
+use crate::core::{Core, Current};
+use crate::figures::{Own, RouteFigures};
+use crate::http1::Framing;
+use crate::inbound::{Asked, Held, Inbound};
+use crate::net::Alarm;
+use crate::upstream::Call;
+use crate::upstream::call::Ended;
+
+/// What is to be given to a client.
+pub enum Handled {
+    /// An answer of the gateway's own.
+    Own(OwnAnswer),
+    /// The route's fallback.
+    Fallback(FallbackAnswer),
+    /// An answer that was kept.
+    Kept(Arc<Kept>),
+    /// An upstream's answer, to be settled at its end.
+    Answer(Box<Passing>),
+    /// Nothing, or the reason for which the body was not taken.
+    Body(BodyError),
+}
+
+/// An upstream's answer on its way, with all that is held for it.
+pub struct Passing {
+    /// The answer.
+    pub answered: Answered,
+    slot: usize,
+    call: Call,
+    held: Held,
+}
+
+/// How an answer's way to its client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// The client has all of it.
+    Whole,
+    /// The upstream broke off, or went silent.
+    Broken,
+    /// The client has gone, or takes nothing in.
+    ClientGone,
+}
+
+impl Passing {
+    /// The answer has ended: policies are told, the connection goes back to the pool.
+    pub fn end(mut self, core: &Core, passed: Passed, now: Time) {
+        let Answered { status, retry_after, at, .. } = self.answered;
+        let ended = if passed == Passed::Broken { Ended::Reset } else { Ended::Answered(status, retry_after) };
+        if passed == Passed::ClientGone {
+            self.call.cancel(self.slot, now);
+        } else {
+            self.call.settle(self.slot, now, at, ended, core.random.bits());
+        }
+        let gone = passed == Passed::ClientGone;
+        self.held.finish(now, at, if gone { Outcome::Cancelled } else { ended.outcome() });
+        let Answered { stream, mut buffer, keep_alive, slot, head, .. } = self.answered;
+        if passed == Passed::Whole && keep_alive && buffer.is_empty() {
+            core.pool.put(slot, now, stream);
+        }
+        let rest = buffer.bytes().len();
+        buffer.consume(rest);
+        core.buffers.put(buffer);
+        core.put_head(head);
+    }
+}
+
+/// What the end of a request is counted as.
+#[derive(Debug)]
+pub struct End {
+    /// The status; 499 if the client had gone.
+    pub status: u16,
+    /// Bytes of the answer's body.
+    pub bytes: u64,
+    /// Why the gateway answered itself.
+    pub own: Option<Own>,
+}
+
+/// A request under way.
+pub struct Job {
+    /// Its core.
+    pub core: Rc<Core>,
+    /// The plan that it is served by.
+    pub current: Rc<Current>,
+    /// What is known of it.
+    pub facts: Facts,
+    /// Its head for the upstream.
+    pub out: Vec<u8>,
+    /// When its own head was whole.
+    pub started: Time,
+    /// What was tried.
+    pub tried: Tried,
+    /// Attempts made.
+    pub attempts: u32,
+}
+
+impl Job {
+    /// What is to be given to the client.
+    pub async fn handle<I: Incoming>(&mut self, incoming: &mut I, alarm: &mut Alarm) -> Handled {
+        let (core, current, now) = (self.core.clone(), self.current.clone(), self.started);
+        let plan = &current.live.plan;
+        let limits = &plan.serving.limits;
+        let route = &plan.routes[self.facts.route as usize];
+        if let Framing::Length(length) = self.facts.framing
+            && length > limits.body_bytes
+        {
+            return Handled::Own(OwnAnswer::new(413, Own::BadRequest));
+        }
+        let asked = Asked {
+            route: self.facts.route,
+            quota_key: self.facts.quota_key,
+            bulkhead: route.bulkhead,
+            guarded: Inbound::guards(plan),
+            class: self.facts.class,
+            deadline: self.facts.caller_deadline.unwrap_or(Time::MAX),
+        };
+        let mut held = match current.live.inbound.admit(now, asked, &core, incoming).await {
+            Ok(held) => held,
+            Err(Some(own)) => {
+                if own.why == Own::Shed || own.why == Own::InFlight {
+                    self.figures().shed[usize::from(self.facts.class.min(7))].bump();
+                }
+                return Handled::Own(own);
+            }
+            Err(None) => return Handled::Body(BodyError::Gone),
+        };
+        let end_held = |held: &mut Held, outcome: Outcome| {
+            let now = core.clock.now();
+            held.finish(now, now, outcome);
+        };
+        let mut right = None;
+        if let (Some(store), Some((id, key))) =
+            (&current.live.caches[self.facts.route as usize], self.facts.cached.take())
+        {
+            match self.look_up(store, &id, key, incoming, alarm).await {
+                Some(Found::Hit(kept, refresh)) => {
+                    if let Some(right) = refresh {
+                        self.refresh(right, id);
+                    }
+                    end_held(&mut held, Outcome::Success);
+                    return Handled::Kept(kept);
+                }
+                Some(Found::Absent) => {
+                    end_held(&mut held, Outcome::Success);
+                    return Handled::Own(OwnAnswer::new(404, Own::Cached));
+                }
+                // Only a GET's answer is whole.
+                Some(Found::Miss(fetch)) if self.facts.method == "GET" => right = Some((fetch, id)),
+                Some(_) => {}
+                None => {
+                    end_held(&mut held, Outcome::Cancelled);
+                    return Handled::Body(BodyError::Gone);
+                }
+            }
+        }
+        let (kept, streamed) = match self.keep(incoming, alarm).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                end_held(&mut held, Outcome::Cancelled);
+                return Handled::Body(error);
+            }
+        };
+        let outgoing = Outgoing {
+            head: &mut self.out,
+            deadline_field: &plan.serving.headers.deadline,
+            body: kept.as_ref().map_or(&[], |kept| kept.bytes()),
+            streamed,
+            method: &self.facts.method,
+            upgrade: self.facts.upgrade,
+            repeatable: self.facts.repeatable,
+            caller_deadline: self.facts.caller_deadline,
+            key: self.facts.key,
+        };
+        let upstream = &current.live.upstreams[route.target];
+        let (call, fetched) = fetch(&core, upstream, outgoing, incoming, alarm, now, &mut self.tried).await;
+        if let Some(kept) = kept {
+            kept.give_back(&core);
+        }
+        self.attempts = call.attempts();
+        self.figures().retries.add(u64::from(self.attempts.saturating_sub(1)));
+        match fetched {
+            Fetched::Answer(mut answered, slot) => {
+                if let Some((right, id)) = right {
+                    right.keep(&core, &mut answered, &id, alarm, limits.body_timeout).await;
+                }
+                let failed = Ended::Answered(answered.status, None).outcome() == Outcome::Failure;
+                if let Some(fallback) = route.fallback.as_ref().filter(|_| failed) {
+                    discard(&core, *answered, core.clock.now());
+                    end_held(&mut held, Outcome::Success);
+                    return Handled::Fallback(fallback.clone());
+                }
+                Handled::Answer(Box::new(Passing { answered: *answered, slot, call, held }))
+            }
+            Fetched::Own(own) => {
+                if let Some(fallback) = &route.fallback {
+                    end_held(&mut held, Outcome::Success);
+                    return Handled::Fallback(fallback.clone());
+                }
+                let ours = matches!(own.why, Own::Breaker | Own::Bulkhead | Own::Limit);
+                end_held(&mut held, if ours { Outcome::Ignored } else { Outcome::Failure });
+                Handled::Own(own)
+            }
+            Fetched::Body(error) => {
+                end_held(&mut held, Outcome::Cancelled);
+                Handled::Body(error)
+            }
+        }
+    }
+
+    /// Keeps the body for another attempt, if it is small and there may be one. The kept part, and whether
+    /// more is to come.
+    async fn keep<I: Incoming>(
+        &mut self,
+        incoming: &mut I,
+        alarm: &mut Alarm,
+    ) -> Result<(Option<super::KeptBody>, bool), BodyError> {
+        if !self.facts.framing.has_body() {
+            return Ok((None, false));
+        }
+        let plan = &self.current.live.plan;
+        let limits = &plan.serving.limits;
+        let policies = &plan.targets[plan.routes[self.facts.route as usize].target].policies.pipeline;
+        let repeats = self.facts.repeatable && (policies.retry.is_some() || policies.hedge.is_some());
+        let most = if repeats { limits.retry_body_bytes as usize } else { 0 };
+        let whole = if most == 0 {
+            // What has arrived with the head goes out with it.
+            incoming.keep_arrived()?
+        } else {
+            let until = self.started.plus_nanos(limits.body_timeout);
+            let keep = poll_fn(|cx| incoming.poll_keep(cx, most));
+            alarm.within(until, keep).await.unwrap_or(Err(BodyError::Slow))?
+        };
+        Ok(if whole { (Some(incoming.take_kept(&self.core)), false) } else { (None, true) })
+    }
+
+    /// Looks an answer up, and waits while another request fetches it. None if the client goes meanwhile.
+    async fn look_up<I: Incoming>(
+        &mut self,
+        store: &Arc<Store>,
+        id: &str,
+        key: u64,
+        incoming: &mut I,
+        alarm: &mut Alarm,
+    ) -> Option<Found> {
+        let give_up_at = self.facts.caller_deadline.unwrap_or(Time::MAX);
+        let mut now = self.started;
+        loop {
+            let (mut receiver, until) = match store.look_up(now, key, id, self.core.random.bits()) {
+                Found::Wait(receiver, until) => (receiver, until),
+                found => return Some(found),
+            };
+            let there = poll_fn(|cx| {
+                if Pin::new(&mut receiver).poll(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                if incoming.poll_gone(cx).is_ready() {
+                    return Poll::Ready(false);
+                }
+                alarm.poll(cx, until.min(give_up_at)).map(|()| true)
+            })
+            .await;
+            if !there {
+                return None;
+            }
+            now = self.core.clock.now();
+            if now >= give_up_at {
+                return Some(Found::Pass);
+            }
+        }
+    }
+
+    /// Fetches an answer anew while the one that is kept is given.
+    fn refresh(&self, right: Fetch, id: String) {
+        let (core, current) = (self.core.clone(), self.current.clone());
+        let mut head = core.take_head();
+        head.extend_from_slice(&self.out);
+        let (route, key) = (self.facts.route as usize, self.facts.key);
+        if self.facts.method != "GET" {
+            // A HEAD brings nothing to keep.
+            return;
+        }
+        spawn_local(async move {
+            let plan = &current.live.plan;
+            let now = core.clock.now();
+            let timeout = plan.serving.limits.body_timeout;
+            let mut alarm = Alarm::new(core.clock, now.plus_nanos(timeout));
+            let outgoing = Outgoing {
+                head: &mut head,
+                deadline_field: &plan.serving.headers.deadline,
+                body: &[],
+                streamed: false,
+                method: "GET",
+                upgrade: false,
+                repeatable: plan.routes[route].repeatable,
+                caller_deadline: None,
+                key,
+            };
+            let upstream = &current.live.upstreams[plan.routes[route].target];
+            let mut tried = Tried::default();
+            let (mut call, fetched) = fetch(&core, upstream, outgoing, &mut Nobody, &mut alarm, now, &mut tried).await;
+            if let Fetched::Answer(mut answered, slot) = fetched {
+                right.keep(&core, &mut answered, &id, &mut alarm, timeout).await;
+                let ended = Ended::Answered(answered.status, answered.retry_after);
+                let (end, at) = (core.clock.now(), answered.at);
+                call.settle(slot, end, at, ended, core.random.bits());
+                discard(&core, *answered, end);
+            }
+            core.put_head(head);
+        });
+    }
+
+    fn figures(&self) -> &RouteFigures {
+        &self.current.routes[self.facts.route as usize]
+    }
+
+    /// Counts and logs the end of the request.
+    pub fn end(&self, end: &End, now: Time) {
+        let took = now.nanos_since(self.started);
+        count(self.figures(), end, took);
+        if self.facts.said.is_some() {
+            let route = &self.current.live.plan.routes[self.facts.route as usize].name;
+            let said = self.facts.said.as_deref();
+            let tried = (&self.tried, self.attempts);
+            log(&self.core, &self.current, (&self.facts.method, route), said, end, tried, (self.started, took));
+        }
+    }
+}
+
+/// Counts and logs a request that had no route.
+pub fn unrouted(core: &Core, current: &Current, method: &str, said: Option<&Said>, end: &End, started: Time) {
+    let took = core.clock.now().nanos_since(started);
+    count(&current.unrouted, end, took);
+    log(core, current, (method, ""), said, end, (&Tried::default(), 0), (started, took));
+}
+
+fn count(figures: &RouteFigures, end: &End, took: u64) {
+    let class = if end.status == 499 { 0 } else { usize::from(end.status / 100).min(5) };
+    figures.answers[class].bump();
+    figures.times.record(took);
+    if let Some(own) = end.own {
+        figures.own[own as usize].bump();
+    }
+}
+
+fn log(
+    core: &Core,
+    current: &Current,
+    (method, route): (&str, &str),
+    said: Option<&Said>,
+    end: &End,
+    (tried, attempts): (&Tried, u32),
+    (started, took): (Time, u64),
+) {
+    let (Some(log), Some(said)) = (&current.live.log, said) else { return };
+    let client = said.client.to_string();
+    let entry = Entry {
+        at: core.clock.wall(started),
+        client: &client,
+        method,
+        target: &said.target,
+        version: said.version,
+        status: end.status,
+        bytes: end.bytes,
+        took,
+        route,
+        upstream: tried.instance.as_ref().map_or("", |instance| &instance.name),
+        upstream_took: tried.answered.map(|at| at.nanos_since(tried.started)),
+        attempts,
+        own: end.own.map_or("", Own::name),
+        referer: &said.referer,
+        agent: &said.agent,
+    };
+    if !log.send(&entry) {
+        core.figures.log_dropped.bump();
+    }
+}
