@@ -17,6 +17,7 @@ use crate::inbound::Inbound;
 use crate::net::{Buffers, Pool};
 use crate::plan::Plan;
 use crate::random::Random;
+use crate::redis::Link;
 use crate::upstream::{Slots, Upstream};
 
 /// A plan with the state that runs it. A reload makes a new one; requests under way keep theirs.
@@ -163,6 +164,7 @@ pub struct Core {
     current: RefCell<Rc<Current>>,
     version: Cell<u64>,
     instances: RefCell<Vec<Option<Arc<InstanceFigures>>>>,
+    links: RefCell<BTreeMap<String, Rc<Link>>>,
 }
 
 /// Heads that a core keeps for later, and the largest of them.
@@ -187,6 +189,7 @@ impl Core {
             current: RefCell::new(current),
             version: Cell::new(version),
             instances: RefCell::default(),
+            links: RefCell::default(),
             shared,
         }
     }
@@ -209,6 +212,15 @@ impl Core {
             instances.resize_with(slot + 1, || None);
         }
         instances[slot].get_or_insert_with(|| self.shared.figures.instance(slot, self.index)).clone()
+    }
+
+    /// This core's connection to a Redis.
+    pub fn link(&self, address: &str) -> Rc<Link> {
+        let mut links = self.links.borrow_mut();
+        match links.get(address) {
+            Some(link) => link.clone(),
+            None => links.entry(address.to_owned()).or_insert(Link::new(address.to_owned())).clone(),
+        }
     }
 
     /// An empty vector for a head.

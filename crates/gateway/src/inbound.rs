@@ -22,6 +22,7 @@ use crate::exchange::Incoming;
 use crate::exchange::answer::OwnAnswer;
 use crate::figures::Own;
 use crate::plan::Plan;
+use crate::redis::Limiter;
 
 /// Parts of a quota's table, so that cores rarely wait for each other.
 const STRIPES: usize = 16;
@@ -40,6 +41,8 @@ pub struct Inbound {
     /// By a key's hash; the first alone if all share one quota.
     stripes: [Mutex<Option<RateLimit>>; STRIPES],
     state: Mutex<State>,
+    /// The quota's counts, where they are in a store.
+    shared: Mutex<Option<Arc<Limiter>>>,
 }
 
 #[derive(Debug, Default)]
@@ -64,13 +67,17 @@ pub struct Held {
 
 /// What is asked for a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct Asked<'a> {
     /// The route.
     pub route: u32,
     /// Whose quota it counts against.
     pub quota_key: u64,
+    /// The same by name, where several gateways share it.
+    pub quota_name: &'a [u8],
     /// The bulkhead of its group.
     pub bulkhead: Option<usize>,
+    /// Whether the quota is in a store.
+    pub shared_quota: bool,
     /// Whether limit, bulkheads or ladder have a say.
     pub guarded: bool,
     /// Its priority class; 0 is the most important.
@@ -91,6 +98,7 @@ impl Inbound {
             quota: Mutex::new(None),
             stripes: [const { Mutex::new(None) }; STRIPES],
             state: Mutex::default(),
+            shared: Mutex::new(None),
         };
         inbound.reconfigure(plan, clock.now())?;
         Ok(inbound)
@@ -112,6 +120,12 @@ impl Inbound {
             }
         }
         *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = quota;
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.as_ref().map(|limiter| &limiter.quota) != plan.shared_quota.as_ref() {
+            let limiter = plan.shared_quota.clone().map(|quota| Limiter::new(quota, now)).transpose()?;
+            *shared = limiter.map(Arc::new);
+        }
+        drop(shared);
         let mut state = self.lock();
         match (&mut state.limit, plan.limit) {
             (Some(limit), Some(config)) => limit.set_config(config, now)?,
@@ -151,7 +165,7 @@ impl Inbound {
     pub async fn admit<I: Incoming>(
         self: &Arc<Self>,
         now: Time,
-        asked: Asked,
+        asked: Asked<'_>,
         core: &Core,
         incoming: &mut I,
     ) -> Result<Held, Option<OwnAnswer>> {
@@ -170,7 +184,11 @@ impl Inbound {
         {
             ladder.admit(asked.route).map_err(refuse)?;
         }
-        self.take_quota(now, asked.quota_key).map_err(refuse)?;
+        if asked.shared_quota {
+            self.take_shared(now, asked, core).await.map_err(refuse)?;
+        } else {
+            self.take_quota(now, asked.quota_key).map_err(refuse)?;
+        }
         if asked.guarded {
             held.take(now, asked, core.clock, incoming).await.map_err(|rejected| rejected.and_then(refuse))?;
         }
@@ -185,7 +203,7 @@ impl Inbound {
     async fn seat<I: Incoming>(
         self: &Arc<Self>,
         held: &mut Held,
-        asked: Asked,
+        asked: Asked<'_>,
         core: &Core,
         incoming: &mut I,
     ) -> Result<(), Option<OwnAnswer>> {
@@ -269,6 +287,18 @@ impl Inbound {
         }
     }
 
+    /// A unit of a quota that is counted in a store. The first stripe has the settings, and counts what was
+    /// decided.
+    async fn take_shared(&self, now: Time, asked: Asked<'_>, core: &Core) -> Result<(), Rejected> {
+        let limiter = self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(limiter) = limiter else { return Ok(()) };
+        let answer = limiter.take(core, asked.quota_name, now).await;
+        match &mut *self.stripes[0].lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(limit) => limit.admit_by_store(answer),
+            None => Ok(()),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -348,7 +378,7 @@ impl Held {
     async fn take<I: Incoming>(
         &mut self,
         now: Time,
-        asked: Asked,
+        asked: Asked<'_>,
         clock: Clock,
         incoming: &mut I,
     ) -> Result<(), Option<Rejected>> {

@@ -23,6 +23,7 @@ pub mod net;
 pub mod plan;
 pub mod process;
 pub mod random;
+pub mod redis;
 pub mod signals;
 pub mod upstream;
 

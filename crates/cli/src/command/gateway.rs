@@ -6,6 +6,7 @@ use plimsoll_gateway::{Gateway as Running, Plan};
 
 use crate::exit::Exit;
 use crate::file::SystemFile;
+use crate::output::print;
 
 /// Serve a gateway of the system file: a reverse proxy with its policies
 #[derive(clap::Args, Debug)]
@@ -34,7 +35,7 @@ impl Gateway {
         let plan = self.plan()?;
         if self.check {
             let targets = plan.targets.iter().map(|target| target.service.as_str()).collect::<Vec<_>>().join(", ");
-            println!("{}: {} endpoints, answered by {targets}", plan.name, plan.routes.len());
+            print(&format!("{}: {} endpoints, answered by {targets}", plan.name, plan.routes.len()))?;
             return Ok(Exit::Held);
         }
         let name = plan.name.clone();

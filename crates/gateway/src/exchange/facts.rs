@@ -43,6 +43,8 @@ pub struct Facts {
     pub key: u64,
     /// For the quota.
     pub quota_key: u64,
+    /// Whose quota it counts against, where several gateways share one.
+    pub quota_name: Vec<u8>,
     /// What it asks for, where an answer may come from a cache: host and target, and their hash.
     pub cached: Option<(String, u64)>,
     /// For the log, where there is one.
@@ -116,6 +118,15 @@ pub fn facts(
         },
         _ => 0,
     };
+    let quota_name = match &plan.rate_limit {
+        Some(limit) if plan.shared_quota.is_some() => match limit.per {
+            RateLimitKey::User => short(user),
+            RateLimitKey::Client => client.to_string().into_bytes(),
+            RateLimitKey::Endpoint => about.name.clone().into_bytes(),
+            RateLimitKey::All => Vec::new(),
+        },
+        _ => Vec::new(),
+    };
     let class = about.class.or_else(|| {
         let class = request.value(serving.headers.class.as_ref()?)?;
         crate::http1::body::decimal(class).map(|class| class.min(7) as u8)
@@ -134,12 +145,18 @@ pub fn facts(
         class: class.unwrap_or(0),
         key: if hashes { agreed_hash(user) } else { 0 },
         quota_key,
+        quota_name,
         cached: cached.map(|id| {
             let key = secret_hash(secret, id.as_bytes());
             (id, key)
         }),
         said,
     })
+}
+
+/// A user as a key of a store: itself, or where that is long, its hash.
+fn short(user: &[u8]) -> Vec<u8> {
+    if user.len() <= 128 { user.to_vec() } else { format!("#{:016x}", agreed_hash(user)).into_bytes() }
 }
 
 /// What a request asks for, if its answer may be one that others got too.

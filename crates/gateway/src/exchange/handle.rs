@@ -125,9 +125,12 @@ impl Job {
         {
             return Handled::Own(OwnAnswer::new(413, Own::BadRequest));
         }
+        let quota_name = std::mem::take(&mut self.facts.quota_name);
         let asked = Asked {
             route: self.facts.route,
             quota_key: self.facts.quota_key,
+            quota_name: &quota_name,
+            shared_quota: plan.shared_quota.is_some(),
             bulkhead: route.bulkhead,
             guarded: Inbound::guards(plan),
             class: self.facts.class,

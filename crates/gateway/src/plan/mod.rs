@@ -4,10 +4,12 @@ pub mod router;
 
 use plimsoll_model::system::{
     Addresses, Degradation, EdgePolicies, FallbackAnswer, RateLimit, Route as ModelRoute, Service, ServiceKind,
-    Serving, System,
+    Serving, StoreKind, System,
 };
 use plimsoll_policy as policy;
 use router::Router;
+
+use crate::redis::SharedQuota;
 
 /// Why a system file cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +48,8 @@ pub struct Plan {
     pub targets: Vec<Target>,
     /// The quota on what it gets.
     pub rate_limit: Option<RateLimit>,
+    /// The same where several gateways share it.
+    pub shared_quota: Option<SharedQuota>,
     /// The limit on what it holds.
     pub limit: Option<policy::adaptive_limit::Config>,
     /// Permits that groups of routes share.
@@ -114,6 +118,7 @@ impl Plan {
             routes: Vec::new(),
             targets: Vec::new(),
             rate_limit: service.rate_limit.clone(),
+            shared_quota: shared_quota(system, service)?,
             limit: service.limit,
             bulkheads: service.bulkheads.clone(),
             degradation: service.degradation.clone(),
@@ -157,6 +162,29 @@ impl Plan {
             });
         }
         Ok(plan)
+    }
+}
+
+/// The quota of a gateway whose counts are in a Redis.
+fn shared_quota(system: &System, service: &Service) -> Result<Option<SharedQuota>, CannotServe> {
+    let Some((settings, (store, edge))) = service.rate_limit.as_ref().and_then(|s| Some((s, s.store?))) else {
+        return Ok(None);
+    };
+    let store = &system.stores[store.index()];
+    let error = |message: String| Err(CannotServe { line: service.line, message });
+    let StoreKind::Redis(redis) = &store.kind else {
+        return error(format!("`{}` is no Redis", store.name));
+    };
+    let Some(address) = redis.at.clone() else {
+        let name = &store.name;
+        return error(format!(
+            "`{name}`, which keeps the counts of `rate_limit`, has no address: give it one, as `at: 127.0.0.1:6379`"
+        ));
+    };
+    let calls = system.edges[edge.index()].policies.pipeline;
+    match SharedQuota::new(&service.name, address, settings, calls) {
+        Some(quota) => Ok(Some(quota)),
+        None => error("a `rate_limit` with a `store` counts by `gcra` in a real gateway".to_owned()),
     }
 }
 

@@ -4,4 +4,5 @@ mod http;
 mod http2;
 mod operations;
 mod policies;
+mod redis;
 mod support;
