@@ -209,6 +209,21 @@ fn build(
     clock: Clock,
     secret: u64,
 ) -> Result<Live, StartError> {
+    // What may fail comes first: a plan is taken up whole or not at all.
+    let tls = match &plan.serving.tls {
+        None => None,
+        Some(setting) => Some(tls::load(setting, folder).map_err(StartError::Tls)?),
+    };
+    let log = match &plan.serving.access_log {
+        None => None,
+        Some(setting) => match old.and_then(|old| old.log.clone()).filter(|log| log.is(setting)) {
+            Some(log) => Some(log),
+            None => {
+                let failed = |why| StartError::Log { to: setting.to.clone(), why };
+                Some(LogSender::open(setting, folder).map_err(failed)?)
+            }
+        },
+    };
     let now = clock.now();
     let mut upstreams = Vec::new();
     for (position, target) in plan.targets.iter().enumerate() {
@@ -239,23 +254,9 @@ fn build(
         }
         None => Arc::new(Inbound::new(&plan, clock).map_err(policy)?),
     };
-    let log = match &plan.serving.access_log {
-        None => None,
-        Some(setting) => match old.and_then(|old| old.log.clone()).filter(|log| log.is(setting)) {
-            Some(log) => Some(log),
-            None => {
-                let failed = |why| StartError::Log { to: setting.to.clone(), why };
-                Some(LogSender::open(setting, folder).map_err(failed)?)
-            }
-        },
-    };
     let nothing = BTreeMap::new();
     let stores = cached::stores(&plan, old.map_or(&nothing, |old| &old.stores), clock).map_err(policy)?;
     let caches = plan.routes.iter().map(|route| stores.get(&route.cache.as_ref()?.0).cloned()).collect();
-    let tls = match &plan.serving.tls {
-        None => None,
-        Some(setting) => Some(tls::load(setting, folder).map_err(StartError::Tls)?),
-    };
     Ok(Live { plan, upstreams, caches, stores, inbound, tls, log })
 }
 
@@ -298,6 +299,8 @@ fn run_core(
         drop(listeners);
         sweeping.abort();
         while open.count() > 0 && core.clock.now() < deadline {
+            // Whoever has a request waiting takes it up first.
+            tokio::task::yield_now().await;
             open.close_idle();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

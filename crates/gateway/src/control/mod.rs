@@ -75,7 +75,7 @@ impl Control {
     /// Waits.
     pub(crate) fn pause(&self, time: Duration) {
         let guard = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = self.wait.wait_timeout(guard, time);
+        let _ = self.wait.wait_timeout_while(guard, time, |_| true);
     }
 
     /// How long all cores have been busy, in all.

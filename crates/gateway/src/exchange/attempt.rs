@@ -110,7 +110,9 @@ pub async fn attempt<I: Incoming>(
                 }
             }
         };
-        let exchange = Exchange { stream, buffer: core.buffers.take(), sent: 0, sending: Sending::Goes, heard: false };
+        let body = (limits.body_timeout, None);
+        let buffer = core.buffers.take();
+        let exchange = Exchange { stream, buffer, sent: 0, sending: Sending::Goes, heard: false, body };
         match exchange.run(core, instance, ask, incoming.as_deref_mut(), alarm).await {
             // The server closed a connection that nobody used just as it was used again. That is no
             // failure of the server's, and a fresh connection will do.
@@ -137,6 +139,8 @@ struct Exchange {
     sending: Sending,
     /// Whether anything came back.
     heard: bool,
+    /// How long the client may be silent within its body, ns, and until when it may now.
+    body: (u64, Option<Time>),
 }
 
 impl Exchange {
@@ -151,9 +155,14 @@ impl Exchange {
     ) -> Result<Answered, (Failed, bool)> {
         let mut seen = 0;
         loop {
-            let end = std::future::poll_fn(|cx| match self.poll(cx, ask, incoming.as_deref_mut(), &mut seen) {
+            let end = std::future::poll_fn(|cx| match self.poll(cx, ask, incoming.as_deref_mut(), &mut seen, core) {
                 Poll::Ready(ended) => Poll::Ready(ended),
-                Poll::Pending => alarm.poll(cx, ask.deadline).map(|()| Err(Failed::Timeout)),
+                Poll::Pending => match self.body.1 {
+                    Some(until) if until < ask.deadline => {
+                        alarm.poll(cx, until).map(|()| Err(Failed::Body(BodyError::Slow)))
+                    }
+                    _ => alarm.poll(cx, ask.deadline).map(|()| Err(Failed::Timeout)),
+                },
             })
             .await;
             let end = match end {
@@ -197,13 +206,17 @@ impl Exchange {
         ask: &Ask<'_>,
         mut incoming: Option<&mut I>,
         seen: &mut usize,
+        core: &Core,
     ) -> Poll<Result<usize, Failed>> {
         if self.sending == Sending::Goes {
-            match self.poll_send(cx, ask, incoming.as_deref_mut()) {
+            match self.poll_send(cx, ask, incoming.as_deref_mut(), core) {
                 Poll::Ready(Ok(())) => self.sending = Sending::Done,
                 Poll::Ready(Err(Some(error))) => return Poll::Ready(Err(Failed::Body(error))),
                 Poll::Ready(Err(None)) => self.sending = Sending::Broken,
                 Poll::Pending => {}
+            }
+            if self.sending != Sending::Goes {
+                self.body.1 = None;
             }
         }
         if self.sending != Sending::Goes
@@ -234,17 +247,29 @@ impl Exchange {
         cx: &mut Context<'_>,
         ask: &Ask<'_>,
         incoming: Option<&mut I>,
+        core: &Core,
     ) -> Poll<Result<(), Option<BodyError>>> {
         let broken = |_: io::Error| None;
         if self.sent < ask.head.len() + ask.body.len() {
             ready!(poll_write_both(&mut self.stream, cx, ask.head, ask.body, &mut self.sent)).map_err(broken)?;
         }
         let Some(incoming) = incoming.filter(|_| ask.streamed) else { return Poll::Ready(Ok(())) };
-        while ready!(incoming.poll_fill(cx)).map_err(Some)? {
+        loop {
+            match incoming.poll_fill(cx) {
+                Poll::Ready(more) => {
+                    self.body.1 = None;
+                    if !more.map_err(Some)? {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Pending => {
+                    self.body.1.get_or_insert_with(|| core.clock.now().plus_nanos(self.body.0));
+                    return Poll::Pending;
+                }
+            }
             let count = ready!(Pin::new(&mut self.stream).poll_write(cx, incoming.piece())).map_err(broken)?;
             incoming.consume(count);
         }
-        Poll::Ready(Ok(()))
     }
 }
 

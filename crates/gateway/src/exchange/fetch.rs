@@ -33,6 +33,8 @@ pub struct Outgoing<'r> {
     pub upgrade: bool,
     /// Whether making it twice does no harm.
     pub repeatable: bool,
+    /// Whether there may be extra attempts.
+    pub hedges: bool,
     /// Until when the caller waits, by its own word.
     pub caller_deadline: Option<Time>,
     /// Sticks it to an instance, for balancers that mind.
@@ -116,7 +118,7 @@ pub async fn fetch<I: Incoming>(
                 tried.instance = Some(instance.clone());
                 tried.started = now;
                 tried.answered = None;
-                if repeatable && !outgoing.upgrade && call.hedge_after().is_some() {
+                if outgoing.hedges && repeatable && !outgoing.upgrade {
                     super::hedge::hedged(core, &mut call, &instance, ask, incoming, alarm, tried).await
                 } else {
                     (0, attempt(core, &instance, &ask, Some(incoming), alarm, now).await)
@@ -132,6 +134,12 @@ pub async fn fetch<I: Incoming>(
             }
             Err(Failed::Connect) => Ended::ConnectError,
             Err(Failed::Reset) => Ended::Reset,
+            // A caller who waits for a millisecond makes no instance slow: that would be a way to have all of
+            // them ejected.
+            Err(Failed::Timeout) if outgoing.caller_deadline == Some(call.deadline().time()) => {
+                call.cancel(slot, now);
+                return (call, Fetched::Own(OwnAnswer::new(504, Own::Timeout)));
+            }
             Err(Failed::Timeout) => Ended::Timeout,
             Err(Failed::Body(_)) => {
                 call.cancel(slot, now);

@@ -103,7 +103,7 @@ async fn warm(connection: &mut Connection, first: bool) -> Rest {
     let mut cold_at = now + WARM;
     let mut first = first;
     let rest = loop {
-        let read = read_head(connection, &mut input, &mut alarm, cold_at, first).await;
+        let read = read_head(connection, &mut input, &mut alarm, cold_at).await;
         let end = match read {
             Ok(Head::Whole(end)) => end,
             Ok(Head::Cold) if connection.stream.is_tls() || input.is_empty() => break Rest::Cold,
@@ -127,8 +127,8 @@ async fn warm(connection: &mut Connection, first: bool) -> Rest {
         now = clock.now();
         let after = request::serve(connection, &mut input, end, &mut alarm, now).await;
         match after {
-            After::Next if !core.shared.is_stopping() => {}
-            After::Next | After::Close => break Rest::Closed,
+            After::Next => {}
+            After::Close => break Rest::Closed,
             After::Linger => {
                 linger(connection).await;
                 break Rest::Closed;
@@ -154,7 +154,6 @@ async fn read_head(
     input: &mut Buffer,
     alarm: &mut Alarm,
     cold_at: Time,
-    first: bool,
 ) -> Result<Head, OwnAnswer> {
     let core = connection.core.clone();
     let (header_bytes, header_timeout) = {
@@ -176,9 +175,6 @@ async fn read_head(
         }
         let deadline = if input.is_empty() {
             connection.idle.set(true);
-            if core.shared.is_stopping() && !first {
-                return Ok(Head::Gone);
-            }
             cold_at
         } else {
             connection.idle.set(false);

@@ -1,7 +1,8 @@
 //! A client's connection that speaks HTTP/2. Its requests go to the upstream as HTTP/1.1.
 //!
 //! Each stream is a task of its own. What the `h2` crate refuses is refused: fields for one hop, upper
-//! case, a length that the body does not have. Trailers of requests and answers are not passed on.
+//! case, a length that the body does not have. Where an answer is whole before its request is, `h2` asks for
+//! no more by RST_STREAM(NO_ERROR). Trailers of requests and answers are not passed on.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -152,7 +153,7 @@ async fn stream_task(
     };
     let mut incoming = Stream2::new(recv, &mut respond, chunked, body_bytes);
     let handled = job.handle(&mut incoming, &mut alarm).await;
-    let unread = !incoming.is_over();
+    drop(incoming);
     let end = match handled {
         Handled::Own(own) => {
             own_answer(&mut respond, own, head_only);
@@ -191,10 +192,6 @@ async fn stream_task(
             None => End { status: 499, bytes: 0, own: None },
         },
     };
-    if unread {
-        // The answer is whole, and nobody reads the rest of the request.
-        respond.send_reset(Reason::NO_ERROR);
-    }
     job.end(&end, core.clock.now());
     let Job { out, .. } = job;
     core.put_head(out);

@@ -31,11 +31,6 @@ impl<'s> Stream2<'s> {
         Stream2 { recv, respond, chunked, left: most, framed: Vec::new(), sent: 0, over }
     }
 
-    /// Whether all of it has come.
-    pub fn is_over(&self) -> bool {
-        self.over || self.recv.is_end_stream()
-    }
-
     /// Takes in the next frame. False at the end.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
         if self.over {

@@ -245,3 +245,35 @@ fn broken_answers_are_no_answers() {
     assert!(client.next(false).is_none());
     gateway.stop(true);
 }
+
+#[test]
+fn bodies_that_stop_are_given_up() {
+    let backend = Backend::ok("never");
+    for keys in ["", "retry: {}"] {
+        let gateway = gateway(&[&backend], &format!("limits: {{ body_timeout: 200ms }}\n{keys}"));
+        let mut client = Client::of(&gateway);
+        client.send("PUT /items/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+        assert_eq!(client.next(false).unwrap().status, 408);
+        assert!(client.is_closed());
+        gateway.stop(true);
+    }
+}
+
+#[test]
+fn an_answer_may_come_before_the_body_is_over() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = [0; 1024];
+            let _ = stream.read(&mut bytes);
+            let _ = stream.write_all(&answer(403, "", "no"));
+        }
+    });
+    let gateway = start(&file(&[address], "", ""));
+    let mut client = Client::of(&gateway);
+    client.send("POST /items HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nsome");
+    let got = client.next(false).unwrap();
+    assert_eq!((got.status, got.field("connection")), (403, Some("close")));
+    gateway.stop(true);
+}

@@ -389,3 +389,21 @@ fn the_adaptive_limit_refuses_what_is_too_much() {
     assert_eq!(statuses, [200, 200, 503, 503]);
     gateway.stop(true);
 }
+
+#[test]
+fn an_impatient_caller_ejects_nobody() {
+    let backend = Backend::new(|_| {
+        pause(50);
+        Does::Answer(ok("ok"))
+    });
+    let other = Backend::ok("other");
+    let keys = "outliers: { consecutive_failures: 3, max_ejected: 50%, panic_below: 10% }\nbreaker: { min_calls: 5 }";
+    let gateway = gateway(&[&backend, &other], keys);
+    let mut client = Client::of(&gateway);
+    for _ in 0..40 {
+        client.ask("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 5\r\n\r\n");
+    }
+    let answers: Vec<String> = (0..4).map(|_| client.get("/").body).collect();
+    assert_eq!(answers.iter().filter(|answer| *answer == "ok").count(), 2, "{answers:?}");
+    gateway.stop(true);
+}
