@@ -181,7 +181,7 @@ impl Core {
         Core {
             index,
             clock: shared.clock,
-            random: Random::new(crate::random::mix(shared.secret ^ index as u64 + 1)),
+            random: Random::new(crate::random::mix(shared.secret ^ (index as u64 + 1))),
             pool: Pool::default(),
             buffers: Buffers::default(),
             figures: shared.figures.core(index),

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,10 +77,7 @@ impl Signals {
 
     /// The next signal, if one comes in time.
     pub fn next(&self, wait: Duration) -> Option<Signal> {
-        match self.signals.recv_timeout(wait) {
-            Ok(signal) => Some(signal),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.signals.recv_timeout(wait).ok()
     }
 
     /// Another SIGTERM or SIGINT ends the process at once.

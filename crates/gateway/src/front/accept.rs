@@ -20,7 +20,7 @@ use crate::net::tls::HTTP2;
 /// The connections of one core.
 #[derive(Default)]
 pub struct Open {
-    tasks: RefCell<BTreeMap<u64, (AbortHandle, Rc<Cell<bool>>)>>,
+    tasks: RefCell<BTreeMap<u64, Task>>,
     next: Cell<u64>,
 }
 
@@ -44,6 +44,9 @@ impl Open {
         }
     }
 }
+
+/// A connection's task, and whether it waits for a request.
+type Task = (AbortHandle, Rc<Cell<bool>>);
 
 /// Takes itself off the list when its task ends, however it ends.
 struct Listed {

@@ -175,10 +175,10 @@ async fn stream_task(
             if let Some(mut response) = head(&kept.head, status) {
                 response.headers_mut().insert(http::header::AGE, kept.age(core.clock.now()).into());
                 let body = if head_only { Bytes::new() } else { Bytes::copy_from_slice(&kept.body) };
-                if let Ok(mut stream) = respond.send_response(response, body.is_empty()) {
-                    if !body.is_empty() {
-                        let _ = send(&mut stream, body, true, &mut alarm, core.clock, timeout).await;
-                    }
+                if let Ok(mut stream) = respond.send_response(response, body.is_empty())
+                    && !body.is_empty()
+                {
+                    let _ = send(&mut stream, body, true, &mut alarm, core.clock, timeout).await;
                 }
             }
             End { status, bytes, own: Some(Own::Cached) }

@@ -61,10 +61,10 @@ async fn keep(address: String, mut asks: mpsc::Receiver<Ask>) {
     loop {
         if let Ok(mut stream) = TcpStream::connect(&address).await {
             let _ = stream.set_nodelay(true);
-            if let Some(script) = load(&mut stream).await {
-                if serve(stream, &script, &mut asks).await.is_none() {
-                    return; // nobody can ask any more
-                }
+            if let Some(script) = load(&mut stream).await
+                && serve(stream, &script, &mut asks).await.is_none()
+            {
+                return; // nobody can ask any more
             }
         }
         // Those who have asked meanwhile learn at once that there is nobody.

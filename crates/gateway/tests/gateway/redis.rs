@@ -1,7 +1,5 @@
 //! Several gateways that share a quota. With `redis-server` at hand the real one is asked, too.
 
-#![allow(clippy::disallowed_methods, reason = "these tests run in real time")]
-
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 

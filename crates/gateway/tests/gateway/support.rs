@@ -1,7 +1,5 @@
 //! Real sockets on loopback: backends that do as they are told, a gateway before them, raw clients.
 
-#![allow(clippy::disallowed_methods, reason = "these tests run in real time")]
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;

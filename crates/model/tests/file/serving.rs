@@ -62,7 +62,7 @@ fn what_cannot_be_is_refused_in_words() {
         ("at: [10.0.0.1]", "the port is missing"),
         ("at: [\"10.0.0.1:0\"]", "the port is no number from 1 to 65535"),
         ("at: []", "a service has at least one address"),
-        ("at: { dns: api:80, file: x }", "no key `file`"),
+        ("at: { dns: api:80, file: x }", "either `dns` or `file`, not both"),
         ("routes: [ { to: api, fallback_answer: { status: 203 } } ]", "plays a part only where `fallback` is `true`"),
         ("routes: [ { to: api, fallback: true, fallback_answer: { status: 99 } } ]", "a status from 200 to 599"),
     ] {
