@@ -102,6 +102,15 @@ pub async fn fetch<I: Incoming>(
                 };
                 continue;
             }
+            Begun::Pending(deadline) => match room(&mut call, deadline.time(), incoming, alarm).await {
+                Room::There => {
+                    now = core.clock.now();
+                    begun = call.look_again(deadline, now, core.random.bits());
+                    continue;
+                }
+                Room::Late => (0, Err(Failed::Timeout)),
+                Room::Gone => (0, Err(Failed::Body(BodyError::Gone))),
+            },
             Begun::Nobody => (0, Err(Failed::Connect)),
             Begun::Ask(instance, deadline) => {
                 outgoing.head.truncate(base);
@@ -241,6 +250,27 @@ async fn wait<I: Incoming>(call: &mut Call, until: Time, incoming: &mut I, alarm
             return Poll::Ready(Waited::Gone);
         }
         alarm.poll(cx, until).map(|()| Waited::Late)
+    })
+    .await
+}
+
+enum Room {
+    There,
+    Late,
+    Gone,
+}
+
+/// Waits for room at an instance.
+async fn room<I: Incoming>(call: &mut Call, until: Time, incoming: &mut I, alarm: &mut Alarm) -> Room {
+    let mut freed = std::pin::pin!(call.freed());
+    std::future::poll_fn(|cx| {
+        if freed.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Room::There);
+        }
+        if incoming.poll_gone(cx).is_ready() {
+            return Poll::Ready(Room::Gone);
+        }
+        alarm.poll(cx, until).map(|()| Room::Late)
     })
     .await
 }

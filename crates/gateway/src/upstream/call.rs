@@ -28,6 +28,8 @@ pub struct Call {
     key: u64,
     attempts: [Option<Out>; SLOTS],
     waiting: Option<(pipeline::Waiting, oneshot::Receiver<Granted>)>,
+    /// The wait for a connection.
+    pending: Option<(u64, oneshot::Receiver<()>)>,
     tried: [usize; TRIED],
     launched: usize,
 }
@@ -48,6 +50,8 @@ pub enum Begun {
     Ask(Arc<Instance>, Deadline),
     /// Nobody can be asked: settle it as a failed connection.
     Nobody,
+    /// All instances are full: wait with [`Call::freed`], at most until the deadline.
+    Pending(Deadline),
     /// Wait for the bulkhead with [`Call::granted`], at most until then.
     Wait(Time),
     /// A policy of our own says no. The call is over.
@@ -97,6 +101,7 @@ impl Call {
             key,
             attempts: [None, None],
             waiting: None,
+            pending: None,
             tried: [usize::MAX; TRIED],
             launched: 0,
         }
@@ -120,6 +125,7 @@ impl Call {
             key,
             attempts: [None, None],
             waiting: None,
+            pending: None,
             tried: [usize::MAX; TRIED],
             launched: 0,
         };
@@ -207,10 +213,18 @@ impl Call {
         }
     }
 
-    /// Chooses an instance: one that this call has not tried, where there is one; full ones are passed over.
+    /// Puts an attempt out, to an instance if there is one.
     fn launch(&mut self, state: &mut State, slot: usize, permit: pipeline::Attempt, now: Time, random: u64) -> Begun {
         let deadline = permit.deadline();
+        self.attempts[slot] = Some(Out { permit, target: None, started: now });
+        self.send_to(state, slot, deadline, now, random)
+    }
+
+    /// Chooses an instance: one that this call has not tried, where there is one; full ones are passed over,
+    /// and if all are full, the attempt waits.
+    fn send_to(&mut self, state: &mut State, slot: usize, deadline: Deadline, now: Time, random: u64) -> Begun {
         let eligible = state.members.eligible();
+        let mut full = false;
         let target = if self.launched == 0 && state.max_connections.is_none() {
             state.balancer.pick(now, self.key, random, eligible)
         } else {
@@ -218,7 +232,7 @@ impl Call {
             if let Some(limit) = state.max_connections {
                 for i in 0..state.balancer.len() {
                     if state.balancer.in_flight(i) >= limit {
-                        left.remove(i);
+                        full |= left.remove(i);
                     }
                 }
             }
@@ -230,16 +244,48 @@ impl Call {
             state.balancer.pick(now, self.key, random, &fresh)
         };
         let instance = target.and_then(|i| state.instances.get(i)?.as_ref().map(|member| member.instance.clone()));
-        let target = target.filter(|_| instance.is_some());
-        if let Some(i) = target {
-            state.balancer.on_start(i, now);
-            self.tried[self.launched % TRIED] = i;
-        }
+        let (Some(i), Some(instance)) = (target, instance) else {
+            // An extra attempt does not wait: the first one is there already.
+            if !full || slot != 0 || state.pending.len() >= state.max_pending as usize {
+                return Begun::Nobody;
+            }
+            let (sender, receiver) = oneshot::channel();
+            let number = state.next_pending;
+            state.next_pending += 1;
+            state.pending.push_back((number, sender));
+            self.pending = Some((number, receiver));
+            return Begun::Pending(deadline);
+        };
+        state.balancer.on_start(i, now);
+        self.tried[self.launched % TRIED] = i;
         self.launched += 1;
-        self.attempts[slot] = Some(Out { permit, target, started: now });
-        match instance {
-            Some(instance) => Begun::Ask(instance, deadline),
-            None => Begun::Nobody,
+        if let Some(out) = &mut self.attempts[slot] {
+            out.target = Some(i);
+        }
+        Begun::Ask(instance, deadline)
+    }
+
+    /// Waits until an instance has room. Cancelled waits lose nothing.
+    pub async fn freed(&mut self) {
+        if let Some((_, receiver)) = &mut self.pending {
+            let _ = receiver.await;
+        }
+    }
+
+    /// Looks for an instance with room again.
+    pub fn look_again(&mut self, deadline: Deadline, now: Time, random: u64) -> Begun {
+        self.pending = None;
+        let upstream = self.upstream.clone();
+        let mut state = upstream.lock();
+        self.send_to(&mut state, 0, deadline, now, random)
+    }
+
+    /// Leaves the queue for connections; what it was just given goes to the next one.
+    fn leave_pending(&mut self, state: &mut State) {
+        let Some((number, mut receiver)) = self.pending.take() else { return };
+        state.pending.retain(|(other, _)| *other != number);
+        if receiver.try_recv().is_ok() {
+            state.connection_freed();
         }
     }
 
@@ -255,8 +301,10 @@ impl Call {
             Ended::Answered(_, retry_after) => retry_after,
             _ => None,
         };
+        self.leave_pending(state);
         if let Some(i) = out.target {
             state.balancer.on_done(i, now, answered.nanos_since(out.started), outcome, retry_after);
+            state.connection_freed();
             let transitions = state.members.record(now, i, outcome);
             if !transitions.is_empty() {
                 let transitions = transitions.to_vec();
@@ -297,8 +345,10 @@ impl Call {
 
     fn cancel_in(&mut self, state: &mut State, slot: usize, now: Time) {
         let Some(out) = self.attempts[slot].take() else { return };
+        self.leave_pending(state);
         if let Some(i) = out.target {
             state.balancer.on_done(i, now, now.nanos_since(out.started), Outcome::Cancelled, None);
+            state.connection_freed();
         }
         if let Some(granted) = state.pipeline.cancel(now, &mut self.flight, out.permit) {
             state.grant(granted);

@@ -90,7 +90,9 @@ impl Upstream {
             }
         }
         let mut came = 0;
-        for found in found {
+        for (position, found) in found.iter().enumerate() {
+            let weight =
+                found.weight * state.weights.get(position % state.weights.len().max(1)).copied().unwrap_or(1.0);
             let known = state.position(found.address);
             let i = match known {
                 Some(i) => i,
@@ -100,10 +102,10 @@ impl Upstream {
                 }
             };
             let Some(member) = &mut state.instances[i] else { continue };
-            if known.is_none() || member.configured != found.weight {
-                member.configured = found.weight;
-                member.weight = found.weight;
-                state.balancer.set_weight(i, found.weight)?;
+            if known.is_none() || member.configured != weight {
+                member.configured = weight;
+                member.weight = weight;
+                state.balancer.set_weight(i, weight)?;
             }
         }
         Ok((came, gone))
@@ -127,7 +129,7 @@ impl State {
             self.members.skip_slow_start(i);
         }
         let instance = Instance { address: found.address, name, slot: slots.of(found.address) };
-        let member = Member { instance: Arc::new(instance), configured: found.weight, weight: 1.0, draining: false };
+        let member = Member { instance: Arc::new(instance), configured: 1.0, weight: 1.0, draining: false };
         if self.instances.len() <= i {
             self.instances.resize_with(i + 1, || None);
         }

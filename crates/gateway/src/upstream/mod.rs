@@ -11,6 +11,7 @@ pub mod call;
 pub mod instances;
 pub mod probe;
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use plimsoll_model::system::{EdgePolicies, RetryWhen};
@@ -51,6 +52,12 @@ pub struct State {
     pub retry_when: RetryWhen,
     /// Requests in flight to one instance.
     pub max_connections: Option<u32>,
+    /// Attempts that wait for a connection, in their order, and their numbers.
+    pending: VecDeque<(u64, oneshot::Sender<()>)>,
+    next_pending: u64,
+    max_pending: u32,
+    /// Weights of instances in their order, again and again; empty: all alike.
+    weights: Vec<f64>,
     /// The path of health checks.
     pub health_path: Option<String>,
     /// Times that each thing has happened.
@@ -86,6 +93,10 @@ impl Upstream {
                 waiters: Vec::new(),
                 retry_when: policies.retry_when,
                 max_connections: policies.max_connections,
+                pending: VecDeque::new(),
+                next_pending: 0,
+                max_pending: policies.max_pending,
+                weights: policies.weights.clone(),
                 health_path: policies.health.as_ref().map(|health| health.path.clone()),
                 events: Events::default(),
                 policies: policies.clone(),
@@ -111,11 +122,16 @@ impl Upstream {
         state.apply(&transitions);
         state.retry_when = policies.retry_when;
         state.max_connections = policies.max_connections;
+        state.max_pending = policies.max_pending;
+        state.weights = policies.weights.clone();
         state.health_path = policies.health.as_ref().map(|health| health.path.clone());
         state.policies = policies.clone();
         while let Some(granted) = state.pipeline.grant(now) {
             state.grant(granted);
         }
+        // Whoever is still too many waits again.
+        let waiting = state.pending.len();
+        (0..waiting).for_each(|_| state.connection_freed());
         Ok(())
     }
 }
@@ -130,6 +146,15 @@ impl State {
                 Transition::Unhealthy { .. } => self.events.unhealthy += 1,
                 Transition::PanicEntered => self.events.panics += 1,
                 Transition::Returned { .. } | Transition::PanicLeft | Transition::Healthy { .. } => {}
+            }
+        }
+    }
+
+    /// Room at an instance: whoever waits first looks again.
+    fn connection_freed(&mut self) {
+        while let Some((_, sender)) = self.pending.pop_front() {
+            if sender.send(()).is_ok() {
+                return;
             }
         }
     }

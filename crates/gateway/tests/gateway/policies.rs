@@ -407,3 +407,40 @@ fn an_impatient_caller_ejects_nobody() {
     assert_eq!(answers.iter().filter(|answer| *answer == "ok").count(), 2, "{answers:?}");
     gateway.stop(true);
 }
+
+#[test]
+fn whoever_finds_every_connection_taken_waits_for_one() {
+    let backend = Backend::new(|_| {
+        pause(200);
+        Does::Answer(ok("done"))
+    });
+    let gateway = gateway(&[&backend], "max_connections: 1\nmax_pending: 2");
+    let address = gateway.addresses()[0];
+    let asked: Vec<_> = (0..4)
+        .map(|_| {
+            pause(20);
+            std::thread::spawn(move || Client::new(address).get("/").status)
+        })
+        .collect();
+    let statuses: Vec<u16> = asked.into_iter().map(|one| one.join().unwrap()).collect();
+    assert_eq!(statuses, [200, 200, 200, 503]);
+    // One that leaves the queue takes no connection along.
+    let first = std::thread::spawn(move || Client::new(address).get("/").status);
+    pause(50);
+    let mut leaves = Client::new(address);
+    leaves.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    pause(50);
+    drop(leaves);
+    assert_eq!((first.join().unwrap(), get(&gateway, "/").status), (200, 200));
+    gateway.stop(true);
+}
+
+#[test]
+fn weights_of_the_balancer_are_in_the_order_of_the_instances() {
+    let (heavy, light) = (Backend::ok("heavy"), Backend::ok("light"));
+    let gateway = gateway(&[&heavy, &light], "balance: { algorithm: weighted, weights: [3, 1] }");
+    let mut client = Client::of(&gateway);
+    (0..40).for_each(|_| drop(client.get("/")));
+    assert_eq!([heavy.requests(), light.requests()], [30, 10]);
+    gateway.stop(true);
+}
