@@ -12,6 +12,7 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::access_log::LogSender;
 use crate::clock::Clock;
 use crate::exchange::cached::Store;
+use crate::exchange::sharing::Sharing;
 use crate::figures::{CoreFigures, Figures, InstanceFigures, RouteFigures};
 use crate::inbound::Inbound;
 use crate::net::{Buffers, Pool};
@@ -31,6 +32,8 @@ pub struct Live {
     pub caches: Vec<Option<Arc<Store>>>,
     /// The same by name.
     pub stores: BTreeMap<String, Arc<Store>>,
+    /// By target: calls that several requests share.
+    pub sharing: Vec<Option<Arc<Sharing>>>,
     /// Policies on what comes in.
     pub inbound: Arc<Inbound>,
     /// Certificate and key, where clients speak TLS.

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::control;
 use crate::core::{Core, Live, Shared};
 use crate::exchange::cached;
+use crate::exchange::sharing::Sharing;
 use crate::front::accept::{self, Open};
 use crate::inbound::Inbound;
 use crate::net::{listener, tls};
@@ -257,7 +258,12 @@ fn build(
     let nothing = BTreeMap::new();
     let stores = cached::stores(&plan, old.map_or(&nothing, |old| &old.stores), clock).map_err(policy)?;
     let caches = plan.routes.iter().map(|route| stores.get(&route.cache.as_ref()?.0).cloned()).collect();
-    Ok(Live { plan, upstreams, caches, stores, inbound, tls, log })
+    let mut sharing = Vec::new();
+    for target in &plan.targets {
+        let flights = target.policies.coalesce.then(Sharing::new).transpose().map_err(policy)?;
+        sharing.push(flights.map(Arc::new));
+    }
+    Ok(Live { plan, upstreams, caches, stores, sharing, inbound, tls, log })
 }
 
 /// One core: accepts and serves until it is told to stop.

@@ -190,6 +190,13 @@ fn upstreams(page: &mut Page, shared: &Shared) {
     for (policy, counts) in live.inbound.counts() {
         decisions(page, &live.plan.name, &policy, counts);
     }
+    page.about("coalesced_total", "counter", "Requests that shared a call, and calls that were made for them.");
+    for (upstream, sharing) in live.upstreams.iter().zip(&live.sharing) {
+        let Some(counts) = sharing.as_ref().map(|sharing| sharing.counts()) else { continue };
+        for (what, count) in [("call", counts.started), ("joined", counts.joined), ("alone", counts.alone)] {
+            page.value("coalesced_total", &[("target", &upstream.key), ("what", what)], count);
+        }
+    }
     page.about("cache_total", "counter", "Lookups and entries of a cache, by what became of them.");
     for (name, store) in &live.stores {
         let (counts, _) = store.counts();

@@ -155,12 +155,7 @@ impl Fetch {
         if answered.status != 200 || answered.private {
             return;
         }
-        let Some(body) = complete(answered, alarm, core.clock, timeout).await else { return };
-        let mut head = answered.head.clone();
-        if answered.framing == Framing::Chunked {
-            super::forward::framing(&mut head, Framing::Length(body.len() as u64));
-        }
-        let kept = Kept { id: id.into(), head, body, status: answered.status, at: answered.at };
+        let Some(kept) = whole(answered, id, alarm, core.clock, timeout).await else { return };
         self.fill(core.clock.now(), Some(Arc::new(kept)), core.random.bits());
     }
 }
@@ -181,6 +176,16 @@ impl State {
             let _ = sender.send(());
         }
     }
+}
+
+/// An answer as it can be given to several; none if its body is too large or breaks off.
+pub async fn whole(answered: &mut Answered, id: &str, alarm: &mut Alarm, clock: Clock, timeout: u64) -> Option<Kept> {
+    let body = complete(answered, alarm, clock, timeout).await?;
+    let mut head = answered.head.clone();
+    if answered.framing == Framing::Chunked {
+        super::forward::framing(&mut head, Framing::Length(body.len() as u64));
+    }
+    Some(Kept { id: id.into(), head, body, status: answered.status, at: answered.at })
 }
 
 /// Reads the rest of a body into its buffer, and gives its content; none if it is too large or breaks off.

@@ -45,7 +45,7 @@ pub struct Facts {
     pub quota_key: u64,
     /// Whose quota it counts against, where several gateways share one.
     pub quota_name: Vec<u8>,
-    /// What it asks for, where an answer may come from a cache: host and target, and their hash.
+    /// What it asks for, where its answer may be one that others get too: host and target, and their hash.
     pub cached: Option<(String, u64)>,
     /// For the log, where there is one.
     pub said: Option<Box<Said>>,
@@ -131,7 +131,8 @@ pub fn facts(
         let class = request.value(serving.headers.class.as_ref()?)?;
         crate::http1::body::decimal(class).map(|class| class.min(7) as u8)
     });
-    let cached = about.cache.as_ref().and_then(|_| cache_id(request));
+    let shares = about.cache.is_some() || plan.targets[about.target].policies.coalesce;
+    let cached = if shares { cache_id(request) } else { None };
     Ok(Facts {
         route,
         method: interned(request.method),

@@ -17,6 +17,7 @@ use super::cached::{Fetch, Found, Kept, Store};
 use super::facts::{Facts, Said};
 use super::fetch::{Fetched, Outgoing, Tried, discard, fetch};
 use super::hedge::Nobody;
+use super::sharing::{self, Joined, Shared, Sharing};
 use super::{BodyError, Incoming};
 use crate::access_log::Entry;
 use crate::core::{Core, Current};
@@ -35,6 +36,8 @@ pub enum Handled {
     Fallback(FallbackAnswer),
     /// An answer that was kept.
     Kept(Arc<Kept>),
+    /// An answer that several requests share.
+    Shared(Arc<Kept>),
     /// An upstream's answer, to be settled at its end.
     Answer(Box<Passing>),
     /// Nothing, or the reason for which the body was not taken.
@@ -151,13 +154,12 @@ impl Job {
             held.finish(now, now, outcome);
         };
         let mut right = None;
-        if let (Some(store), Some((id, key))) =
-            (&current.live.caches[self.facts.route as usize], self.facts.cached.take())
-        {
-            match self.look_up(store, &id, key, incoming, alarm).await {
+        let wanted = self.facts.cached.take();
+        if let (Some(store), Some((id, key))) = (&current.live.caches[self.facts.route as usize], &wanted) {
+            match self.look_up(store, id, *key, incoming, alarm).await {
                 Some(Found::Hit(kept, refresh)) => {
                     if let Some(right) = refresh {
-                        self.refresh(right, id);
+                        self.refresh(right, id.clone());
                     }
                     end_held(&mut held, Outcome::Success);
                     return Handled::Kept(kept);
@@ -167,8 +169,32 @@ impl Job {
                     return Handled::Own(OwnAnswer::new(404, Own::Cached));
                 }
                 // Only a GET's answer is whole.
-                Some(Found::Miss(fetch)) if self.facts.method == "GET" => right = Some((fetch, id)),
+                Some(Found::Miss(fetch)) if self.facts.method == "GET" => right = Some((fetch, id.clone())),
                 Some(_) => {}
+                None => {
+                    end_held(&mut held, Outcome::Cancelled);
+                    return Handled::Body(BodyError::Gone);
+                }
+            }
+        }
+        if let (Some(sharing), Some((id, key)), None) = (&current.live.sharing[route.target], wanted, &right) {
+            match self.share(sharing, id, key, incoming, alarm).await {
+                Some(Shared::Answer(kept)) => {
+                    end_held(&mut held, Ended::Answered(kept.status, None).outcome());
+                    let failed = Ended::Answered(kept.status, None).outcome() == Outcome::Failure;
+                    return match route.fallback.as_ref().filter(|_| failed) {
+                        Some(fallback) => Handled::Fallback(fallback.clone()),
+                        None => Handled::Shared(kept),
+                    };
+                }
+                Some(Shared::Own(own)) => {
+                    end_held(&mut held, Outcome::Failure);
+                    return match &route.fallback {
+                        Some(fallback) => Handled::Fallback(fallback.clone()),
+                        None => Handled::Own(own),
+                    };
+                }
+                Some(Shared::Alone) => {}
                 None => {
                     end_held(&mut held, Outcome::Cancelled);
                     return Handled::Body(BodyError::Gone);
@@ -290,6 +316,41 @@ impl Job {
                 return Some(Found::Pass);
             }
         }
+    }
+
+    /// Waits for a call that is made for all who want the same. None if the client goes meanwhile.
+    async fn share<I: Incoming>(
+        &mut self,
+        sharing: &Arc<Sharing>,
+        id: String,
+        key: u64,
+        incoming: &mut I,
+        alarm: &mut Alarm,
+    ) -> Option<Shared> {
+        let method = if self.facts.method == "HEAD" { "HEAD" } else { "GET" };
+        let mut waiter = match sharing.join(self.started, key ^ u64::from(method == "HEAD")) {
+            Joined::Alone => return Some(Shared::Alone),
+            Joined::Waits(waiter) => waiter,
+            Joined::Leads(waiter, flight) => {
+                let mut head = self.core.take_head();
+                head.extend_from_slice(&self.out);
+                let (current, route) = (self.current.clone(), self.facts.route as usize);
+                let call = sharing::Call { current, route, head, method, key: self.facts.key, id };
+                sharing.fly(&self.core, flight, call);
+                waiter
+            }
+        };
+        let until = self.facts.caller_deadline.unwrap_or(Time::MAX);
+        poll_fn(|cx| {
+            if let Poll::Ready(shared) = Pin::new(&mut waiter.receiver).poll(cx) {
+                return Poll::Ready(Some(shared.unwrap_or(Shared::Alone)));
+            }
+            if incoming.poll_gone(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            alarm.poll(cx, until).map(|()| Some(Shared::Own(OwnAnswer::new(504, Own::Deadline))))
+        })
+        .await
     }
 
     /// Fetches an answer anew while the one that is kept is given.

@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod forward;
 pub mod handle;
 pub mod hedge;
+pub mod sharing;
 
 use std::io;
 use std::task::{Context, Poll};

@@ -169,11 +169,14 @@ async fn stream_task(
             send_small(&mut respond, response, answer.body.into_bytes().into(), head_only);
             End { status: answer.status, bytes, own: Some(Own::Fallback) }
         }
-        Handled::Kept(kept) => {
+        Handled::Kept(ref kept) | Handled::Shared(ref kept) => {
+            let cached = matches!(handled, Handled::Kept(_));
             let status = kept.status;
             let bytes = kept.body.len() as u64;
             if let Some(mut response) = head(&kept.head, status) {
-                response.headers_mut().insert(http::header::AGE, kept.age(core.clock.now()).into());
+                if cached {
+                    response.headers_mut().insert(http::header::AGE, kept.age(core.clock.now()).into());
+                }
                 let body = if head_only { Bytes::new() } else { Bytes::copy_from_slice(&kept.body) };
                 if let Ok(mut stream) = respond.send_response(response, body.is_empty())
                     && !body.is_empty()
@@ -181,7 +184,7 @@ async fn stream_task(
                     let _ = send(&mut stream, body, true, &mut alarm, core.clock, timeout).await;
                 }
             }
-            End { status, bytes, own: Some(Own::Cached) }
+            End { status, bytes, own: cached.then_some(Own::Cached) }
         }
         Handled::Answer(passing) => pass_on(&core, *passing, &mut respond, &mut alarm, timeout).await,
         Handled::Body(error) => match OwnAnswer::bad_body(&error) {

@@ -85,7 +85,8 @@ impl Serving<'_> {
         match self.job.handle(&mut arriving, self.alarm).await {
             Handled::Own(own) => self.answer(own).await,
             Handled::Fallback(fallback) => self.fall_back(&fallback).await,
-            Handled::Kept(kept) => self.give(&kept).await,
+            Handled::Kept(kept) => self.give(&kept, true).await,
+            Handled::Shared(kept) => self.give(&kept, false).await,
             Handled::Answer(passing) => self.pass_on(*passing).await,
             Handled::Body(error) => self.bad_body(error).await,
         }
@@ -151,19 +152,21 @@ impl Serving<'_> {
         );
         end_head(&mut self.job.out, stays, self.job.facts.old);
         let body = if self.job.facts.method == "HEAD" { &[] } else { body.as_bytes() };
-        self.send(*status, body, Own::Fallback, stays).await
+        self.send(*status, body, Some(Own::Fallback), stays).await
     }
 
-    /// Gives an answer that was kept.
-    async fn give(&mut self, kept: &Kept) -> After {
+    /// Gives an answer that was kept, or one that several share.
+    async fn give(&mut self, kept: &Kept, cached: bool) -> After {
         let stays = self.stays();
-        let age = kept.age(self.job.core.clock.now());
         self.job.out.clear();
         self.job.out.extend_from_slice(&kept.head);
-        let _ = write!(self.job.out, "age: {age}\r\n");
+        if cached {
+            let age = kept.age(self.job.core.clock.now());
+            let _ = write!(self.job.out, "age: {age}\r\n");
+        }
         end_head(&mut self.job.out, stays, self.job.facts.old);
         let body: &[u8] = if self.job.facts.method == "HEAD" { &[] } else { &kept.body };
-        self.send(kept.status, body, Own::Cached, stays).await
+        self.send(kept.status, body, cached.then_some(Own::Cached), stays).await
     }
 
     /// Answers by itself.
@@ -171,17 +174,17 @@ impl Serving<'_> {
         let stays = self.stays();
         self.job.out.clear();
         own.write(&mut self.job.out, !stays, self.job.facts.method == "HEAD");
-        self.send(own.status, &[], own.why, stays).await
+        self.send(own.status, &[], Some(own.why), stays).await
     }
 
     /// Sends the head that was made in place of the request's, and a body.
-    async fn send(&mut self, status: u16, body: &[u8], own: Own, stays: bool) -> After {
+    async fn send(&mut self, status: u16, body: &[u8], own: Option<Own>, stays: bool) -> After {
         let out = std::mem::take(&mut self.job.out);
         let written = write(self.connection, &out, body, self.alarm).await;
         self.job.out = out;
         let status = if written { status } else { 499 };
         let now = self.job.core.clock.now();
-        self.job.end(&End { status, bytes: body.len() as u64, own: Some(own) }, now);
+        self.job.end(&End { status, bytes: body.len() as u64, own }, now);
         match (written, stays) {
             (false, _) => After::Close,
             (true, true) => After::Next,

@@ -438,9 +438,49 @@ fn whoever_finds_every_connection_taken_waits_for_one() {
 #[test]
 fn weights_of_the_balancer_are_in_the_order_of_the_instances() {
     let (heavy, light) = (Backend::ok("heavy"), Backend::ok("light"));
-    let gateway = gateway(&[&heavy, &light], "balance: { algorithm: weighted, weights: [3, 1] }");
+    let keys = "balance: { algorithm: weighted, weights: [3, 1] }";
+    let gateway = start(&file(&[heavy.address, light.address], keys, "instances: 2"));
     let mut client = Client::of(&gateway);
     (0..40).for_each(|_| drop(client.get("/")));
     assert_eq!([heavy.requests(), light.requests()], [30, 10]);
+    gateway.stop(true);
+}
+
+#[test]
+fn reads_that_want_the_same_share_one_call() {
+    let backend = Backend::new(|received| {
+        pause(200);
+        match received.head.split(' ').nth(1).unwrap() {
+            "/items/own" => Does::Answer(answer(200, "Set-Cookie: a=b\r\n", &received.number.to_string())),
+            "/items/bad" => Does::Answer(answer(500, "", "bad")),
+            _ => Does::Answer(ok(&received.number.to_string())),
+        }
+    });
+    let gateway = gateway(&[&backend], "coalesce: true");
+    let address = gateway.addresses()[0];
+    let all = |path: &'static str, count: usize| {
+        let asked: Vec<_> = (0..count).map(|_| std::thread::spawn(move || Client::new(address).get(path))).collect();
+        asked.into_iter().map(|one| one.join().unwrap()).collect::<Vec<Got>>()
+    };
+    let got = all("/items/1", 10);
+    assert!(got.iter().all(|got| got.body == "0" && got.field("age").is_none()), "{got:?}");
+    // Not kept: the next one asks again.
+    assert_eq!(get(&gateway, "/items/1").body, "1");
+    assert!(all("/items/bad", 5).iter().all(|got| got.status == 500));
+    assert_eq!(backend.requests(), 3);
+    // What is somebody's own is asked for by each.
+    let mut bodies: Vec<String> = all("/items/own", 3).into_iter().map(|got| got.body).collect();
+    bodies.sort();
+    bodies.dedup();
+    assert_eq!(bodies.len(), 3);
+    // It goes on while one waits, whoever came first.
+    let before = backend.requests();
+    let mut first = Client::new(address);
+    first.send("GET /items/2 HTTP/1.1\r\nHost: test\r\n\r\n");
+    pause(50);
+    let second = std::thread::spawn(move || Client::new(address).get("/items/2").status);
+    pause(50);
+    drop(first);
+    assert_eq!((second.join().unwrap(), backend.requests()), (200, before + 1));
     gateway.stop(true);
 }
