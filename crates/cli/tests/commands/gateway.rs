@@ -81,13 +81,13 @@ impl Drop for Running {
 fn serves_reloads_and_stops() {
     let folder = Folder::new();
     let at = format!("at: [{}]", backend());
-    folder.write("system.yaml", &file("127.0.0.1:0", &at, "5s"));
+    folder.write("system.yaml", file("127.0.0.1:0", &at, "5s"));
     let mut running = Running::start(&folder, &["system.yaml"]);
     assert!(running.get().ends_with("\r\n\r\nok"));
-    folder.write("system.yaml", &file("127.0.0.1:0", &at, "6s"));
+    folder.write("system.yaml", file("127.0.0.1:0", &at, "6s"));
     running.signal("-HUP");
     assert_eq!(running.line(), "edge: reloaded");
-    folder.write("system.yaml", &file("127.0.0.1:0", &at, "sometime"));
+    folder.write("system.yaml", file("127.0.0.1:0", &at, "sometime"));
     running.signal("-HUP");
     assert!(running.line().starts_with("edge: not reloaded: "));
     assert!(running.get().ends_with("\r\n\r\nok"));
@@ -129,7 +129,7 @@ fn what_cannot_be_served_is_said_before_anything_listens() {
 #[test]
 fn checks_without_serving() {
     let folder = Folder::new();
-    folder.write("system.yaml", &file("127.0.0.1:1", "at: [127.0.0.1:1]", "5s"));
+    folder.write("system.yaml", file("127.0.0.1:1", "at: [127.0.0.1:1]", "5s"));
     let checked = folder.run(["gateway", "system.yaml", "--check"]).with(0);
     assert_eq!(checked.out, "edge: 1 endpoints, answered by api\n");
 }

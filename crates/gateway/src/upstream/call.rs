@@ -217,12 +217,24 @@ impl Call {
     fn launch(&mut self, state: &mut State, slot: usize, permit: pipeline::Attempt, now: Time, random: u64) -> Begun {
         let deadline = permit.deadline();
         self.attempts[slot] = Some(Out { permit, target: None, started: now });
-        self.send_to(state, slot, deadline, now, random)
+        // Who comes later does not overtake those who wait already.
+        if !state.pending.is_empty() {
+            return self.wait_for_connection(state, slot, deadline, false);
+        }
+        self.send_to(state, slot, deadline, now, random, false)
     }
 
     /// Chooses an instance: one that this call has not tried, where there is one; full ones are passed over,
     /// and if all are full, the attempt waits.
-    fn send_to(&mut self, state: &mut State, slot: usize, deadline: Deadline, now: Time, random: u64) -> Begun {
+    fn send_to(
+        &mut self,
+        state: &mut State,
+        slot: usize,
+        deadline: Deadline,
+        now: Time,
+        random: u64,
+        again: bool,
+    ) -> Begun {
         let eligible = state.members.eligible();
         let mut full = false;
         let target = if self.launched == 0 && state.max_connections.is_none() {
@@ -245,16 +257,7 @@ impl Call {
         };
         let instance = target.and_then(|i| state.instances.get(i)?.as_ref().map(|member| member.instance.clone()));
         let (Some(i), Some(instance)) = (target, instance) else {
-            // An extra attempt does not wait: the first one is there already.
-            if !full || slot != 0 || state.pending.len() >= state.max_pending as usize {
-                return Begun::Nobody;
-            }
-            let (sender, receiver) = oneshot::channel();
-            let number = state.next_pending;
-            state.next_pending += 1;
-            state.pending.push_back((number, sender));
-            self.pending = Some((number, receiver));
-            return Begun::Pending(deadline);
+            return if full { self.wait_for_connection(state, slot, deadline, again) } else { Begun::Nobody };
         };
         state.balancer.on_start(i, now);
         self.tried[self.launched % TRIED] = i;
@@ -263,6 +266,24 @@ impl Call {
             out.target = Some(i);
         }
         Begun::Ask(instance, deadline)
+    }
+
+    /// A place in the queue for connections: at its head for one that has waited `again`.
+    fn wait_for_connection(&mut self, state: &mut State, slot: usize, deadline: Deadline, again: bool) -> Begun {
+        // An extra attempt does not wait: the first one is there already.
+        if slot != 0 || !again && state.pending.len() >= state.max_pending as usize {
+            return Begun::Nobody;
+        }
+        let (sender, receiver) = oneshot::channel();
+        let number = state.next_pending;
+        state.next_pending += 1;
+        if again {
+            state.pending.push_front((number, sender));
+        } else {
+            state.pending.push_back((number, sender));
+        }
+        self.pending = Some((number, receiver));
+        Begun::Pending(deadline)
     }
 
     /// Waits until an instance has room. Cancelled waits lose nothing.
@@ -277,7 +298,12 @@ impl Call {
         self.pending = None;
         let upstream = self.upstream.clone();
         let mut state = upstream.lock();
-        self.send_to(&mut state, 0, deadline, now, random)
+        let begun = self.send_to(&mut state, 0, deadline, now, random, true);
+        if matches!(begun, Begun::Nobody) {
+            // The room that it was told of is not for it.
+            state.connection_freed();
+        }
+        begun
     }
 
     /// Leaves the queue for connections; what it was just given goes to the next one.

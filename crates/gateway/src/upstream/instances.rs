@@ -108,6 +108,9 @@ impl Upstream {
                 state.balancer.set_weight(i, weight)?;
             }
         }
+        if came > 0 {
+            state.all_look_again();
+        }
         Ok((came, gone))
     }
 }

@@ -129,9 +129,7 @@ impl Upstream {
         while let Some(granted) = state.pipeline.grant(now) {
             state.grant(granted);
         }
-        // Whoever is still too many waits again.
-        let waiting = state.pending.len();
-        (0..waiting).for_each(|_| state.connection_freed());
+        state.all_look_again();
         Ok(())
     }
 }
@@ -148,6 +146,13 @@ impl State {
                 Transition::Returned { .. } | Transition::PanicLeft | Transition::Healthy { .. } => {}
             }
         }
+    }
+
+    /// There may be room elsewhere: all who wait for a connection look again, and those who are still too many
+    /// wait on.
+    pub(crate) fn all_look_again(&mut self) {
+        let waiting = self.pending.len();
+        (0..waiting).for_each(|_| self.connection_freed());
     }
 
     /// Room at an instance: whoever waits first looks again.

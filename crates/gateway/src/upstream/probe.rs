@@ -29,6 +29,9 @@ pub fn tick(control: &Arc<Control>, upstream: &Arc<Upstream>, random: &Random, n
         }
         let transitions = state.members.on_wake(now).to_vec();
         state.apply(&transitions);
+        if !transitions.is_empty() {
+            state.all_look_again();
+        }
         while let Some((i, probe)) = state.members.poll_check(now, random.bits()) {
             let member = state.instances.get(i).and_then(Option::as_ref);
             if let (Some(member), Some(path)) = (member, &state.health_path) {
@@ -59,6 +62,9 @@ async fn check(
     if state.position(instance.address) == Some(i) {
         let transitions = state.members.settle_check(now, i, probe, passed).to_vec();
         state.apply(&transitions);
+        if !transitions.is_empty() {
+            state.all_look_again();
+        }
         drop(state);
         for transition in transitions {
             use plimsoll_policy::outlier_ejection::Transition;

@@ -63,17 +63,17 @@ fn the_budget_bounds_retries() {
 fn slow_instances_meet_their_deadline() {
     let backend = Backend::new(|received| {
         let left: u64 = received.field("x-request-timeout-ms").unwrap().parse().unwrap();
-        assert!(left <= 200, "{left}");
-        pause(1_000);
+        assert!(left <= 1_000, "{left}");
+        pause(5_000);
         Does::Answer(ok("late"))
     });
-    let gateway = start(&file(&[backend.address], "timeout: 200ms", ""));
+    let gateway = start(&file(&[backend.address], "timeout: 1s", ""));
     assert_eq!(get(&gateway, "/").status, 504);
     // The caller's own is shorter.
     let started = std::time::Instant::now();
     let got = Client::of(&gateway).ask("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 50\r\n\r\n");
     assert_eq!(got.status, 504);
-    assert!(started.elapsed() < Duration::from_millis(190));
+    assert!(started.elapsed() < Duration::from_millis(900));
     gateway.stop(true);
 }
 
@@ -333,7 +333,7 @@ fn one_fetches_and_the_others_wait() {
 #[test]
 fn the_important_go_first_when_seats_are_few() {
     let backend = Backend::new(|received| {
-        pause(100);
+        pause(400);
         Does::Answer(ok(received.head.split(' ').nth(1).unwrap()))
     });
     let keys = "max_in_flight: 1\nqueue: 2\nheaders: { class: X-Class }\nlimits: { connections: 100 }";
@@ -346,7 +346,7 @@ fn the_important_go_first_when_seats_are_few() {
             let request = format!("GET /items/{name} HTTP/1.1\r\nHost: a\r\nX-Class: {class}\r\n\r\n");
             sender.send((name, Client::new(address).ask(&request).status)).unwrap();
         });
-        pause(20);
+        pause(60);
     };
     ask("first", 3);
     ask("low", 5);
@@ -411,14 +411,14 @@ fn an_impatient_caller_ejects_nobody() {
 #[test]
 fn whoever_finds_every_connection_taken_waits_for_one() {
     let backend = Backend::new(|_| {
-        pause(200);
+        pause(400);
         Does::Answer(ok("done"))
     });
     let gateway = gateway(&[&backend], "max_connections: 1\nmax_pending: 2");
     let address = gateway.addresses()[0];
     let asked: Vec<_> = (0..4)
         .map(|_| {
-            pause(20);
+            pause(50);
             std::thread::spawn(move || Client::new(address).get("/").status)
         })
         .collect();
