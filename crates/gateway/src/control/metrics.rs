@@ -4,6 +4,7 @@ use std::fmt::{Display, Write};
 
 use plimsoll_policy::Counts;
 use plimsoll_policy::circuit_breaker::State as Breaker;
+use plimsoll_policy::shed;
 
 use crate::core::Shared;
 use crate::figures::{BUCKETS, Own, Times, sum};
@@ -260,6 +261,27 @@ fn inbound(page: &mut Page, shared: &Shared) {
     let live = shared.live();
     page.about("in_flight", "gauge", "Requests that the gateway holds.");
     page.value("in_flight", &[], live.inbound.held());
+    let (seats, waiting) = live.inbound.queue();
+    page.about("queue_waiting", "gauge", "Requests that wait for a seat.");
+    page.value("queue_waiting", &[], waiting);
+    page.about(
+        "queue_total",
+        "counter",
+        "Requests that came to the queue for seats, by class and what became of them.",
+    );
+    for class in 0..shed::CLASSES {
+        for (what, counts) in [
+            ("queued", seats.queued),
+            ("rejected", seats.rejected),
+            ("displaced", seats.displaced),
+            ("shed", seats.shed),
+            ("expired", seats.expired),
+        ] {
+            if counts[class] > 0 {
+                page.value("queue_total", &[("class", &class.to_string()), ("what", what)], counts[class]);
+            }
+        }
+    }
     let (limit, level) = live.inbound.gauges();
     if let Some(limit) = limit {
         page.about("adaptive_limit", "gauge", "The limit on requests in flight.");

@@ -1,25 +1,20 @@
 //! A request through everything that has a say in it: policies on what comes in, cache, upstream,
 //! fallback. Both fronts, HTTP/1.1 and HTTP/2, come through here.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 
 use plimsoll_model::system::FallbackAnswer;
 use plimsoll_policy::{Outcome, Time};
-use tokio::task::spawn_local;
 
 use super::answer::OwnAnswer;
 use super::attempt::Answered;
-use super::cached::{Fetch, Found, Kept, Store};
-use super::facts::{Facts, Said};
+use super::cached::{Found, Kept};
+use super::facts::Facts;
 use super::fetch::{Fetched, Outgoing, Tried, discard, fetch};
-use super::hedge::Nobody;
-use super::sharing::{self, Joined, Shared, Sharing};
+use super::sharing::Shared;
 use super::{BodyError, Incoming};
-use crate::access_log::Entry;
 use crate::core::{Core, Current};
 use crate::figures::{Own, RouteFigures};
 use crate::http1::Framing;
@@ -85,17 +80,6 @@ impl Passing {
         core.buffers.put(buffer);
         core.put_head(head);
     }
-}
-
-/// What the end of a request is counted as.
-#[derive(Debug)]
-pub struct End {
-    /// The status; 499 if the client had gone.
-    pub status: u16,
-    /// Bytes of the answer's body.
-    pub bytes: u64,
-    /// Why the gateway answered itself.
-    pub own: Option<Own>,
 }
 
 /// A request under way.
@@ -282,180 +266,7 @@ impl Job {
         Ok(if whole { (Some(incoming.take_kept(&self.core)), false) } else { (None, true) })
     }
 
-    /// Looks an answer up, and waits while another request fetches it. None if the client goes meanwhile.
-    async fn look_up<I: Incoming>(
-        &mut self,
-        store: &Arc<Store>,
-        id: &str,
-        key: u64,
-        incoming: &mut I,
-        alarm: &mut Alarm,
-    ) -> Option<Found> {
-        let give_up_at = self.facts.caller_deadline.unwrap_or(Time::MAX);
-        let mut now = self.started;
-        loop {
-            let (mut receiver, until) = match store.look_up(now, key, id, self.core.random.bits()) {
-                Found::Wait(receiver, until) => (receiver, until),
-                found => return Some(found),
-            };
-            let there = poll_fn(|cx| {
-                if Pin::new(&mut receiver).poll(cx).is_ready() {
-                    return Poll::Ready(true);
-                }
-                if incoming.poll_gone(cx).is_ready() {
-                    return Poll::Ready(false);
-                }
-                alarm.poll(cx, until.min(give_up_at)).map(|()| true)
-            })
-            .await;
-            if !there {
-                return None;
-            }
-            now = self.core.clock.now();
-            if now >= give_up_at {
-                return Some(Found::Pass);
-            }
-        }
-    }
-
-    /// Waits for a call that is made for all who want the same. None if the client goes meanwhile.
-    async fn share<I: Incoming>(
-        &mut self,
-        sharing: &Arc<Sharing>,
-        id: String,
-        key: u64,
-        incoming: &mut I,
-        alarm: &mut Alarm,
-    ) -> Option<Shared> {
-        let method = if self.facts.method == "HEAD" { "HEAD" } else { "GET" };
-        let mut waiter = match sharing.join(self.started, key ^ u64::from(method == "HEAD")) {
-            Joined::Alone => return Some(Shared::Alone),
-            Joined::Waits(waiter) => waiter,
-            Joined::Leads(waiter, flight) => {
-                let mut head = self.core.take_head();
-                head.extend_from_slice(&self.out);
-                let (current, route) = (self.current.clone(), self.facts.route as usize);
-                let call = sharing::Call { current, route, head, method, key: self.facts.key, id };
-                sharing.fly(&self.core, flight, call);
-                waiter
-            }
-        };
-        let until = self.facts.caller_deadline.unwrap_or(Time::MAX);
-        poll_fn(|cx| {
-            if let Poll::Ready(shared) = Pin::new(&mut waiter.receiver).poll(cx) {
-                return Poll::Ready(Some(shared.unwrap_or(Shared::Alone)));
-            }
-            if incoming.poll_gone(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            alarm.poll(cx, until).map(|()| Some(Shared::Own(OwnAnswer::new(504, Own::Deadline))))
-        })
-        .await
-    }
-
-    /// Fetches an answer anew while the one that is kept is given.
-    fn refresh(&self, right: Fetch, id: String) {
-        let (core, current) = (self.core.clone(), self.current.clone());
-        let mut head = core.take_head();
-        head.extend_from_slice(&self.out);
-        let (route, key) = (self.facts.route as usize, self.facts.key);
-        if self.facts.method != "GET" {
-            // A HEAD brings nothing to keep.
-            return;
-        }
-        spawn_local(async move {
-            let plan = &current.live.plan;
-            let now = core.clock.now();
-            let timeout = plan.serving.limits.body_timeout;
-            let mut alarm = Alarm::new(core.clock, now.plus_nanos(timeout));
-            let outgoing = Outgoing {
-                head: &mut head,
-                deadline_field: &plan.serving.headers.deadline,
-                body: &[],
-                streamed: false,
-                method: "GET",
-                upgrade: false,
-                hedges: false,
-                repeatable: plan.routes[route].repeatable,
-                caller_deadline: None,
-                key,
-            };
-            let upstream = &current.live.upstreams[plan.routes[route].target];
-            let mut tried = Tried::default();
-            let (mut call, fetched) = fetch(&core, upstream, outgoing, &mut Nobody, &mut alarm, now, &mut tried).await;
-            if let Fetched::Answer(mut answered, slot) = fetched {
-                right.keep(&core, &mut answered, &id, &mut alarm, timeout).await;
-                let ended = Ended::Answered(answered.status, answered.retry_after);
-                let (end, at) = (core.clock.now(), answered.at);
-                call.settle(slot, end, at, ended, core.random.bits());
-                discard(&core, *answered, end);
-            }
-            core.put_head(head);
-        });
-    }
-
-    fn figures(&self) -> &RouteFigures {
+    pub(super) fn figures(&self) -> &RouteFigures {
         &self.current.routes[self.facts.route as usize]
-    }
-
-    /// Counts and logs the end of the request.
-    pub fn end(&self, end: &End, now: Time) {
-        let took = now.nanos_since(self.started);
-        count(self.figures(), end, took);
-        if self.facts.said.is_some() {
-            let route = &self.current.live.plan.routes[self.facts.route as usize].name;
-            let said = self.facts.said.as_deref();
-            let tried = (&self.tried, self.attempts);
-            log(&self.core, &self.current, (&self.facts.method, route), said, end, tried, (self.started, took));
-        }
-    }
-}
-
-/// Counts and logs a request that had no route.
-pub fn unrouted(core: &Core, current: &Current, method: &str, said: Option<&Said>, end: &End, started: Time) {
-    let took = core.clock.now().nanos_since(started);
-    count(&current.unrouted, end, took);
-    log(core, current, (method, ""), said, end, (&Tried::default(), 0), (started, took));
-}
-
-fn count(figures: &RouteFigures, end: &End, took: u64) {
-    let class = if end.status == 499 { 0 } else { usize::from(end.status / 100).min(5) };
-    figures.answers[class].bump();
-    figures.times.record(took);
-    if let Some(own) = end.own {
-        figures.own[own as usize].bump();
-    }
-}
-
-fn log(
-    core: &Core,
-    current: &Current,
-    (method, route): (&str, &str),
-    said: Option<&Said>,
-    end: &End,
-    (tried, attempts): (&Tried, u32),
-    (started, took): (Time, u64),
-) {
-    let (Some(log), Some(said)) = (&current.live.log, said) else { return };
-    let client = said.client.to_string();
-    let entry = Entry {
-        at: core.clock.wall(started),
-        client: &client,
-        method,
-        target: &said.target,
-        version: said.version,
-        status: end.status,
-        bytes: end.bytes,
-        took,
-        route,
-        upstream: tried.instance.as_ref().map_or("", |instance| &instance.name),
-        upstream_took: tried.answered.map(|at| at.nanos_since(tried.started)),
-        attempts,
-        own: end.own.map_or("", Own::name),
-        referer: &said.referer,
-        agent: &said.agent,
-    };
-    if !log.send(&entry) {
-        core.figures.log_dropped.bump();
     }
 }

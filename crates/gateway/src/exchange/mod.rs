@@ -2,7 +2,9 @@
 
 pub mod answer;
 pub mod attempt;
+pub mod borrowed;
 pub mod cached;
+pub mod ending;
 pub mod facts;
 pub mod fetch;
 pub mod forward;

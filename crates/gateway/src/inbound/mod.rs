@@ -2,15 +2,14 @@
 //! quota, adaptive limit, bulkhead, and at last a seat: how many requests it holds, and how many more wait
 //! by priority class.
 
-use std::future::Future;
-use std::pin::Pin;
+mod permits;
+mod seats;
+
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 
-use plimsoll_policy::bulkhead::{self, Admission, Bulkhead, Granted, Ticket};
+use plimsoll_policy::bulkhead::{self, Bulkhead, Granted, Ticket};
 use plimsoll_policy::rate_limit::{Config as Quota, RateLimit, Scope};
-use plimsoll_policy::shed::{self, Push};
 use plimsoll_policy::{
     AdaptiveLimit, Counts, Degradation, InvalidConfig, Outcome, Reason, Rejected, ShedQueue, Time, adaptive_limit,
 };
@@ -20,7 +19,6 @@ use crate::clock::Clock;
 use crate::core::Core;
 use crate::exchange::Incoming;
 use crate::exchange::answer::OwnAnswer;
-use crate::figures::Own;
 use crate::plan::Plan;
 use crate::redis::Limiter;
 
@@ -198,85 +196,6 @@ impl Inbound {
         Ok(held)
     }
 
-    /// Waits for a seat, as the queue says.
-    #[cold]
-    async fn seat<I: Incoming>(
-        self: &Arc<Self>,
-        held: &mut Held,
-        asked: Asked<'_>,
-        core: &Core,
-        incoming: &mut I,
-    ) -> Result<(), Option<OwnAnswer>> {
-        let full = Some(OwnAnswer::busy(Own::InFlight));
-        if !self.queues.load(Ordering::SeqCst) {
-            return Err(full);
-        }
-        let mut place = {
-            let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.held.load(Ordering::SeqCst) <= self.max_in_flight.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            let (sender, receiver) = oneshot::channel();
-            let handle = match seats.push(core.clock.now(), sender, asked.class, asked.deadline) {
-                Push::Queued(handle) => handle,
-                Push::Displaced { handle, item, reason } => {
-                    let _ = item.send(Err(reason));
-                    handle
-                }
-                Push::Rejected(_) => return Err(full),
-            };
-            // It holds nothing while it waits. Nobody looks into the queue before the lock is free.
-            self.held.fetch_sub(1, Ordering::SeqCst);
-            held.seated = false;
-            Waiting { inbound: self.clone(), handle, receiver }
-        };
-        let mut timer = std::pin::pin!(tokio::time::sleep_until(core.clock.instant(asked.deadline)));
-        let verdict = std::future::poll_fn(|cx| {
-            if let Poll::Ready(verdict) = Pin::new(&mut place.receiver).poll(cx) {
-                return Poll::Ready(Some(verdict.unwrap_or(Err(Reason::Shed))));
-            }
-            if incoming.poll_gone(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            timer.as_mut().poll(cx).map(|()| Some(Err(Reason::DeadlineExceeded)))
-        })
-        .await;
-        match verdict {
-            Some(Ok(())) => {
-                held.seated = true;
-                Ok(())
-            }
-            Some(Err(Reason::DeadlineExceeded)) => Err(Some(OwnAnswer::new(504, Own::Deadline))),
-            Some(Err(_)) => Err(Some(OwnAnswer::busy(Own::Shed))),
-            None => Err(None),
-        }
-    }
-
-    /// A seat is free: the next one in the queue takes it.
-    fn leave(&self) {
-        self.held.fetch_sub(1, Ordering::SeqCst);
-        if !self.queues.load(Ordering::SeqCst) {
-            return;
-        }
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        while !seats.is_empty() && self.held.load(Ordering::SeqCst) < self.max_in_flight.load(Ordering::Relaxed) {
-            let next = seats.pop(self.clock.now(), |sender, reason| {
-                let _ = sender.send(Err(reason));
-            });
-            let Some(next) = next else { return };
-            self.held.fetch_add(1, Ordering::SeqCst);
-            if next.send(Ok(())).is_err() {
-                self.held.fetch_sub(1, Ordering::SeqCst);
-            }
-        }
-    }
-
-    /// What the queue for seats has done, and how many wait.
-    pub fn queue(&self) -> (shed::Counts, usize) {
-        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        (*seats.counts(), seats.len())
-    }
-
     fn take_quota(&self, now: Time, key: u64) -> Result<(), Rejected> {
         let stripe = &self.stripes[(key >> 32) as usize % STRIPES];
         // Which stripes there are is settled by the quota's scope: a shared one has the first alone, and
@@ -355,83 +274,7 @@ fn part(quota: Quota, at: usize) -> Option<Quota> {
     }
 }
 
-impl State {
-    fn grant(&mut self, bulkhead: usize, granted: Granted) {
-        let at = self.waiters.iter().position(|(b, ticket, _)| *b == bulkhead && *ticket == granted.ticket);
-        if let Some(at) = at {
-            let (_, _, waiter) = self.waiters.remove(at);
-            let _ = waiter.send(granted);
-        }
-    }
-
-    fn settle(&mut self, now: Time, bulkhead: usize, permit: bulkhead::Permit, outcome: Outcome) {
-        if let Some((_, policy)) = self.bulkheads.get_mut(bulkhead)
-            && let Some(granted) = policy.settle(now, permit, outcome)
-        {
-            self.grant(bulkhead, granted);
-        }
-    }
-}
-
 impl Held {
-    /// The adaptive limit's permit and the bulkhead's. No reason if the client has gone.
-    async fn take<I: Incoming>(
-        &mut self,
-        now: Time,
-        asked: Asked<'_>,
-        clock: Clock,
-        incoming: &mut I,
-    ) -> Result<(), Option<Rejected>> {
-        let inbound = self.inbound.clone();
-        let (mut place, until) = {
-            let mut state = inbound.lock();
-            if let Some(limit) = &mut state.limit {
-                self.limit = Some(limit.admit(now)?);
-            }
-            let Some(at) = asked.bulkhead else { return Ok(()) };
-            let Some((_, bulkhead)) = state.bulkheads.get_mut(at) else { return Ok(()) };
-            match bulkhead.admit_or_queue(now, asked.deadline)? {
-                Admission::Now(permit) => {
-                    self.bulkhead = Some((at, permit));
-                    return Ok(());
-                }
-                Admission::Queued { ticket, until } => {
-                    let (sender, receiver) = oneshot::channel();
-                    state.waiters.push((at, ticket, sender));
-                    (Place { inbound: inbound.clone(), at, ticket, clock, receiver: Some(receiver) }, until)
-                }
-            }
-        };
-        let mut timer = std::pin::pin!(tokio::time::sleep_until(clock.instant(until)));
-        let late = std::future::poll_fn(|cx| {
-            if let Some(receiver) = &mut place.receiver
-                && let Poll::Ready(granted) = Pin::new(receiver).poll(cx)
-            {
-                return Poll::Ready(Some(granted.ok()));
-            }
-            if incoming.poll_gone(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            timer.as_mut().poll(cx).map(|()| Some(None))
-        })
-        .await;
-        let granted = match late {
-            None => return Err(None),
-            Some(Some(granted)) => {
-                place.receiver = None;
-                Some(granted)
-            }
-            Some(None) => place.leave(true),
-        };
-        match granted {
-            Some(granted) => {
-                self.bulkhead = Some((place.at, granted.permit));
-                Ok(())
-            }
-            None => Err(Some(Rejected::new(Reason::BulkheadTimeout))),
-        }
-    }
-
     /// How it ended. `answered` is when the head of the answer was there.
     pub fn finish(&mut self, now: Time, answered: Time, outcome: Outcome) {
         if let Some(permit) = &mut self.limit {
@@ -457,61 +300,6 @@ impl Drop for Held {
         }
         if let Some((at, permit)) = self.bulkhead.take() {
             state.settle(self.at, at, permit, self.outcome);
-        }
-    }
-}
-
-/// A place in the queue for seats, which is given up with it.
-struct Waiting {
-    inbound: Arc<Inbound>,
-    handle: shed::Handle,
-    receiver: oneshot::Receiver<Result<(), Reason>>,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut seats = self.inbound.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if seats.remove(self.handle).is_none()
-            && let Ok(Ok(())) = self.receiver.try_recv()
-        {
-            // A seat was given just now, and nobody takes it.
-            drop(seats);
-            self.inbound.leave();
-        }
-    }
-}
-
-/// A place in a bulkhead's queue, which is given up with it.
-struct Place {
-    inbound: Arc<Inbound>,
-    at: usize,
-    ticket: Ticket,
-    clock: Clock,
-    receiver: Option<oneshot::Receiver<Granted>>,
-}
-
-impl Place {
-    fn leave(&mut self, timed_out: bool) -> Option<Granted> {
-        let mut receiver = self.receiver.take()?;
-        let mut state = self.inbound.lock();
-        state.waiters.retain(|(at, ticket, _)| (*at, *ticket) != (self.at, self.ticket));
-        match receiver.try_recv() {
-            Ok(granted) => Some(granted),
-            Err(_) => {
-                if let Some((_, bulkhead)) = state.bulkheads.get_mut(self.at) {
-                    bulkhead.leave(self.ticket, timed_out);
-                }
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(granted) = self.leave(false) {
-            let now = self.clock.now();
-            self.inbound.lock().settle(now, self.at, granted.permit, Outcome::Cancelled);
         }
     }
 }
