@@ -23,7 +23,11 @@ pub fn find(addresses: &Addresses, folder: &Path) -> Result<Vec<Found>, String> 
                 look_up(&address.address, address.weight, &mut found)?;
             }
         }
-        Addresses::Dns { host, port, .. } => look_up(&format!("{host}:{port}"), 1.0, &mut found)?,
+        Addresses::Dns { host, port, .. } => {
+            look_up(&format!("{host}:{port}"), 1.0, &mut found)?;
+            // Name servers turn their answers round; `weights` go by the order.
+            found.sort_by_key(|found| found.address);
+        }
         Addresses::File { path, .. } => {
             let path = folder.join(path);
             let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
