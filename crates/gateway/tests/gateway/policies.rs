@@ -484,3 +484,18 @@ fn reads_that_want_the_same_share_one_call() {
     assert_eq!((second.join().unwrap(), backend.requests()), (200, before + 1));
     gateway.stop(true);
 }
+
+#[test]
+fn a_busy_gateway_switches_off_what_matters_least() {
+    let backend = Backend::ok("ok");
+    let level = "{ name: lite, enter: 1%, leave: 0%, reject: [ GET /items/:id ] }";
+    let gateway = gateway(&[&backend], &format!("degradation: {{ levels: [ {level} ] }}"));
+    let mut client = Client::of(&gateway);
+    eventually("the level is entered", || {
+        assert!((0..50).all(|_| client.get("/").status == 200));
+        client.get("/items/1").status == 503
+    });
+    assert_eq!(client.get("/").status, 200);
+    assert!(gateway.notices().iter().any(|notice| notice.contains("degradation: level 1")));
+    gateway.stop(true);
+}
