@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 /// The workspace's crates from the top down. A crate may use those below it, as listed.
 const EDGES: &[(&str, &[&str])] = &[
-    ("cli", &["report", "sim", "model"]),
+    ("cli", &["gateway", "report", "sim", "model"]),
     ("report", &["model"]),
+    ("gateway", &["model", "policy"]),
     ("sim", &["model", "policy"]),
     ("model", &["policy"]),
     ("policy", &[]),
@@ -134,7 +135,7 @@ fn options_on_the_pages_are_those_of_the_program() {
             std::process::Command::new(env!("CARGO_BIN_EXE_plimsoll")).args(arguments).output().expect("it runs");
         String::from_utf8(output.stdout).expect("UTF-8")
     };
-    let commands = ["line", "sim", "explain", "schema", "compare", "example"];
+    let commands = ["line", "sim", "explain", "schema", "compare", "example", "gateway"];
     let helps: BTreeMap<&str, String> = commands.iter().map(|name| (*name, help(&[name, "--help"]))).collect();
     let mut seen = 0;
     for page in pages() {
@@ -192,4 +193,34 @@ fn the_lowest_crate_needs_only_mathematics() {
     let names: Vec<&str> =
         section.lines().filter_map(|line| line.split(['=', '.', ' ']).next()).filter(|name| !name.is_empty()).collect();
     assert_eq!(names, ["libm"]);
+}
+
+/// Waiting for sockets is the gateway's affair. What is pure stays so.
+#[test]
+fn only_the_gateway_has_an_asynchronous_runtime() {
+    for (name, _) in EDGES.iter().filter(|(name, _)| *name != "gateway") {
+        assert!(!read(&format!("crates/{name}/Cargo.toml")).contains("tokio"), "crates/{name} uses tokio");
+    }
+}
+
+/// Everything in the gateway that asks what time it is asks its one clock.
+#[test]
+fn only_one_file_of_the_gateway_reads_clocks() {
+    let mut folders = vec![root().join("crates/gateway/src")];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("src/clock.rs") {
+                files += 1;
+                let text = std::fs::read_to_string(&path).expect("a file");
+                for clock in ["Instant::now", "SystemTime::now", "thread::sleep"] {
+                    assert!(!text.contains(clock), "{} has {clock}", path.display());
+                }
+            }
+        }
+    }
+    assert!(files > 5);
 }

@@ -104,6 +104,12 @@ impl Permit {
     pub(crate) fn restart(&mut self, now: Time) {
         self.started = now;
     }
+
+    /// So much of the time since the start is not the target's latency, but what the caller took to take
+    /// its answer in.
+    pub fn exclude(&mut self, nanos: u64) {
+        self.started = self.started.plus_nanos(nanos);
+    }
 }
 
 /// Limits the calls in flight by their latency.

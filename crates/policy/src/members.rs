@@ -123,6 +123,11 @@ impl Members {
         Ok(self.ejection.add(now, i, in_service))
     }
 
+    /// Endpoint `i` was at work before it was added: it has no need of a slow start.
+    pub fn skip_slow_start(&mut self, i: usize) {
+        self.ejection.skip_slow_start(i);
+    }
+
     /// Removes endpoint `i`.
     pub fn remove(&mut self, now: Time, i: usize) -> &[Transition] {
         if let Some(check) = self.checks.get_mut(i) {

@@ -181,3 +181,15 @@ fn bad_settings_are_refused() {
     assert_eq!(refused(|c| c.healthy_after = 0), "healthy_after");
     assert_eq!(refused(|c| c.jitter = 1.0), "jitter");
 }
+
+#[test]
+fn what_was_at_work_before_starts_at_full_weight() {
+    let ejection = outlier_ejection::Config { slow_start: Duration::from_secs(30), ..Default::default() };
+    let mut members = Members::new(Config { health: None, ejection }, 0, Time::ZERO, 1).unwrap();
+    assert_eq!(members.add(Time::ZERO, 0, true).unwrap().len(), 1, "a slow start");
+    members.add(Time::ZERO, 1, true).unwrap();
+    members.skip_slow_start(0);
+    let slow = run(&mut members, 40.0, |_| None);
+    assert!(slow.iter().all(|t| matches!(t, Transition::SlowStart { endpoint: 1, .. })), "{slow:?}");
+    assert!(!slow.is_empty());
+}

@@ -548,6 +548,32 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// A client that reads its answer slowly makes no target slow.
+#[test]
+fn what_comes_after_the_answer_is_no_latency() {
+    let slow_calls =
+        circuit_breaker::Config { slow_call: ms(100), slow_call_rate: 0.5, minimum_calls: 2, ..Default::default() };
+    let limit = adaptive_limit::Config { algorithm: adaptive_limit::Algorithm::AIMD, min: 1, ..Default::default() };
+    for (excluded, trips) in [(true, 0), (false, 1)] {
+        let config = Config { breaker: Some(slow_calls), adaptive_limit: Some(limit), ..Config::default() };
+        let mut pipeline = pipeline(config);
+        for call in 0..2u64 {
+            let start = Time::from_nanos(call * 7_000_000_000);
+            let mut flight = pipeline.start(start, None, true);
+            let Ok(Admission::Now(mut attempt)) = pipeline.attempt(start, &mut flight, 0) else { panic!("admitted") };
+            // The head of the answer after 10 ms, the end of its body after 6 s.
+            let end = start + ms(6_000);
+            if excluded {
+                attempt.exclude_since(start + ms(10), end);
+            }
+            let _ = pipeline.settle(end, &mut flight, attempt, Outcome::Success.into(), 0);
+        }
+        let opened = std::iter::from_fn(|| pipeline.poll_transition()).count();
+        assert_eq!(opened.min(1), trips, "excluded: {excluded}");
+        assert_eq!(pipeline.adaptive_limit().unwrap().limit() < 20.0, !excluded, "AIMD's timeout is 5 s");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

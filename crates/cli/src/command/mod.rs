@@ -1,6 +1,7 @@
 mod compare;
 mod example;
 mod explain;
+mod gateway;
 mod line;
 mod schema;
 mod sim;
@@ -26,6 +27,7 @@ enum Command {
     Schema(schema::Schema),
     Compare(compare::Compare),
     Example(example::Example),
+    Gateway(gateway::Gateway),
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
@@ -36,6 +38,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Schema(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Example(command) => command.run(),
+        Command::Gateway(command) => command.run(),
     }
 }
 

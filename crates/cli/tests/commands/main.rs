@@ -4,6 +4,7 @@
 mod compare;
 mod example;
 mod explain;
+mod gateway;
 mod help;
 mod hostile;
 #[cfg(target_os = "linux")]

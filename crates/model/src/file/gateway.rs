@@ -8,9 +8,10 @@ use super::decode::Decoder;
 use super::edge::{GATEWAY_TIMEOUT, LATENCY, SHARING, TARGET, TRIES};
 use super::filled::Filled;
 use super::names::Names;
-use super::policy::{cache, retry};
+use super::policy::{cache, retry, shed};
 use super::quantity::{COUNT, DURATION, FLAG, NAME, TEXT};
 use super::service::{CALLS, PLACE, PROCESS, PROTECTION};
+use super::serving::{self, AT, FALLBACK_ANSWER, SERVING};
 use super::table::{Kind, Object, absent, none, required, value};
 use crate::system::{Component, Edge, EdgeId, Endpoint, Route, RouteCache, Service, ServiceId, ServiceKind};
 
@@ -40,7 +41,14 @@ pub(crate) static GATEWAY: Object = Object {
                 Kind::Scalar(&COUNT),
                 "10k",
                 "sockets and memory end somewhere",
-                "Requests that one instance holds at once; more are refused with 503.",
+                "Requests that one instance holds at once; more wait in `queue`, or are refused with 503.",
+            ),
+            value(
+                "queue",
+                Kind::Short(&shed::QUEUE, "size"),
+                "0",
+                "nginx and Envoy queue nothing",
+                "Requests that wait while `max_in_flight` are held, the most important class first.",
             ),
             value(
                 "stops_when_cancelled",
@@ -51,6 +59,8 @@ pub(crate) static GATEWAY: Object = Object {
             ),
         ],
         PLACE,
+        AT,
+        SERVING,
         GATEWAY_TIMEOUT,
         TRIES,
         TARGET,
@@ -112,12 +122,15 @@ static ROUTE: Object = Object {
             "an error is an error",
             "Whether a static answer is given where the upstream fails; it counts as a success, and as degraded.",
         ),
+        value("fallback_answer", Kind::Object(&FALLBACK_ANSWER), "{}", "see there", "What that answer is.")
+            .when(|route| route.get("fallback").flag(), "where `fallback` is `true`"),
     ]],
 };
 
 impl Decoder<'_> {
     pub(super) fn gateway(&mut self, id: ServiceId, service: &mut Service) {
         service.asynchronous = true;
+        service.serving = Some(Box::new(serving::serving(self.names.services[id.index()].filled, self.report)));
         let found = self.names.services[id.index()].routes.clone();
         // Endpoints of one route share its edge.
         let mut own: BTreeMap<*const Filled, EdgeId> = BTreeMap::new();
@@ -151,6 +164,7 @@ impl Decoder<'_> {
                     }
                 }),
                 fallback: route.is_some_and(|route| route.get("fallback").flag()),
+                fallback_answer: route.and_then(serving::fallback_answer),
             });
         }
         service.kind = ServiceKind::Gateway(routes);

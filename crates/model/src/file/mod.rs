@@ -41,6 +41,7 @@ mod root;
 mod routes;
 mod schema;
 mod service;
+mod serving;
 mod step;
 mod store;
 mod suggest;

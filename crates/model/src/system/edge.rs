@@ -16,7 +16,7 @@ pub struct Edge {
 }
 
 /// A caller's policies on one edge. Each instance of the caller has its own state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EdgePolicies {
     /// One-way network delay, ns; none: as the system's `network` says for the two zones.
     pub latency: Option<Dist>,

@@ -8,6 +8,7 @@ mod ids;
 mod messaging;
 mod objective;
 mod service;
+mod serving;
 mod step;
 mod store;
 
@@ -25,6 +26,9 @@ pub use objective::{Indicator, Objective, Subject};
 pub use service::{
     Autoscale, Bulkhead, Degradation, DegradationLevel, Deploy, Endpoint, RateLimit, RateLimitKey, Route, RouteCache,
     Scalability, Service, ServiceKind, Warmup,
+};
+pub use serving::{
+    AccessLog, Address, Addresses, FallbackAnswer, Headers, Limits, LogFormat, NetworkPrefix, Serving, Tls,
 };
 pub use step::{Action, CacheWrite, Count, Program, Step};
 pub use store::{Failover, Lock, Operation, Postgres, Quorum, Reads, Redis, Store, StoreKind};

@@ -1,6 +1,6 @@
 use plimsoll_policy as policy;
 
-use super::{Dist, EdgeId, EndpointId, KeyspaceId, Program, ServiceId, ZoneId};
+use super::{Addresses, Dist, EdgeId, EndpointId, FallbackAnswer, KeyspaceId, Program, ServiceId, Serving, ZoneId};
 
 /// A service or a gateway: instances that run requests.
 #[derive(Clone, Debug)]
@@ -59,6 +59,10 @@ pub struct Service {
     pub autoscale: Option<Autoscale>,
     /// How new versions roll out.
     pub deploy: Deploy,
+    /// Where its instances are in the real world, where the file says so.
+    pub at: Option<Addresses>,
+    /// How a real process serves it, if it is a gateway.
+    pub serving: Option<Box<Serving>>,
     /// Line of its key in the file, from 1.
     pub line: u32,
 }
@@ -86,6 +90,8 @@ pub struct Route {
     /// Whether a static answer is given when the upstream fails; it counts as a success, and as
     /// degraded.
     pub fallback: bool,
+    /// What a real gateway answers then.
+    pub fallback_answer: Option<FallbackAnswer>,
 }
 
 /// A gateway's response cache for a route.

@@ -102,6 +102,8 @@ pub struct Redis {
     pub persistent: bool,
     /// Memory, bytes, for its cost.
     pub memory: u64,
+    /// Where it is in the real world, where the file says so.
+    pub at: Option<String>,
 }
 
 /// A quorum store.

@@ -6,6 +6,7 @@ mod mutations;
 mod problems;
 mod reading;
 mod reference;
+mod serving;
 
 use std::path::{Path, PathBuf};
 

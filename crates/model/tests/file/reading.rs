@@ -46,7 +46,7 @@ fn a_gateway_has_the_endpoints_behind_it() {
     // A request that an idempotency key guards may be repeated, whatever its method.
     assert!(system.services[0].endpoints[2].idempotent);
     assert_eq!(system.services[0].endpoints[0].response_size, 4096);
-    assert!(system.services[0].asynchronous && system.services[0].queue.capacity == 0);
+    assert!(system.services[0].asynchronous && system.services[0].queue.capacity == 100);
 }
 
 #[test]

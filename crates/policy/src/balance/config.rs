@@ -26,6 +26,13 @@ pub enum Algorithm {
     P2c,
 }
 
+impl Algorithm {
+    /// Whether the same key goes to the same endpoint, so that a driver has to find one.
+    pub const fn uses_key(self) -> bool {
+        matches!(self, Algorithm::IpHash | Algorithm::Ring | Algorithm::Maglev)
+    }
+}
+
 /// A balancer's settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {

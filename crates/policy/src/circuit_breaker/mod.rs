@@ -61,6 +61,11 @@ impl Permit {
     pub fn started(&self) -> Time {
         self.started
     }
+
+    /// So much of the time since is not the target's latency.
+    pub(crate) fn exclude(&mut self, nanos: u64) {
+        self.started = self.started.plus_nanos(nanos);
+    }
 }
 
 /// A circuit breaker for one target.

@@ -194,6 +194,13 @@ impl OutlierEjection {
         &self.config
     }
 
+    /// Ends the slow start of endpoint `i`, if it is in one.
+    pub fn skip_slow_start(&mut self, i: usize) {
+        if let Some(host) = self.hosts.get_mut(i) {
+            host.slow_start = None;
+        }
+    }
+
     /// Adds an endpoint at index `i` (as given by the balancer), which starts slowly once available.
     pub fn add(&mut self, now: Time, i: usize, available: bool) -> &[Transition] {
         self.transitions.clear();

@@ -83,6 +83,16 @@ impl Attempt {
     pub fn started(&self) -> Time {
         self.started
     }
+
+    /// The target answered at `answered`, and since then it is the caller who takes its time to take the
+    /// answer in: that is no latency of the target's. The permits stay held.
+    #[inline]
+    pub fn exclude_since(&mut self, answered: Time, now: Time) {
+        let handed_on = now.nanos_since(answered);
+        self.started = self.started.plus_nanos(handed_on);
+        self.adaptive.exclude(handed_on);
+        self.breaker.exclude(handed_on);
+    }
 }
 
 /// An attempt that waits for a permit of the bulkhead.

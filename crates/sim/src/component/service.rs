@@ -277,14 +277,15 @@ impl World<'_> {
         let instance = t.instance;
         let state = &mut self.instances[instance as usize];
         let service = state.spec;
-        if service.asynchronous {
-            if state.held_requests > service.max_in_flight {
-                return self.finish(task, Answer::Busy);
-            }
+        // Of an async instance, those that wait for a seat are not held yet.
+        let seated = state.held_requests - state.queue.len() as u32;
+        if service.asynchronous && service.queue.capacity == 0 && seated > service.max_in_flight {
+            self.finish(task, Answer::Busy);
+        } else if service.asynchronous && seated <= service.max_in_flight {
             state.workers.add(now, 1);
             self.tasks[task].hold.insert(Hold::WORKER);
             self.start_task(task);
-        } else if state.free_workers > 0 {
+        } else if !service.asynchronous && state.free_workers > 0 {
             state.free_workers -= 1;
             state.workers.add(now, 1);
             self.tasks[task].hold.insert(Hold::WORKER);
@@ -349,6 +350,18 @@ impl World<'_> {
         for task in dropped {
             self.tasks[task].waiting = Waiting::Nothing;
             self.finish(task, Answer::Busy);
+        }
+    }
+
+    /// Where an async instance has room, those that wait for a seat take it.
+    fn next_seat(&mut self, instance: u32) {
+        let state = &self.instances[instance as usize];
+        let service = &self.plan.system.services[state.service as usize];
+        if service.asynchronous
+            && !state.queue.is_empty()
+            && state.held_requests - (state.queue.len() as u32) < service.max_in_flight
+        {
+            self.next_in_queue(instance);
         }
     }
 
@@ -494,6 +507,7 @@ impl World<'_> {
                 self.next_in_queue(instance);
             }
         }
+        self.next_seat(instance);
         let state = &self.instances[instance as usize];
         if state.state == State::Draining && state.held_requests == 0 {
             let epoch = state.epoch;
@@ -544,4 +558,48 @@ impl World<'_> {
 /// Whether a shared quota's users are refused while its store is down.
 fn limiter_refuses(limit: Option<&plimsoll_model::system::RateLimit>) -> bool {
     limit.is_some_and(|limit| limit.config.store_down == StoreDown::FailClosed)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::component::topic::tests::simulated;
+
+    /// Requests of two classes through a gateway that holds so many and lets so many wait: how many of each
+    /// class failed, and of how many in all.
+    fn failed(queue: &str) -> [(u64, u64); 2] {
+        let client = |name: &str, class: u32| {
+            let call = format!("{{ endpoint: edge GET /, class: {class} }}");
+            format!("  {name}: {{ rate: 100/s, timeout: 10s, calls: [ {call} ] }}\n")
+        };
+        let text = format!(
+            "system: seats\nclients:\n{}{}services:\n  edge:\n    kind: gateway\n    upstream: api\n    max_in_flight: 15\n    \
+             {queue}\n  api: {{ async: true, endpoints: {{ GET /: [ {{ wait: 100ms }} ] }} }}\nexperiments:\n  \
+             test: {{ for: 20s, warmup: 1s, expect: [ errors < 100% ] }}\n",
+            client("important", 0),
+            client("other", 5),
+        );
+        simulated(&text, |world| {
+            [1, 2].map(|audience| {
+                let cells = &world.audiences[audience].cells;
+                let sum = |f: fn(&plimsoll_model::run::Totals) -> u64| cells.iter().map(|cell| f(&cell.totals)).sum();
+                (sum(|t| t.failed), sum(|t| t.offered))
+            })
+        })
+    }
+
+    #[test]
+    fn a_gateway_without_a_queue_refuses_all_alike() {
+        // 200/s for 100 ms each want 20 seats of 15.
+        let [important, other] = failed("queue: 0");
+        for (failed, of) in [important, other] {
+            assert!(failed * 100 > of * 15, "{failed} of {of}");
+        }
+    }
+
+    #[test]
+    fn with_a_queue_the_important_come_first() {
+        let [important, other] = failed("queue: 20");
+        assert!(important.0 * 100 < important.1, "{important:?}");
+        assert!(other.0 * 100 > other.1 * 30, "{other:?}");
+    }
 }

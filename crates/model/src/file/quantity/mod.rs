@@ -141,7 +141,7 @@ mod tests {
         }
     }
 
-    static ALL: [&Scalar; 36] = [
+    static ALL: [&Scalar; 41] = [
         &TEXT,
         &NAME,
         &FLAG,
@@ -175,6 +175,11 @@ mod tests {
         &KEYS,
         &ROUNDS,
         &LOAD,
+        &ADDRESS,
+        &SOCKET,
+        &NETWORK_ADDRESS,
+        &FIELD_NAME,
+        &STATUS,
         &crate::file::arrivals::ARRIVALS,
         &crate::file::objective::INDICATOR,
         &crate::file::expectation::EXPECTATION,

@@ -370,3 +370,84 @@ pub(crate) static LOAD: Scalar = Scalar {
         None => Ok(Quantity::Load(Load::Rate(rate(text)?))),
     },
 };
+
+/// `host:port`.
+pub(crate) static ADDRESS: Scalar = Scalar {
+    what: "a host and a port",
+    example: "10.0.0.7:8080",
+    pattern: r"^\S+:[0-9]{1,5}$",
+    json: Json::String,
+    parse: |text| match text.rsplit_once(':') {
+        _ if text.contains(char::is_whitespace) => wrong("it has a space in it"),
+        Some((_, port)) if !is_port(port) => wrong("the port is no number from 1 to 65535"),
+        Some((host, _)) if !is_host(host) => wrong("the host is neither a name nor an address"),
+        Some(_) => Ok(Quantity::Text),
+        None => wrong_but("the port is missing", format!("write `{text}:80`")),
+    },
+};
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
+    }
+}
+
+/// An IP address and a port.
+pub(crate) static SOCKET: Scalar = Scalar {
+    what: "an IP address and a port",
+    example: "0.0.0.0:8080",
+    pattern: r"^\S+:[0-9]{1,5}$",
+    json: Json::String,
+    parse: |text| match text.parse::<std::net::SocketAddr>() {
+        Ok(_) => Ok(Quantity::Text),
+        Err(_) if text.starts_with(':') => {
+            wrong_but("the address is missing", format!("write `0.0.0.0{text}` for all of them"))
+        }
+        Err(_) => wrong("a name is no address to listen on"),
+    },
+};
+
+/// An IP network.
+pub(crate) static NETWORK_ADDRESS: Scalar = Scalar {
+    what: "a network",
+    example: "10.0.0.0/8",
+    pattern: r"^[0-9a-fA-F:.]+(/[0-9]{1,3})?$",
+    json: Json::String,
+    parse: |text| match crate::file::serving::network(text) {
+        Some(_) => Ok(Quantity::Text),
+        None => wrong("it is neither an address nor an address with its leading bits"),
+    },
+};
+
+/// A header field's name.
+pub(crate) static FIELD_NAME: Scalar = Scalar {
+    what: "a header field's name",
+    example: "X-User-Id",
+    pattern: r"^[A-Za-z0-9-]+$",
+    json: Json::StringOrNumber,
+    parse: |text| {
+        let fits = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if fits && !text.is_empty() {
+            Ok(Quantity::Text)
+        } else {
+            wrong("it has other marks than letters, digits and `-`")
+        }
+    },
+};
+
+/// An HTTP status of a final answer.
+pub(crate) static STATUS: Scalar = Scalar {
+    what: "a status from 200 to 599",
+    example: "200",
+    pattern: r"^[2-5][0-9][0-9]$",
+    json: Json::NumberOr,
+    parse: |text| match text.parse::<u16>() {
+        Ok(200..=599) if text.len() == 3 => Ok(Quantity::Text),
+        _ => wrong("it is not such a number"),
+    },
+};

@@ -9,6 +9,7 @@ use crate::file::filled::Filled;
 use crate::file::gateway::GATEWAY;
 use crate::file::policy::shed;
 use crate::file::quantity::{BYTES, CLASS, COUNT, FLAG, NAME, SHARE, TEXT};
+use crate::file::serving::AT;
 use crate::file::step::STEPS;
 use crate::file::table::{Kind, MapKey, Object, Tagged, absent, required, value};
 use crate::system::{Endpoint, Service, ServiceId};
@@ -35,6 +36,7 @@ pub(crate) static SERVICE: Object = Object {
             "What it is.",
         )],
         PLACE,
+        AT,
         &[
             value(
                 "workers",

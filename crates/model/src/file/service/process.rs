@@ -6,6 +6,7 @@ use crate::file::filled::Filled;
 use crate::file::keyspace::inner;
 use crate::file::policy::shed;
 use crate::file::quantity::{BYTES, COUNT, DURATION, DURATION_OR_ZERO, FACTOR, NAME, SHARE, TEXT};
+use crate::file::serving;
 use crate::file::table::{Field, Kind, Object, absent, none, required, value};
 use crate::system::{Action, Deploy, Endpoint, Program, Scalability, Service, ServiceKind, Warmup};
 
@@ -149,6 +150,8 @@ impl Decoder<'_> {
             degradation: None,
             autoscale: None,
             deploy: Deploy { batch: 1, surge: true, pause: 0, rollback_at: None },
+            at: serving::addresses(filled, self.report),
+            serving: None,
             line,
         }
     }

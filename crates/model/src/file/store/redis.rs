@@ -4,7 +4,7 @@ use super::{OPERATION_KIND, OPERATION_NAME, PLACE, SIZE};
 use crate::file::decode::Decoder;
 use crate::file::distribution::DURATIONS;
 use crate::file::filled::Filled;
-use crate::file::quantity::{BYTES, COUNT, DURATION, FLAG, RATE};
+use crate::file::quantity::{ADDRESS, BYTES, COUNT, DURATION, FLAG, RATE};
 use crate::file::table::{Kind, Object, absent, required, value};
 use crate::system::Redis;
 
@@ -57,6 +57,12 @@ pub(super) static REDIS: Object = Object {
                 "Whether keys survive a restart.",
             ),
             value("memory", Kind::Scalar(&BYTES), "1GiB", "a small instance", "Memory, for its cost."),
+            absent(
+                "at",
+                Kind::Scalar(&ADDRESS),
+                "`plimsoll gateway` cannot ask it; simulations need no addresses",
+                "Where it is in the real world.",
+            ),
         ],
         PLACE,
         &[value(
@@ -89,6 +95,7 @@ impl Decoder<'_> {
             pool_timeout: filled.get("pool_timeout").nanos(),
             persistent: filled.get("persistent").flag(),
             memory: filled.get("memory").bytes(),
+            at: filled.get("at").set().map(|at| at.text().to_owned()),
         }
     }
 }

@@ -1,0 +1,143 @@
+//! Everything that is no request: what the policies do as time passes, health checks, addresses,
+//! operators.
+
+pub mod admin;
+pub mod metrics;
+pub mod resolve;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::RuntimeMetrics;
+use tokio::sync::{Notify, watch};
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::core::Shared;
+use crate::process::Phase;
+use crate::random::Random;
+use crate::upstream::probe;
+
+/// What the control thread and the rest of the process share.
+#[derive(Debug)]
+pub struct Control {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) folder: PathBuf,
+    cores: Mutex<Vec<RuntimeMetrics>>,
+    changed: Notify,
+    notices: Mutex<Vec<String>>,
+    wait: std::sync::Condvar,
+}
+
+/// Between two looks at what time alone does.
+const TICK: Duration = Duration::from_millis(50);
+/// Between two looks of the degradation ladder, as in the simulation.
+const LADDER: Duration = Duration::from_millis(100);
+
+impl Control {
+    /// Nothing to control yet.
+    pub fn new(shared: Arc<Shared>, folder: PathBuf) -> Control {
+        Control {
+            shared,
+            folder,
+            cores: Mutex::default(),
+            changed: Notify::new(),
+            notices: Mutex::default(),
+            wait: std::sync::Condvar::new(),
+        }
+    }
+
+    /// A core has started.
+    pub fn add_core(&self, metrics: RuntimeMetrics) {
+        self.cores.lock().unwrap_or_else(PoisonError::into_inner).push(metrics);
+    }
+
+    /// There are other targets now.
+    pub fn targets_changed(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Something that an operator should know of. The last hundred are kept until somebody takes them.
+    pub fn say(&self, notice: &str) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        if notices.len() < 100 {
+            notices.push(notice.to_owned());
+        }
+    }
+
+    /// What was said.
+    pub fn notices(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits.
+    pub(crate) fn pause(&self, time: Duration) {
+        let guard = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.wait.wait_timeout_while(guard, time, |_| true);
+    }
+
+    /// How long all cores have been busy, in all.
+    fn busy(&self) -> (Duration, usize) {
+        let cores = self.cores.lock().unwrap_or_else(PoisonError::into_inner);
+        (cores.iter().map(|core| core.worker_total_busy_duration(0)).sum(), cores.len())
+    }
+}
+
+/// The control thread.
+pub(crate) fn run(control: &Arc<Control>, admin: Option<std::net::TcpListener>, mut phases: watch::Receiver<Phase>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return control.say(&format!("the control thread cannot run: {error}")),
+    };
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        let random = Rc::new(Random::new(crate::random::mix(control.shared.secret)));
+        if let Some(listener) = admin {
+            spawn_local(admin::serve(control.clone(), listener));
+        }
+        spawn_local(tick(control.clone(), random));
+        spawn_local(ladder(control.clone()));
+        spawn_local(resolve::keep(control.clone()));
+        // Operators look on while the gateway drains.
+        let deadline = loop {
+            if let Phase::Draining(deadline) = *phases.borrow_and_update() {
+                break deadline;
+            }
+            if phases.changed().await.is_err() {
+                return;
+            }
+        };
+        while control.shared.open.load(Ordering::Relaxed) > 0 && control.shared.clock.now() < deadline {
+            tokio::time::sleep(TICK).await;
+        }
+    });
+}
+
+/// Does for each target what time alone does, and sends its health checks.
+async fn tick(control: Arc<Control>, random: Rc<Random>) {
+    loop {
+        let now = control.shared.clock.now();
+        for upstream in &control.shared.live().upstreams {
+            probe::tick(&control, upstream, &random, now);
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Tells the degradation ladder how busy the cores are.
+async fn ladder(control: Arc<Control>) {
+    let (mut before, _) = control.busy();
+    let mut at = control.shared.clock.now();
+    loop {
+        tokio::time::sleep(LADDER).await;
+        let (busy, cores) = control.busy();
+        let now = control.shared.clock.now();
+        let share = (busy - before).as_secs_f64() / (now.since(at).as_secs_f64() * cores.max(1) as f64);
+        if let Some(level) = control.shared.live().inbound.observe(now, share.min(1.0)) {
+            control.say(&format!("degradation: level {level}, at {:.0}% utilization", share * 100.0));
+        }
+        (before, at) = (busy, now);
+    }
+}

@@ -1,0 +1,248 @@
+//! What all cores share, and what each has for itself.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_rustls::rustls::ServerConfig;
+
+use crate::access_log::LogSender;
+use crate::clock::Clock;
+use crate::exchange::cached::Store;
+use crate::exchange::sharing::Sharing;
+use crate::figures::{CoreFigures, Figures, InstanceFigures, RouteFigures};
+use crate::inbound::Inbound;
+use crate::net::{Buffers, Pool};
+use crate::plan::Plan;
+use crate::random::Random;
+use crate::redis::Link;
+use crate::upstream::{Slots, Upstream};
+
+/// A plan with the state that runs it. A reload makes a new one; requests under way keep theirs.
+#[derive(Debug)]
+pub struct Live {
+    /// What is to be done.
+    pub plan: Plan,
+    /// By target.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// By route: where its answers are kept.
+    pub caches: Vec<Option<Arc<Store>>>,
+    /// The same by name.
+    pub stores: BTreeMap<String, Arc<Store>>,
+    /// By target: calls that several requests share.
+    pub sharing: Vec<Option<Arc<Sharing>>>,
+    /// Policies on what comes in.
+    pub inbound: Arc<Inbound>,
+    /// Certificate and key, where clients speak TLS.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Where lines for requests go.
+    pub log: Option<LogSender>,
+}
+
+/// What all cores share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The time.
+    pub clock: Clock,
+    /// What nobody outside knows.
+    pub secret: u64,
+    /// Numbers of addresses.
+    pub slots: Slots,
+    /// Everybody's figures.
+    pub figures: Figures,
+    /// Set once the gateway is to stop.
+    pub stopping: AtomicBool,
+    /// Connections of clients.
+    pub open: AtomicU32,
+    live: Mutex<Arc<Live>>,
+    version: AtomicU64,
+    per_client: Mutex<BTreeMap<IpAddr, u32>>,
+}
+
+impl Shared {
+    /// A process that runs this.
+    pub fn new(clock: Clock, secret: u64, slots: Slots, live: Live) -> Shared {
+        Shared {
+            clock,
+            secret,
+            slots,
+            figures: Figures::default(),
+            stopping: AtomicBool::new(false),
+            open: AtomicU32::new(0),
+            live: Mutex::new(Arc::new(live)),
+            version: AtomicU64::new(1),
+            per_client: Mutex::default(),
+        }
+    }
+
+    /// What runs now.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs this from now on: each core takes it up with its next request.
+    pub fn replace(&self, live: Live) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(live);
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether the gateway is to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// A place for a connection from this address, unless there are too many.
+    pub fn admit(self: &Arc<Self>, address: IpAddr, live: &Live) -> Option<Place> {
+        let limits = &live.plan.serving.limits;
+        if self.open.fetch_add(1, Ordering::Relaxed) >= limits.connections {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let counted = !live.plan.serving.trusted.iter().any(|network| network.contains(address));
+        if counted {
+            let mut clients = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = clients.entry(address).or_default();
+            if *count >= limits.connections_per_client {
+                self.open.fetch_sub(1, Ordering::Relaxed);
+                return None;
+            }
+            *count += 1;
+        }
+        Some(Place { shared: self.clone(), address: counted.then_some(address) })
+    }
+}
+
+/// A connection's place among those that are allowed.
+#[derive(Debug)]
+pub struct Place {
+    shared: Arc<Shared>,
+    /// Counted by client.
+    address: Option<IpAddr>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        let Some(address) = self.address else { return };
+        let mut clients = self.shared.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = clients.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(&address);
+            }
+        }
+    }
+}
+
+/// What runs now, with a core's own figures.
+pub struct Current {
+    /// What runs now.
+    pub live: Arc<Live>,
+    /// By route.
+    pub routes: Vec<Arc<RouteFigures>>,
+    /// Requests that match no route.
+    pub unrouted: Arc<RouteFigures>,
+}
+
+/// What a core has for itself.
+pub struct Core {
+    /// Its number.
+    pub index: usize,
+    /// The time.
+    pub clock: Clock,
+    /// Its random bits.
+    pub random: Random,
+    /// Its connections to instances.
+    pub pool: Pool,
+    /// Its buffers.
+    pub buffers: Buffers,
+    /// What it shares.
+    pub shared: Arc<Shared>,
+    /// Its figures.
+    pub figures: Arc<CoreFigures>,
+    heads: RefCell<Vec<Vec<u8>>>,
+    current: RefCell<Rc<Current>>,
+    version: Cell<u64>,
+    instances: RefCell<Vec<Option<Arc<InstanceFigures>>>>,
+    links: RefCell<BTreeMap<String, Rc<Link>>>,
+}
+
+/// Heads that a core keeps for later, and the largest of them.
+const SPARE_HEADS: usize = 256;
+const HEAD_MAX: usize = 16 << 10;
+/// The name of the figures of requests that match no route.
+pub const UNROUTED: &str = "(none)";
+
+impl Core {
+    /// A core's own things.
+    pub fn new(index: usize, shared: Arc<Shared>) -> Core {
+        let version = shared.version.load(Ordering::Acquire);
+        let current = Rc::new(adopt(&shared, index));
+        Core {
+            index,
+            clock: shared.clock,
+            random: Random::new(crate::random::mix(shared.secret ^ (index as u64 + 1))),
+            pool: Pool::default(),
+            buffers: Buffers::default(),
+            figures: shared.figures.core(index),
+            heads: RefCell::default(),
+            current: RefCell::new(current),
+            version: Cell::new(version),
+            instances: RefCell::default(),
+            links: RefCell::default(),
+            shared,
+        }
+    }
+
+    /// What runs now.
+    pub fn current(&self) -> Rc<Current> {
+        let version = self.shared.version.load(Ordering::Acquire);
+        if version != self.version.get() {
+            self.version.set(version);
+            *self.current.borrow_mut() = Rc::new(adopt(&self.shared, self.index));
+        }
+        self.current.borrow().clone()
+    }
+
+    /// This core's figures of an address.
+    pub fn instance(&self, slot: usize) -> Arc<InstanceFigures> {
+        let slot = slot.min(Slots::MOST);
+        let mut instances = self.instances.borrow_mut();
+        if instances.len() <= slot {
+            instances.resize_with(slot + 1, || None);
+        }
+        instances[slot].get_or_insert_with(|| self.shared.figures.instance(slot, self.index)).clone()
+    }
+
+    /// This core's connection to a Redis.
+    pub fn link(&self, address: &str) -> Rc<Link> {
+        let mut links = self.links.borrow_mut();
+        match links.get(address) {
+            Some(link) => link.clone(),
+            None => links.entry(address.to_owned()).or_insert(Link::new(address.to_owned())).clone(),
+        }
+    }
+
+    /// An empty vector for a head.
+    pub fn take_head(&self) -> Vec<u8> {
+        self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(1024))
+    }
+
+    /// A head that is needed no more.
+    pub fn put_head(&self, mut head: Vec<u8>) {
+        let mut heads = self.heads.borrow_mut();
+        if heads.len() < SPARE_HEADS && (1..=HEAD_MAX).contains(&head.capacity()) {
+            head.clear();
+            heads.push(head);
+        }
+    }
+}
+
+fn adopt(shared: &Shared, index: usize) -> Current {
+    let live = shared.live();
+    let routes = live.plan.routes.iter().map(|route| shared.figures.route(&route.name, index)).collect();
+    Current { live, routes, unrouted: shared.figures.route(UNROUTED, index) }
+}

@@ -1,0 +1,300 @@
+//! What of a head is passed on, what is left out, and what is added.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use crate::http1::name::{Field, field, members};
+use crate::http1::{Framing, Request, Response};
+use crate::random::Random;
+
+/// Who stands at the other end of a client's connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether its word on others' addresses is taken.
+    pub trusted: bool,
+    /// Whether it came by TLS.
+    pub tls: bool,
+}
+
+impl Peer {
+    /// The client's address: the peer's own, or, of a trusted one, the last in `X-Forwarded-For` that it
+    /// did not make up itself.
+    pub fn client(&self, forwarded_for: Option<&[u8]>, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+        let mut client = self.address;
+        if !self.trusted {
+            return client;
+        }
+        let Some(list) = forwarded_for.and_then(|value| std::str::from_utf8(value).ok()) else {
+            return client;
+        };
+        for entry in list.rsplit(',') {
+            let Ok(address) = entry.trim().parse::<IpAddr>() else { break };
+            client = address.to_canonical();
+            if !trusted(client) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// Writes a request's head as an upstream gets it, all but the remaining time and the empty line.
+/// `deadline` is the name of the field that the gateway writes itself.
+pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadline: &str, random: &Random) {
+    out.extend_from_slice(request.method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(request.target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
+    out.extend_from_slice(request.host);
+    out.extend_from_slice(b"\r\n");
+    let (mut id, mut trace) = (None, None);
+    let (mut forwarded_for, mut forwarded, mut host, mut proto) = (None, None, None, None);
+    for header in request.fields {
+        match field(header.name) {
+            Field::Other if request.lists && request.is_listed(header.name) => {}
+            Field::Other if header.name.eq_ignore_ascii_case(deadline) => {}
+            Field::Connection
+            | Field::ContentLength
+            | Field::TransferEncoding
+            | Field::Host
+            | Field::Expect
+            | Field::Upgrade
+            | Field::Te
+            | Field::Hop => {}
+            Field::ForwardedFor => forwarded_for = Some(header.value),
+            Field::Forwarded => forwarded = Some(header.value),
+            Field::ForwardedHost => host = Some(header.value),
+            Field::ForwardedProto => proto = Some(header.value),
+            Field::RequestId => id = Some(header.value).filter(|id| is_plain(id)),
+            Field::TraceParent => trace = Some(header.value).filter(|trace| is_trace(trace)),
+            _ => put(out, header.name, header.value),
+        }
+    }
+    forward(out, peer, request.host, (forwarded_for, forwarded, host, proto));
+    match id {
+        Some(id) => put(out, "x-request-id", id),
+        None => {
+            out.extend_from_slice(b"x-request-id: ");
+            hex(out, random.bits());
+            hex(out, random.bits());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    match trace {
+        Some(trace) => put(out, "traceparent", trace),
+        None => {
+            out.extend_from_slice(b"traceparent: 00-");
+            hex(out, random.bits());
+            // The identifiers must not be zero.
+            hex(out, random.bits() | 1);
+            out.push(b'-');
+            hex(out, random.bits() | 1);
+            out.extend_from_slice(b"-01\r\n");
+        }
+    }
+    framing(out, request.framing);
+    if request.te_trailers {
+        out.extend_from_slice(b"te: trailers\r\n");
+    }
+    if let Some(protocol) = request.upgrade {
+        put(out, "upgrade", protocol);
+        out.extend_from_slice(b"connection: upgrade\r\n");
+    }
+}
+
+type Said<'b> = (Option<&'b [u8]>, Option<&'b [u8]>, Option<&'b [u8]>, Option<&'b [u8]>);
+
+/// Says whom a request is from. What a stranger said of that is left out.
+fn forward(out: &mut Vec<u8>, peer: &Peer, host: &[u8], said: Said<'_>) {
+    let (forwarded_for, forwarded, forwarded_host, forwarded_proto) =
+        if peer.trusted { said } else { (None, None, None, None) };
+    let address = peer.address;
+    let proto: &[u8] = if peer.tls { b"https" } else { b"http" };
+    out.extend_from_slice(b"x-forwarded-for: ");
+    if let Some(before) = forwarded_for {
+        out.extend_from_slice(before);
+        out.extend_from_slice(b", ");
+    }
+    let _ = write!(out, "{address}\r\n");
+    put(out, "x-forwarded-host", forwarded_host.unwrap_or(host));
+    put(out, "x-forwarded-proto", forwarded_proto.unwrap_or(proto));
+    out.extend_from_slice(b"forwarded: ");
+    if let Some(before) = forwarded {
+        out.extend_from_slice(before);
+        out.extend_from_slice(b", ");
+    }
+    let _ = match address {
+        IpAddr::V4(address) => write!(out, "for={address}"),
+        IpAddr::V6(address) => write!(out, "for=\"[{address}]\""),
+    };
+    out.extend_from_slice(b";host=\"");
+    out.extend_from_slice(host);
+    out.extend_from_slice(b"\";proto=");
+    out.extend_from_slice(proto);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The field that says where a body ends.
+pub fn framing(out: &mut Vec<u8>, framing: Framing) {
+    match framing {
+        Framing::None | Framing::UntilClose => {}
+        Framing::Length(length) => {
+            let _ = write!(out, "content-length: {length}\r\n");
+        }
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+}
+
+/// Writes an answer's head as a client gets it, all but `Connection`, `Transfer-Encoding` and the empty
+/// line. `Content-Length` is kept, also where a `HEAD` or a 304 has no body to go with it.
+pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    let _ = write!(out, "{}", response.status);
+    out.push(b' ');
+    out.extend_from_slice(response.reason.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for header in response.fields {
+        match field(header.name) {
+            Field::Other if response.is_listed(header.name) => {}
+            Field::Connection | Field::TransferEncoding | Field::Hop => {}
+            // A 204 has none (RFC 9110, section 8.6).
+            Field::ContentLength if response.status == 204 || response.status < 200 => {}
+            Field::Upgrade if response.status != 101 && response.status != 426 => {}
+            _ => put(out, header.name, header.value),
+        }
+    }
+}
+
+fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Sixteen digits.
+fn hex(out: &mut Vec<u8>, bits: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend((0..16).rev().map(|at| DIGITS[(bits >> (at * 4) & 15) as usize]));
+}
+
+/// Whether somebody's request id is one that may be passed on and logged.
+fn is_plain(id: &[u8]) -> bool {
+    !id.is_empty()
+        && id.len() <= 128
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte))
+}
+
+/// Whether it is of the form that W3C's Trace Context gives.
+fn is_trace(trace: &[u8]) -> bool {
+    let digits = |from: usize, to: usize| {
+        trace.get(from..to).is_some_and(|part| part.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)))
+    };
+    let some = |from: usize, to: usize| trace[from..to].iter().any(|byte| *byte != b'0');
+    trace.len() >= 55
+        && digits(0, 2)
+        && digits(3, 35)
+        && digits(36, 52)
+        && digits(53, 55)
+        && [2, 35, 52].iter().all(|at| trace[*at] == b'-')
+        && some(3, 35)
+        && some(36, 52)
+        && (trace.len() == 55 && trace[..2] != *b"ff" || trace[..2] != *b"00" && trace.get(55) == Some(&b'-'))
+}
+
+/// The seconds of a `Retry-After`; one that names a date is not heeded.
+pub fn retry_after(response: &Response<'_, '_>) -> Option<std::time::Duration> {
+    let value = response.value("retry-after")?;
+    crate::http1::body::decimal(value).map(std::time::Duration::from_secs)
+}
+
+/// The milliseconds that a caller says it still waits.
+pub fn caller_timeout(value: &[u8]) -> Option<std::time::Duration> {
+    crate::http1::body::decimal(value).map(std::time::Duration::from_millis)
+}
+
+/// Whether a `Cache-Control` has one of these directives.
+pub fn has_directive(value: &[u8], directives: &[&str]) -> bool {
+    members(value).any(|member| {
+        let name = member.split(|byte| *byte == b'=').next().unwrap_or_default();
+        directives.iter().any(|directive| name.eq_ignore_ascii_case(directive.as_bytes()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::request::room;
+
+    fn forwarded(head: &str, trusted: bool) -> String {
+        let peer = Peer { address: "10.0.0.9".parse().unwrap(), trusted, tls: false };
+        let mut room = room();
+        let parsed = Request::parse(head.as_bytes(), &mut room, 100).unwrap();
+        let mut out = Vec::new();
+        request(&mut out, &parsed, &peer, "X-Request-Timeout-Ms", &Random::new(1));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn fields_for_one_hop_stay_here() {
+        let out = forwarded(
+            "POST /a?b HTTP/1.1\r\nHost: a:80\r\nConnection: close, X-Secret, Authorization\r\nX-Secret: 1\r\nKeep-Alive: 5\r\n\
+             Proxy-Authorization: x\r\nAuthorization: y\r\nTE: trailers, gzip\r\nTransfer-Encoding: chunked\r\n\
+             X-Request-Timeout-Ms: 5\r\nX-Kept: 1\r\n\r\n",
+            false,
+        );
+        assert!(out.starts_with("POST /a?b HTTP/1.1\r\nhost: a:80\r\nAuthorization: y\r\nX-Kept: 1\r\n"), "{out}");
+        for gone in ["X-Secret", "Keep-Alive", "Proxy-", "Timeout", "connection", "gzip"] {
+            assert!(!out.contains(gone), "{gone}: {out}");
+        }
+        assert!(out.ends_with("transfer-encoding: chunked\r\nte: trailers\r\n"), "{out}");
+    }
+
+    #[test]
+    fn a_strangers_word_is_not_passed_on() {
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n\
+                    Forwarded: for=1.1.1.1\r\n\r\n";
+        let out = forwarded(head, false);
+        assert!(out.contains("x-forwarded-for: 10.0.0.9\r\nx-forwarded-host: a\r\nx-forwarded-proto: http\r\n"));
+        assert!(out.contains("\r\nforwarded: for=10.0.0.9;host=\"a\";proto=http\r\n"), "{out}");
+        let out = forwarded(head, true);
+        assert!(
+            out.contains("x-forwarded-for: 1.1.1.1, 10.0.0.9\r\nx-forwarded-host: a\r\nx-forwarded-proto: https\r\n")
+        );
+        assert!(out.contains("\r\nforwarded: for=1.1.1.1, for=10.0.0.9;"), "{out}");
+    }
+
+    #[test]
+    fn identifiers_are_passed_on_or_made() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let out = forwarded(
+            &format!("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: abc\r\ntraceparent: {trace}\r\n\r\n"),
+            false,
+        );
+        assert!(out.contains("x-request-id: abc\r\n") && out.contains(&format!("traceparent: {trace}\r\n")), "{out}");
+        let out = forwarded("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Id: a b\r\ntraceparent: 00-0-0-0\r\n\r\n", false);
+        assert!(!out.contains("a b"));
+        let made = out.split("traceparent: ").nth(1).unwrap().split("\r\n").next().unwrap();
+        assert!(is_trace(made.as_bytes()), "{made}");
+        assert!(!is_trace(b"00-00000000000000000000000000000000-b7ad6b7169203331-01"));
+        assert!(!is_trace(format!("{trace}-extra").as_bytes()));
+    }
+
+    #[test]
+    fn the_client_is_the_last_that_nobody_vouches_for() {
+        let peer = Peer { address: "10.0.0.9".parse().unwrap(), trusted: true, tls: false };
+        let inside = |address: IpAddr| address.to_string().starts_with("10.");
+        for (list, client) in [
+            (None, "10.0.0.9"),
+            (Some("1.1.1.1"), "1.1.1.1"),
+            (Some("6.6.6.6, 1.1.1.1, 10.0.0.3"), "1.1.1.1"),
+            (Some("nonsense, 10.0.0.3"), "10.0.0.3"),
+        ] {
+            assert_eq!(peer.client(list.map(str::as_bytes), inside), client.parse::<IpAddr>().unwrap(), "{list:?}");
+        }
+        let stranger = Peer { trusted: false, ..peer };
+        assert_eq!(stranger.client(Some(b"1.1.1.1"), inside), peer.address);
+    }
+}

@@ -1,0 +1,272 @@
+//! A request through everything that has a say in it: policies on what comes in, cache, upstream,
+//! fallback. Both fronts, HTTP/1.1 and HTTP/2, come through here.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use plimsoll_model::system::FallbackAnswer;
+use plimsoll_policy::{Outcome, Time};
+
+use super::answer::OwnAnswer;
+use super::attempt::Answered;
+use super::cached::{Found, Kept};
+use super::facts::Facts;
+use super::fetch::{Fetched, Outgoing, Tried, discard, fetch};
+use super::sharing::Shared;
+use super::{BodyError, Incoming};
+use crate::core::{Core, Current};
+use crate::figures::{Own, RouteFigures};
+use crate::http1::Framing;
+use crate::inbound::{Asked, Held, Inbound};
+use crate::net::Alarm;
+use crate::upstream::Call;
+use crate::upstream::call::Ended;
+
+/// What is to be given to a client.
+pub enum Handled {
+    /// An answer of the gateway's own.
+    Own(OwnAnswer),
+    /// The route's fallback.
+    Fallback(FallbackAnswer),
+    /// An answer that was kept.
+    Kept(Arc<Kept>),
+    /// An answer that several requests share.
+    Shared(Arc<Kept>),
+    /// An upstream's answer, to be settled at its end.
+    Answer(Box<Passing>),
+    /// Nothing, or the reason for which the body was not taken.
+    Body(BodyError),
+}
+
+/// An upstream's answer on its way, with all that is held for it.
+pub struct Passing {
+    /// The answer.
+    pub answered: Answered,
+    slot: usize,
+    call: Call,
+    held: Held,
+}
+
+/// How an answer's way to its client ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// The client has all of it.
+    Whole,
+    /// The upstream broke off, or went silent.
+    Broken,
+    /// The client has gone, or takes nothing in.
+    ClientGone,
+}
+
+impl Passing {
+    /// The answer has ended: policies are told, the connection goes back to the pool.
+    pub fn end(mut self, core: &Core, passed: Passed, now: Time) {
+        let Answered { status, retry_after, at, .. } = self.answered;
+        let ended = if passed == Passed::Broken { Ended::Reset } else { Ended::Answered(status, retry_after) };
+        if passed == Passed::ClientGone {
+            self.call.cancel(self.slot, now);
+        } else {
+            self.call.settle(self.slot, now, at, ended, core.random.bits());
+        }
+        let gone = passed == Passed::ClientGone;
+        self.held.finish(now, at, if gone { Outcome::Cancelled } else { ended.outcome() });
+        let Answered { stream, mut buffer, keep_alive, slot, head, .. } = self.answered;
+        if passed == Passed::Whole && keep_alive && buffer.is_empty() {
+            core.pool.put(slot, now, stream);
+        }
+        let rest = buffer.bytes().len();
+        buffer.consume(rest);
+        core.buffers.put(buffer);
+        core.put_head(head);
+    }
+}
+
+/// A request under way.
+pub struct Job {
+    /// Its core.
+    pub core: Rc<Core>,
+    /// The plan that it is served by.
+    pub current: Rc<Current>,
+    /// What is known of it.
+    pub facts: Facts,
+    /// Its head for the upstream.
+    pub out: Vec<u8>,
+    /// When its own head was whole.
+    pub started: Time,
+    /// What was tried.
+    pub tried: Tried,
+    /// Attempts made.
+    pub attempts: u32,
+}
+
+impl Job {
+    /// What is to be given to the client.
+    pub async fn handle<I: Incoming>(&mut self, incoming: &mut I, alarm: &mut Alarm) -> Handled {
+        let (core, current, now) = (self.core.clone(), self.current.clone(), self.started);
+        let plan = &current.live.plan;
+        let limits = &plan.serving.limits;
+        let route = &plan.routes[self.facts.route as usize];
+        if let Framing::Length(length) = self.facts.framing
+            && length > limits.body_bytes
+        {
+            return Handled::Own(OwnAnswer::new(413, Own::BadRequest));
+        }
+        let quota_name = std::mem::take(&mut self.facts.quota_name);
+        let asked = Asked {
+            route: self.facts.route,
+            quota_key: self.facts.quota_key,
+            quota_name: &quota_name,
+            shared_quota: plan.shared_quota.is_some(),
+            bulkhead: route.bulkhead,
+            guarded: Inbound::guards(plan),
+            class: self.facts.class,
+            deadline: self.facts.caller_deadline.unwrap_or(Time::MAX),
+        };
+        let mut held = match current.live.inbound.admit(now, asked, &core, incoming).await {
+            Ok(held) => held,
+            Err(Some(own)) => {
+                if own.why == Own::Shed || own.why == Own::InFlight {
+                    self.figures().shed[usize::from(self.facts.class.min(7))].bump();
+                }
+                return Handled::Own(own);
+            }
+            Err(None) => return Handled::Body(BodyError::Gone),
+        };
+        let end_held = |held: &mut Held, outcome: Outcome| {
+            let now = core.clock.now();
+            held.finish(now, now, outcome);
+        };
+        let mut right = None;
+        let wanted = self.facts.cached.take();
+        if let (Some(store), Some((id, key))) = (&current.live.caches[self.facts.route as usize], &wanted) {
+            match self.look_up(store, id, *key, incoming, alarm).await {
+                Some(Found::Hit(kept, refresh)) => {
+                    if let Some(right) = refresh {
+                        self.refresh(right, id.clone());
+                    }
+                    end_held(&mut held, Outcome::Success);
+                    return Handled::Kept(kept);
+                }
+                Some(Found::Absent) => {
+                    end_held(&mut held, Outcome::Success);
+                    return Handled::Own(OwnAnswer::new(404, Own::Cached));
+                }
+                // Only a GET's answer is whole.
+                Some(Found::Miss(fetch)) if self.facts.method == "GET" => right = Some((fetch, id.clone())),
+                Some(_) => {}
+                None => {
+                    end_held(&mut held, Outcome::Cancelled);
+                    return Handled::Body(BodyError::Gone);
+                }
+            }
+        }
+        if let (Some(sharing), Some((id, key)), None) = (&current.live.sharing[route.target], wanted, &right) {
+            match self.share(sharing, id, key, incoming, alarm).await {
+                Some(Shared::Answer(kept)) => {
+                    end_held(&mut held, Ended::Answered(kept.status, None).outcome());
+                    let failed = Ended::Answered(kept.status, None).outcome() == Outcome::Failure;
+                    return match route.fallback.as_ref().filter(|_| failed) {
+                        Some(fallback) => Handled::Fallback(fallback.clone()),
+                        None => Handled::Shared(kept),
+                    };
+                }
+                Some(Shared::Own(own)) => {
+                    end_held(&mut held, Outcome::Failure);
+                    return match &route.fallback {
+                        Some(fallback) => Handled::Fallback(fallback.clone()),
+                        None => Handled::Own(own),
+                    };
+                }
+                Some(Shared::Alone) => {}
+                None => {
+                    end_held(&mut held, Outcome::Cancelled);
+                    return Handled::Body(BodyError::Gone);
+                }
+            }
+        }
+        let (kept, streamed) = match self.keep(incoming, alarm).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                end_held(&mut held, Outcome::Cancelled);
+                return Handled::Body(error);
+            }
+        };
+        let outgoing = Outgoing {
+            head: &mut self.out,
+            deadline_field: &plan.serving.headers.deadline,
+            body: kept.as_ref().map_or(&[], |kept| kept.bytes()),
+            streamed,
+            method: &self.facts.method,
+            upgrade: self.facts.upgrade,
+            hedges: plan.targets[route.target].policies.pipeline.hedge.is_some(),
+            repeatable: self.facts.repeatable,
+            caller_deadline: self.facts.caller_deadline,
+            key: self.facts.key,
+        };
+        let upstream = &current.live.upstreams[route.target];
+        let (call, fetched) = fetch(&core, upstream, outgoing, incoming, alarm, now, &mut self.tried).await;
+        if let Some(kept) = kept {
+            kept.give_back(&core);
+        }
+        self.attempts = call.attempts();
+        self.figures().retries.add(u64::from(self.attempts.saturating_sub(1)));
+        match fetched {
+            Fetched::Answer(mut answered, slot) => {
+                if let Some((right, id)) = right {
+                    right.keep(&core, &mut answered, &id, alarm, limits.body_timeout).await;
+                }
+                let failed = Ended::Answered(answered.status, None).outcome() == Outcome::Failure;
+                if let Some(fallback) = route.fallback.as_ref().filter(|_| failed) {
+                    discard(&core, *answered, core.clock.now());
+                    end_held(&mut held, Outcome::Success);
+                    return Handled::Fallback(fallback.clone());
+                }
+                Handled::Answer(Box::new(Passing { answered: *answered, slot, call, held }))
+            }
+            Fetched::Own(own) => {
+                if let Some(fallback) = &route.fallback {
+                    end_held(&mut held, Outcome::Success);
+                    return Handled::Fallback(fallback.clone());
+                }
+                let ours = matches!(own.why, Own::Breaker | Own::Bulkhead | Own::Limit);
+                end_held(&mut held, if ours { Outcome::Ignored } else { Outcome::Failure });
+                Handled::Own(own)
+            }
+            Fetched::Body(error) => {
+                end_held(&mut held, Outcome::Cancelled);
+                Handled::Body(error)
+            }
+        }
+    }
+
+    /// Keeps the body for another attempt, if it is small and there may be one. The kept part, and whether
+    /// more is to come.
+    async fn keep<I: Incoming>(
+        &mut self,
+        incoming: &mut I,
+        alarm: &mut Alarm,
+    ) -> Result<(Option<super::KeptBody>, bool), BodyError> {
+        if !self.facts.framing.has_body() {
+            return Ok((None, false));
+        }
+        let plan = &self.current.live.plan;
+        let limits = &plan.serving.limits;
+        let policies = &plan.targets[plan.routes[self.facts.route as usize].target].policies.pipeline;
+        let repeats = self.facts.repeatable && (policies.retry.is_some() || policies.hedge.is_some());
+        let most = if repeats { limits.retry_body_bytes as usize } else { 0 };
+        let whole = if most == 0 {
+            // What has arrived with the head goes out with it.
+            incoming.keep_arrived()?
+        } else {
+            let until = self.started.plus_nanos(limits.body_timeout);
+            let keep = poll_fn(|cx| incoming.poll_keep(cx, most));
+            alarm.within(until, keep).await.unwrap_or(Err(BodyError::Slow))?
+        };
+        Ok(if whole { (Some(incoming.take_kept(&self.core)), false) } else { (None, true) })
+    }
+
+    pub(super) fn figures(&self) -> &RouteFigures {
+        &self.current.routes[self.facts.route as usize]
+    }
+}

@@ -1,0 +1,132 @@
+//! New connections of clients, and what becomes of them when the gateway stops.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{AbortHandle, spawn_local};
+use tokio_rustls::TlsAcceptor;
+
+use super::http1::{self, Connection};
+use super::http2;
+use crate::core::Core;
+use crate::exchange::forward::Peer;
+use crate::net::Stream;
+use crate::net::tls::HTTP2;
+
+/// The connections of one core.
+#[derive(Default)]
+pub struct Open {
+    tasks: RefCell<BTreeMap<u64, Task>>,
+    next: Cell<u64>,
+}
+
+impl Open {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.tasks.borrow().len()
+    }
+
+    /// Closes those that wait for a request.
+    pub fn close_idle(&self) {
+        for (task, _) in self.tasks.borrow().values().filter(|(_, idle)| idle.get()) {
+            task.abort();
+        }
+    }
+
+    /// Closes all.
+    pub fn close_all(&self) {
+        for (task, _) in self.tasks.borrow().values() {
+            task.abort();
+        }
+    }
+}
+
+/// A connection's task, and whether it waits for a request.
+type Task = (AbortHandle, Rc<Cell<bool>>);
+
+/// Takes itself off the list when its task ends, however it ends.
+struct Listed {
+    open: Rc<Open>,
+    number: u64,
+    core: Rc<Core>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.open.tasks.borrow_mut().remove(&self.number);
+        self.core.figures.closed.bump();
+    }
+}
+
+/// Accepts connections for ever.
+pub async fn accept(core: Rc<Core>, open: Rc<Open>, listener: Rc<TcpListener>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => start(&core, &open, stream, peer),
+            // Out of files, perhaps: they come back as connections close.
+            Err(error) if is_ours(&error) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(_) => {}
+        }
+    }
+}
+
+/// Whether an error is about this process, and not about one connection.
+fn is_ours(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+/// Accepts what waits already, and no more.
+pub async fn accept_waiting(core: &Rc<Core>, open: &Rc<Open>, listener: &TcpListener) {
+    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
+        start(core, open, stream, peer);
+    }
+}
+
+fn start(core: &Rc<Core>, open: &Rc<Open>, stream: TcpStream, peer: SocketAddr) {
+    let current = core.current();
+    let serving = &current.live.plan.serving;
+    let address = peer.ip().to_canonical();
+    let Some(place) = core.shared.admit(address, &current.live) else {
+        core.figures.refused.bump();
+        return;
+    };
+    core.figures.accepted.bump();
+    let _ = stream.set_nodelay(true);
+    let trusted = serving.trusted.iter().any(|network| network.contains(address));
+    let number = open.next.get();
+    open.next.set(number + 1);
+    let idle = Rc::new(Cell::new(true));
+    let listed = Listed { open: open.clone(), number, core: core.clone() };
+    let tls = current.live.tls.clone();
+    let patience = Duration::from_nanos(serving.limits.header_timeout);
+    let peer = Peer { address, trusted, tls: tls.is_some() };
+    let (shared_core, flag) = (core.clone(), idle.clone());
+    let task = match tls {
+        None => {
+            let stream = Stream::Plain(stream);
+            let connection = Connection { core: shared_core, stream, peer, idle: flag, place };
+            spawn_local(async move {
+                let _listed = listed;
+                http1::serve(connection).await;
+            })
+        }
+        Some(config) => spawn_local(async move {
+            let _listed = listed;
+            let handshake = TlsAcceptor::from(config).accept(stream);
+            let Ok(Ok(stream)) = tokio::time::timeout(patience, handshake).await else { return };
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+            let stream = Stream::Tls(Box::new(stream));
+            let connection = Connection { core: shared_core, stream, peer, idle: flag, place };
+            match http2 {
+                true => Box::pin(http2::serve(connection, Vec::new())).await,
+                false => Box::pin(http1::serve(connection)).await,
+            }
+        }),
+    };
+    open.tasks.borrow_mut().insert(number, (task.abort_handle(), idle));
+}

@@ -1,0 +1,106 @@
+//! A request's body from an HTTP/2 stream, framed as HTTP/1.1 has it.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+
+use crate::core::Core;
+use crate::exchange::{BodyError, Incoming, KeptBody};
+use crate::http1::chunked;
+
+/// A stream's body as it arrives.
+pub struct Stream2<'s> {
+    recv: RecvStream,
+    respond: &'s mut SendResponse<Bytes>,
+    /// Whether the upstream gets chunks.
+    chunked: bool,
+    /// Bytes that may still come.
+    left: u64,
+    /// What has arrived, framed, from `sent` on not yet passed on.
+    framed: Vec<u8>,
+    sent: usize,
+    over: bool,
+}
+
+impl<'s> Stream2<'s> {
+    /// A body of which nothing has come.
+    pub fn new(recv: RecvStream, respond: &'s mut SendResponse<Bytes>, chunked: bool, most: u64) -> Stream2<'s> {
+        let over = recv.is_end_stream();
+        Stream2 { recv, respond, chunked, left: most, framed: Vec::new(), sent: 0, over }
+    }
+
+    /// Takes in the next frame. False at the end.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        if self.over {
+            return Poll::Ready(Ok(false));
+        }
+        match ready!(self.recv.poll_data(cx)) {
+            Some(Ok(data)) => {
+                self.left = self.left.checked_sub(data.len() as u64).ok_or(BodyError::TooLarge)?;
+                // Its room is free again as soon as it is copied; the bound is the upstream's pace, since
+                // nothing more is asked for before this has gone out.
+                let _ = self.recv.flow_control().release_capacity(data.len());
+                if self.chunked && !data.is_empty() {
+                    chunked::size_line(&mut self.framed, data.len());
+                    self.framed.extend_from_slice(&data);
+                    self.framed.extend_from_slice(b"\r\n");
+                } else {
+                    self.framed.extend_from_slice(&data);
+                }
+                Poll::Ready(Ok(true))
+            }
+            Some(Err(_)) => Poll::Ready(Err(BodyError::Gone)),
+            None => {
+                self.over = true;
+                if self.chunked {
+                    self.framed.extend_from_slice(chunked::LAST);
+                }
+                Poll::Ready(Ok(true))
+            }
+        }
+    }
+}
+
+impl Incoming for Stream2<'_> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
+        while self.sent == self.framed.len() {
+            self.framed.clear();
+            self.sent = 0;
+            if !ready!(self.poll_frame(cx))? {
+                return Poll::Ready(Ok(false));
+            }
+        }
+        Poll::Ready(Ok(true))
+    }
+
+    fn piece(&self) -> &[u8] {
+        &self.framed[self.sent..]
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.sent += count;
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.respond.poll_reset(cx).map(drop)
+    }
+
+    fn poll_keep(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<bool, BodyError>> {
+        while self.framed.len() <= most {
+            if !ready!(self.poll_frame(cx))? {
+                return Poll::Ready(Ok(true));
+            }
+        }
+        Poll::Ready(Ok(self.over))
+    }
+
+    fn keep_arrived(&mut self) -> Result<bool, BodyError> {
+        Ok(false)
+    }
+
+    fn take_kept(&mut self, _: &Core) -> KeptBody {
+        KeptBody::Bytes(std::mem::take(&mut self.framed))
+    }
+}

@@ -1,0 +1,10 @@
+//! The gateway from outside: real sockets, backends that do as they are told.
+
+#![allow(clippy::disallowed_methods, reason = "these tests run in real time")]
+
+mod http;
+mod http2;
+mod operations;
+mod policies;
+mod redis;
+mod support;

@@ -1,0 +1,283 @@
+//! Real sockets on loopback: backends that do as they are told, a gateway before them, raw clients.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use plimsoll_gateway::{Gateway, Plan};
+use plimsoll_model::{Source, parse};
+
+/// A request as a backend got it.
+pub(crate) struct Received {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    /// How many this backend had before.
+    pub(crate) number: usize,
+}
+
+impl Received {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// What a backend does with a request.
+pub(crate) enum Does {
+    /// Answers with these bytes, and goes on with the connection.
+    Answer(Vec<u8>),
+    /// The same, and closes.
+    AnswerAndClose(Vec<u8>),
+    /// Closes without an answer.
+    Reset,
+    /// Answers, then echoes every byte.
+    Echo(Vec<u8>),
+}
+
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
+    pub(crate) requests: Arc<AtomicUsize>,
+    pub(crate) connections: Arc<AtomicUsize>,
+}
+
+impl Backend {
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// A backend that answers 200 with this text.
+    pub(crate) fn ok(text: &'static str) -> Backend {
+        Backend::new(move |_| Does::Answer(ok(text)))
+    }
+
+    pub(crate) fn new(handle: impl Fn(&Received) -> Does + Send + Sync + 'static) -> Backend {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (requests, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let handle = Arc::new(handle);
+        let (counted, opened) = (requests.clone(), connections.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (handle, counted) = (handle.clone(), counted.clone());
+                opened.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || serve(stream, &*handle, &counted));
+            }
+        });
+        Backend { address, requests, connections }
+    }
+}
+
+fn serve(mut stream: TcpStream, handle: &(dyn Fn(&Received) -> Does + Send + Sync), counted: &AtomicUsize) {
+    let mut bytes = Vec::new();
+    loop {
+        let Some(end) = read_until(&mut stream, &mut bytes, |bytes| find(bytes, b"\r\n\r\n").map(|at| at + 4)) else {
+            return;
+        };
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        bytes.drain(..end);
+        let mut received = Received { head, body: Vec::new(), number: 0 };
+        let length = received.field("content-length").map_or(0, |length| length.parse().unwrap());
+        let chunked = received.field("transfer-encoding").is_some();
+        let whole = |bytes: &[u8]| match chunked {
+            true => find(bytes, b"0\r\n\r\n").map(|at| at + 5),
+            false => (bytes.len() >= length).then_some(length),
+        };
+        let Some(end) = read_until(&mut stream, &mut bytes, whole) else { return };
+        received.body = bytes.drain(..end).collect();
+        received.number = counted.fetch_add(1, Ordering::SeqCst);
+        match handle(&received) {
+            Does::Answer(answer) => {
+                if stream.write_all(&answer).is_err() {
+                    return;
+                }
+            }
+            Does::AnswerAndClose(answer) => {
+                let _ = stream.write_all(&answer);
+                return;
+            }
+            Does::Reset => return,
+            Does::Echo(answer) => {
+                let _ = stream.write_all(&answer);
+                let mut piece = [0; 1024];
+                while let Ok(count @ 1..) = stream.read(&mut piece) {
+                    let _ = stream.write_all(&piece[..count]);
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+fn read_until(stream: &mut TcpStream, bytes: &mut Vec<u8>, whole: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
+    loop {
+        if let Some(end) = whole(bytes) {
+            return Some(end);
+        }
+        let mut piece = [0; 16384];
+        match stream.read(&mut piece) {
+            Ok(count @ 1..) => bytes.extend_from_slice(&piece[..count]),
+            _ => return None,
+        }
+    }
+}
+
+pub(crate) fn answer(status: u16, fields: &str, body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len()).into_bytes()
+}
+
+pub(crate) fn ok(body: &str) -> Vec<u8> {
+    answer(200, "", body)
+}
+
+/// A system file with a gateway before these backends. `gateway` has the gateway's further keys, one a
+/// line; `api` those of the service behind it.
+pub(crate) fn file(backends: &[SocketAddr], gateway: &str, api: &str) -> String {
+    let indented = |text: &str| text.lines().map(|line| format!("    {}\n", line)).collect::<String>();
+    let addresses: Vec<String> = backends.iter().map(SocketAddr::to_string).collect();
+    let routes = if gateway.contains("routes:") { "" } else { "    upstream: api\n" };
+    let listen = if gateway.contains("listen:") { "" } else { "    listen: [\"127.0.0.1:0\"]\n" };
+    let endpoints = if api.contains("endpoints:") {
+        String::new()
+    } else {
+        "    endpoints: { GET /: [], GET /items/:id: [], POST /items: [], PUT /items/:id: [], GET /ws: [] }\n"
+            .to_owned()
+    };
+    format!(
+        "system: test\nclients: {{ web: {{ rate: 1/s, calls: [ edge GET / ] }} }}\nservices:\n  edge:\n    kind: gateway\n\
+         {routes}{listen}{}  api:\n    at: [{}]\n{endpoints}{}",
+        indented(gateway),
+        addresses.join(", "),
+        indented(api),
+    )
+}
+
+pub(crate) fn plan(text: &str) -> Plan {
+    let system =
+        parse(&Source::alone("test.yaml", text)).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+    Plan::new(&system, None).unwrap()
+}
+
+pub(crate) fn start(text: &str) -> Gateway {
+    Gateway::start(plan(text), Path::new(".")).unwrap()
+}
+
+pub(crate) fn gateway(backends: &[&Backend], gateway: &str) -> Gateway {
+    let addresses: Vec<SocketAddr> = backends.iter().map(|backend| backend.address).collect();
+    start(&file(&addresses, gateway, ""))
+}
+
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    bytes: Vec<u8>,
+}
+
+/// An answer as a client got it.
+#[derive(Debug)]
+pub(crate) struct Got {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    /// With its framing.
+    pub(crate) body: String,
+}
+
+impl Got {
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+impl From<TcpStream> for Client {
+    fn from(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Client { stream, bytes: Vec::new() }
+    }
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Client {
+        TcpStream::connect(address).unwrap().into()
+    }
+
+    pub(crate) fn of(gateway: &Gateway) -> Client {
+        Client::new(gateway.addresses()[0])
+    }
+
+    pub(crate) fn send(&mut self, bytes: &str) {
+        self.stream.write_all(bytes.as_bytes()).unwrap();
+    }
+
+    /// The next answer. None if the connection ends first.
+    pub(crate) fn next(&mut self, head_only: bool) -> Option<Got> {
+        let end = read_until(&mut self.stream, &mut self.bytes, |bytes| find(bytes, b"\r\n\r\n").map(|at| at + 4))?;
+        let head = String::from_utf8_lossy(&self.bytes[..end]).into_owned();
+        self.bytes.drain(..end);
+        let mut got = Got { status: head[9..12].parse().unwrap(), head, body: String::new() };
+        if head_only || got.status < 200 || got.status == 204 || got.status == 304 {
+            return Some(got);
+        }
+        let length = got.field("content-length").map(|length| length.parse().unwrap());
+        let chunked = got.field("transfer-encoding").is_some();
+        let whole = |bytes: &[u8]| match (chunked, length) {
+            (true, _) => find(bytes, b"0\r\n").and_then(|at| find(&bytes[at..], b"\r\n\r\n").map(|end| at + end + 4)),
+            (_, Some(length)) => (bytes.len() >= length).then_some(length),
+            (_, None) => None,
+        };
+        match read_until(&mut self.stream, &mut self.bytes, whole) {
+            Some(end) => got.body = String::from_utf8_lossy(&self.bytes.drain(..end).collect::<Vec<_>>()).into_owned(),
+            None if length.is_none() && !chunked => {
+                got.body = String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned();
+            }
+            None => return None,
+        }
+        Some(got)
+    }
+
+    pub(crate) fn ask(&mut self, bytes: &str) -> Got {
+        self.send(bytes);
+        self.next(bytes.starts_with("HEAD")).unwrap_or_else(|| panic!("no answer to {bytes:?}"))
+    }
+
+    pub(crate) fn get(&mut self, path: &str) -> Got {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
+    }
+
+    /// Whether the connection ends without another byte.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        self.bytes.is_empty() && !matches!(self.stream.read(&mut byte), Ok(1..))
+    }
+}
+
+pub(crate) fn get(gateway: &Gateway, path: &str) -> Got {
+    Client::of(gateway).get(path)
+}
+
+/// Waits until something holds, for at most ten seconds.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(10), "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub(crate) fn pause(millis: u64) {
+    std::thread::sleep(Duration::from_millis(millis));
+}
+
+/// An address where nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
