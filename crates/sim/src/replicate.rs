@@ -35,6 +35,17 @@ impl Runner<'_> {
         to: u32,
         keep: impl Fn(u32, Sample) -> T + Sync,
     ) -> Vec<T> {
+        self.run_each(|_| plan, from, to, keep)
+    }
+
+    /// As [`run`](Self::run), with a plan for each replication.
+    pub(crate) fn run_each<'p, T: Send>(
+        &self,
+        plan: impl Fn(u32) -> &'p Plan + Sync,
+        from: u32,
+        to: u32,
+        keep: impl Fn(u32, Sample) -> T + Sync,
+    ) -> Vec<T> {
         let next = AtomicU32::new(from);
         let done: Mutex<Vec<Option<T>>> = Mutex::new((from..to).map(|_| None).collect());
         let work = || {
@@ -43,7 +54,7 @@ impl Runner<'_> {
                 if replication >= to || self.stopped() {
                     return;
                 }
-                let sample = replicate(plan, self.seed, replication, self.stop);
+                let sample = replicate(plan(replication), self.seed, replication, self.stop);
                 if let Some(sample) = sample {
                     let kept = keep(replication, sample);
                     done.lock().expect("no replication panics")[(replication - from) as usize] = Some(kept);

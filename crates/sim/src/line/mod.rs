@@ -10,7 +10,7 @@ mod weather;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use plimsoll_model::run::{GrownLine, Limit, Line, LoadUnit, Mark};
+use plimsoll_model::run::{GrownLine, Limit, Line, LoadUnit, Mark, WeatherKind};
 use plimsoll_model::system::{Arrivals, Indicator, Subject, System};
 
 use crate::plan::{Plan, Prepared};
@@ -122,6 +122,9 @@ fn marks(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &
     let mut first = search.mark();
     (runner.progress)(1.0 / total, "a long quiet run at the calm mark");
     quiet::confirm(&prepared, calm, settings, runner, &mut first);
+    // The long ones first: then no thread begins one when the others are done.
+    let mut order: Vec<usize> = (0..rest.len()).collect();
+    order.sort_by_key(|&at| is_capped_mostly(rest[at].weather.kind));
     let next = AtomicU32::new(0);
     let done: Mutex<Vec<Option<Mark>>> = Mutex::new(rest.iter().map(|_| None).collect());
     let finished = AtomicU32::new(0);
@@ -129,9 +132,7 @@ fn marks(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &
         let one = Runner { threads: 1, progress: &|_, _| {}, ..*runner };
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed) as usize;
-            if at >= rest.len() || runner.stopped() {
-                return;
-            }
+            let Some(&at) = order.get(at).filter(|_| !runner.stopped()) else { return };
             let mark = Search::new(&prepared, &rest[at], settings, &one, Some(&first)).mark();
             done.lock().expect("no search panics")[at] = Some(mark);
             let finished = finished.fetch_add(1, Ordering::Relaxed) + 1;
@@ -152,6 +153,14 @@ fn marks(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &
 fn load_unit(system: &System) -> LoadUnit {
     let closed = system.clients.iter().any(|client| matches!(client.arrivals, Arrivals::Closed { .. }));
     if closed { LoadUnit::Users } else { LoadUnit::RequestsPerS }
+}
+
+/// Whether systems mostly carry in a weather what they carry in calm: then one load is tried, not many.
+fn is_capped_mostly(kind: WeatherKind) -> bool {
+    matches!(
+        kind,
+        WeatherKind::PrimaryLost | WeatherKind::CacheCold | WeatherKind::BrokerDown | WeatherKind::RollingDeploy
+    )
 }
 
 /// The load that a file states: users of closed-loop clients, where there are any; otherwise

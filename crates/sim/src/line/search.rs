@@ -160,7 +160,7 @@ impl<'a> Search<'a> {
         if self.forecast.scenario.faults.is_empty() {
             return Vec::new();
         }
-        let plan = self.plan(floor);
+        let plan = self.plan(floor, false);
         let tallies = self.runner.run(&plan, 0, 2, |_, sample| tally(&plan, self.forecast, &sample));
         let mut out = Vec::new();
         for (o, objective) in self.prepared.system.objectives.iter().enumerate() {
@@ -228,8 +228,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn plan(&self, load: f64) -> Plan {
-        Plan::new(self.prepared, &self.scenario(load), true)
+    fn plan(&self, load: f64, detail: bool) -> Plan {
+        Plan::new(self.prepared, &self.scenario(load), detail)
     }
 
     /// Tries a load, with more replications the more doubtful it is; none if interrupted.
@@ -246,17 +246,21 @@ impl<'a> Search<'a> {
 
     /// What at least so many replications say of a load together; none if interrupted.
     fn replicate(&mut self, load: f64, replications: u32) -> Option<Judgement> {
-        let plan = self.plan(load);
+        // Only the first is shown to anybody.
+        let plans = [true, false].map(|detail| self.plan(load, detail));
+        let plan = &plans[0];
         let known = self.tried.iter().position(|tried| tried.load == load);
         let done = known.map_or(0, |at| self.tried[at].tallies.len() as u32);
         if done < replications {
             let mut first = None;
             let keep = |number, sample: Sample| {
-                let tally = tally(&plan, self.forecast, &sample);
+                let tally = tally(plan, self.forecast, &sample);
                 (tally, (number == 0).then_some(sample))
             };
             let mut new = Vec::new();
-            for (tally, sample) in self.runner.run(&plan, done, replications, keep) {
+            for (tally, sample) in
+                self.runner.run_each(|number| &plans[(number > 0) as usize], done, replications, keep)
+            {
                 new.push(tally);
                 first = first.or(sample);
             }
@@ -271,7 +275,7 @@ impl<'a> Search<'a> {
             }
         }
         let tried = &self.tried[known.unwrap_or(self.tried.len() - 1)];
-        let judgement = judge(&plan, &tried.tallies, &self.waived);
+        let judgement = judge(plan, &tried.tallies, &self.waived);
         let replications = tried.tallies.len() as u32;
         self.note(load, &judgement, replications);
         Some(judgement)
@@ -369,7 +373,7 @@ impl<'a> Search<'a> {
         }
         let tried = self.tried.iter().find(|tried| tried.load == load)?;
         let scenario = self.scenario(load);
-        let plan = self.plan(load);
+        let plan = self.plan(load, true);
         let judgement = judge(&plan, &tried.tallies[..1], &self.waived);
         let (during, after) = windows(&plan, self.forecast);
         // What fails only after the fault is told by what is busy then.
