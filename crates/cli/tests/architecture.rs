@@ -9,6 +9,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli", &["gateway", "report", "sim", "model"]),
     ("report", &["model"]),
     ("gateway", &["model", "policy"]),
+    ("export", &["model"]),
     ("sim", &["model", "policy"]),
     ("model", &["policy"]),
     ("policy", &[]),
