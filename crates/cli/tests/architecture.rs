@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// The workspace's crates from the top down. A crate may use those below it, as listed.
 const EDGES: &[(&str, &[&str])] = &[
-    ("cli", &["gateway", "report", "sim", "model"]),
+    ("cli", &["gateway", "report", "export", "sim", "model"]),
     ("report", &["model"]),
     ("gateway", &["model", "policy"]),
+    ("export", &["model"]),
     ("sim", &["model", "policy"]),
     ("model", &["policy"]),
     ("policy", &[]),
@@ -138,7 +139,7 @@ fn options_on_the_pages_are_those_of_the_program() {
             std::process::Command::new(env!("CARGO_BIN_EXE_plimsoll")).args(arguments).output().expect("it runs");
         String::from_utf8(output.stdout).expect("UTF-8")
     };
-    let commands = ["line", "sim", "explain", "schema", "compare", "example", "gateway"];
+    let commands = ["line", "sim", "explain", "schema", "compare", "example", "gateway", "export"];
     let helps: BTreeMap<&str, String> = commands.iter().map(|name| (*name, help(&[name, "--help"]))).collect();
     let mut seen = 0;
     for page in pages() {

@@ -1,6 +1,7 @@
 mod compare;
 mod example;
 mod explain;
+mod export;
 mod gateway;
 mod line;
 mod schema;
@@ -27,6 +28,7 @@ enum Command {
     Schema(schema::Schema),
     Compare(compare::Compare),
     Example(example::Example),
+    Export(export::Export),
     Gateway(gateway::Gateway),
 }
 
@@ -38,6 +40,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Schema(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Example(command) => command.run(),
+        Command::Export(command) => command.run(),
         Command::Gateway(command) => command.run(),
     }
 }

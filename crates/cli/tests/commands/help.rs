@@ -1,6 +1,6 @@
 use crate::Folder;
 
-const COMMANDS: [&str; 7] = ["line", "sim", "explain", "schema", "compare", "example", "gateway"];
+const COMMANDS: [&str; 8] = ["line", "sim", "explain", "schema", "compare", "example", "gateway", "export"];
 
 #[test]
 fn every_command_says_what_it_takes() {

@@ -4,6 +4,7 @@
 mod compare;
 mod example;
 mod explain;
+mod export;
 mod gateway;
 mod help;
 mod hostile;

@@ -23,6 +23,8 @@ pub use ids::{
 };
 pub use messaging::{Consumer, Lease, Topic, WhenFull};
 pub use objective::{Indicator, Objective, Subject};
+/// The policies: their configurations are part of a system.
+pub use plimsoll_policy as policy;
 pub use service::{
     Autoscale, Bulkhead, Degradation, DegradationLevel, Deploy, Endpoint, RateLimit, RateLimitKey, Route, RouteCache,
     Scalability, Service, ServiceKind, Warmup,
