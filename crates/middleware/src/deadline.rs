@@ -168,11 +168,14 @@ where
             timeouts.attempt(now, total).map(|enforced| (enforced, total.min(enforced)))
         };
         Box::pin(async move {
-            let (enforced, told) = match admitted {
+            let (enforced, wanted) = match admitted {
                 Ok(deadlines) => deadlines,
                 Err(rejected) => return Ok(refuse(Error::rejected(rejected, now))),
             };
-            request.extensions_mut().insert(RequestDeadline(clock.instant(told.time())));
+            // In shadow mode nothing is enforced, and nobody further in is told to act on it either.
+            if enforced != Deadline::NEVER || RequestDeadline::of(request.extensions()).0.is_none() {
+                request.extensions_mut().insert(RequestDeadline(clock.instant(enforced.time())));
+            }
             let mut handler = std::pin::pin!(inner.call(request));
             let mut timer = std::pin::pin!(clock.sleep_until(enforced.time()));
             let late = std::future::poll_fn(|cx| match handler.as_mut().poll(cx) {
@@ -182,7 +185,7 @@ where
             match late.await {
                 Some(result) => {
                     // In shadow mode the handler goes on past its deadline, and is counted here.
-                    if told.has_passed(clock.now()) {
+                    if wanted.has_passed(clock.now()) {
                         lock(&shared.state).overran += 1;
                     }
                     result

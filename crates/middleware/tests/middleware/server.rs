@@ -107,6 +107,18 @@ async fn a_handler_past_its_deadline_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn in_shadow_nobody_is_told_of_a_deadline() {
+    for (mode, told) in [(Mode::Enforce, "true"), (Mode::Shadow, "false")] {
+        let config = deadline::Config { timeout: Some(ms(300)), mode, ..Default::default() };
+        let handler =
+            |Extension(until): Extension<RequestDeadline>| async move { until.instant().is_some().to_string() };
+        let app = Router::new().route("/", on_get(handler)).layer(DeadlineLayer::new(config).unwrap());
+        let answer = app.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(text(answer).await, told);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn limits_hold_and_give_back() {
     for limits in [
         ConcurrencyConfig {
