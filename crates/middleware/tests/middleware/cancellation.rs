@@ -1,5 +1,7 @@
 //! No permit leaks, whenever futures are dropped.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -140,4 +142,40 @@ proptest! {
             assert_eq!((snapshot.bulkhead_in_flight, snapshot.waiting), (Some(0), Some(0)), "{snapshot:?}");
         });
     }
+}
+
+/// Polls a future once.
+fn poll<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Poll<T> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Between the moment when a waiter is given its turn and the moment when it hears of it, it may go.
+#[tokio::test(start_paused = true)]
+async fn who_goes_at_its_turn_takes_nothing_along() {
+    let bulkhead = Some(bulkhead::Config { permits: 1, queue: 2, ..Default::default() });
+    let layer = PipelineLayer::new(pipeline::Config { bulkhead, ..Default::default() }).unwrap();
+    let handle = layer.handle();
+    let service = layer.layer(Scripted::new(&[(1_000, Ok(200)); 3]));
+    let [mut first, mut second, mut third] = [(); 3].map(|()| Box::pin(service.clone().oneshot(request())));
+    assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending() && poll(&mut third).is_pending());
+    assert_eq!((handle.snapshot().bulkhead_in_flight, handle.snapshot().waiting), (Some(1), Some(2)));
+    drop(first);
+    assert_eq!((handle.snapshot().bulkhead_in_flight, handle.snapshot().waiting), (Some(1), Some(1)));
+    drop(second);
+    assert_eq!((handle.snapshot().bulkhead_in_flight, handle.snapshot().waiting), (Some(1), Some(0)));
+    assert!(poll(&mut third).is_pending());
+    drop(third);
+    assert_eq!(handle.snapshot().bulkhead_in_flight, Some(0));
+
+    let layer = ShedLayer::new(ShedConfig::new(1)).unwrap();
+    let handle = layer.handle();
+    let service = layer.layer(Scripted::new(&[(1_000, Ok(200)); 3]));
+    let [mut first, mut second, mut third] = [(); 3].map(|()| Box::pin(service.clone().oneshot(request())));
+    assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending() && poll(&mut third).is_pending());
+    drop(first);
+    assert_eq!((handle.snapshot().in_flight, handle.snapshot().waiting), (1, 1));
+    drop(second);
+    assert_eq!((handle.snapshot().in_flight, handle.snapshot().waiting), (1, 0));
+    drop(third);
+    assert_eq!((handle.snapshot().in_flight, handle.snapshot().waiting), (0, 0));
 }
