@@ -10,6 +10,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("report", &["model"]),
     ("gateway", &["model", "policy"]),
     ("export", &["model"]),
+    ("middleware", &["policy"]),
     ("sim", &["model", "policy"]),
     ("model", &["policy"]),
     ("policy", &[]),
@@ -199,32 +200,52 @@ fn the_lowest_crate_needs_only_mathematics() {
     assert_eq!(names, ["libm"]);
 }
 
-/// Waiting for sockets is the gateway's affair. What is pure stays so.
+/// Crates that wait: for sockets, and for those who call a service.
+const WAITING: [&str; 2] = ["gateway", "middleware"];
+
+/// What is pure stays so.
 #[test]
-fn only_the_gateway_has_an_asynchronous_runtime() {
-    for (name, _) in EDGES.iter().filter(|(name, _)| *name != "gateway") {
+fn only_gateway_and_middleware_have_an_asynchronous_runtime() {
+    for (name, _) in EDGES.iter().filter(|(name, _)| !WAITING.contains(name)) {
         assert!(!read(&format!("crates/{name}/Cargo.toml")).contains("tokio"), "crates/{name} uses tokio");
     }
 }
 
-/// Everything in the gateway that asks what time it is asks its one clock.
+/// Everything in them that asks what time it is asks the crate's one clock.
 #[test]
-fn only_one_file_of_the_gateway_reads_clocks() {
-    let mut folders = vec![root().join("crates/gateway/src")];
-    let mut files = 0;
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if !path.ends_with("src/clock.rs") {
-                files += 1;
-                let text = std::fs::read_to_string(&path).expect("a file");
-                for clock in ["Instant::now", "SystemTime::now", "thread::sleep"] {
-                    assert!(!text.contains(clock), "{} has {clock}", path.display());
+fn only_one_file_of_a_crate_reads_clocks() {
+    for name in WAITING {
+        let mut folders = vec![root().join(format!("crates/{name}/src"))];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !path.ends_with("src/clock.rs") {
+                    files += 1;
+                    let text = std::fs::read_to_string(&path).expect("a file");
+                    for clock in ["Instant::now", "SystemTime::now", "thread::sleep"] {
+                        assert!(!text.contains(clock), "{} has {clock}", path.display());
+                    }
                 }
             }
         }
+        assert!(files > 5, "{name}");
     }
-    assert!(files > 5);
+}
+
+/// Whoever takes the middleware into a service gets no server, client, TLS or file format with it.
+#[test]
+fn the_middleware_brings_little_along() {
+    let manifest = read("crates/middleware/Cargo.toml");
+    let section = manifest.split("\n[dependencies]").nth(1).expect("dependencies").split("\n[").next().unwrap();
+    let names: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.split(['=', '.', ' ']).next())
+        .filter(|name| !name.is_empty() && *name != "#")
+        .collect();
+    assert!(section.contains("features = [\"sync\", \"time\"]"), "tokio's sockets are not for everybody");
+    let expected = ["bytes", "http", "http-body", "plimsoll-policy", "tokio", "tower-layer", "tower-service"];
+    assert_eq!(names, expected);
 }

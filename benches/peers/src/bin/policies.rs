@@ -3,7 +3,8 @@
 //! Every call succeeds at once, so what is measured is the guard. "Bare" is our state machine alone,
 //! with the time as an argument, as the simulator drives it. "Shared" adds what every peer has: a
 //! clock of its own (read at the start and at the end of a call) and a lock. "Service" is the same
-//! behind tower's `Service`, with a boxed future like tower-resilience's.
+//! behind tower's `Service`: the layers of crates/middleware, with a boxed future like tower-resilience's,
+//! and for the bulkhead alone a service of its own.
 //!
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml --bin policies`
 
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use failsafe::CircuitBreaker as _;
 use governor::{Quota, RateLimiter};
+use plimsoll_middleware::{ByResult, Cloned, PipelineLayer, PipelineService};
 use plimsoll_peers::{Contender, Row, compare};
 use plimsoll_policy::balance::{self, Balancer, Eligible};
 use plimsoll_policy::bulkhead::{self, Bulkhead};
@@ -204,80 +206,10 @@ where
     });
 }
 
-/// Our pipeline as a tower service: the permits are taken in `call`, never in `poll_ready`.
-struct Guarded<S> {
-    inner: S,
-    pipeline: Arc<Mutex<Pipeline>>,
-    clock: Clock,
-}
-
-impl<S> Service<u64> for Guarded<S>
-where
-    S: Service<u64, Error = Failed> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Response: Send,
-{
-    type Response = S::Response;
-    type Error = Failed;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Failed>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: u64) -> Self::Future {
-        let mut inner = self.inner.clone();
-        let pipeline = Arc::clone(&self.pipeline);
-        let clock = self.clock;
-        Box::pin(async move {
-            let mut now = clock.now();
-            let mut flight = pipeline.lock().expect("lock").start(now, None, true);
-            loop {
-                let admission = pipeline
-                    .lock()
-                    .expect("lock")
-                    .attempt(now, &mut flight, request);
-                let attempt = match admission.map_err(Failed::Rejected)? {
-                    Admission::Now(attempt) => attempt,
-                    Admission::Queued(_) => unreachable!("no queue is configured"),
-                };
-                let result = match attempt.deadline().to_wire(now) {
-                    None => inner.call(request).await,
-                    Some(left) => tokio::time::timeout(left, inner.call(request))
-                        .await
-                        .unwrap_or(Err(Failed::TimedOut)),
-                };
-                let outcome = if result.is_ok() {
-                    Outcome::Success
-                } else {
-                    Outcome::Failure
-                };
-                now = clock.now();
-                let settled = {
-                    let mut policies = pipeline.lock().expect("lock");
-                    let reply = Reply::new(outcome);
-                    policies.settle(now, &mut flight, attempt, reply, now.as_nanos())
-                };
-                match settled.next {
-                    Next::Retry { at } => {
-                        tokio::time::sleep(at.since(now)).await;
-                        now = clock.now();
-                    }
-                    _ => return result,
-                }
-            }
-        })
-    }
-}
-
-fn guarded(config: pipeline::Config) -> Guarded<Ready> {
-    let clock = Clock::start();
-    let pipeline = Pipeline::new(config, clock.now()).expect("valid");
-    Guarded {
-        inner: Ready,
-        pipeline: Arc::new(Mutex::new(pipeline)),
-        clock,
-    }
+/// Our pipeline as a tower layer, as people put it around their clients.
+fn guarded(config: pipeline::Config) -> PipelineService<Ready, Cloned, ByResult> {
+    let layer = PipelineLayer::new(config).expect("valid");
+    layer.requests(Cloned).classify(ByResult).layer(Ready)
 }
 
 /// Our pipeline as the simulator drives it.

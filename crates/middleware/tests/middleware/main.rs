@@ -1,0 +1,7 @@
+//! The layers with real services: axum and hyper on loopback, and paused time where timing decides.
+
+mod cancellation;
+mod client;
+mod idempotency;
+mod server;
+mod support;
