@@ -48,8 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut bench = Bench {
         backends: (0..3).map(|i| Backend::start(&folder.0, i)).collect::<Result<_, _>>()?,
         proxies: Vec::new(),
-        rounds: if quick { 1 } else { 5 },
-        slice: Duration::from_millis(if quick { 700 } else { 2_000 }),
+        rounds: if quick { 1 } else { 3 },
+        slice: Duration::from_millis(if quick { 700 } else { 1_500 }),
         folder: folder.0.clone(),
         plimsoll,
     };
