@@ -11,13 +11,13 @@ use std::task::{Context, Poll, Waker};
 
 use plimsoll_gateway::Plan;
 use plimsoll_gateway::clock::Clock;
-use plimsoll_gateway::policy::circuit_breaker::State as Breaker;
-use plimsoll_gateway::policy::members::Config;
-use plimsoll_gateway::policy::{Balancer, Members, Time, outlier_ejection};
 use plimsoll_gateway::upstream::call::{Begun, Ended};
 use plimsoll_gateway::upstream::probe::Due;
 use plimsoll_gateway::upstream::{Call, Found, Slots, Upstream};
 use plimsoll_model::system::System;
+use plimsoll_model::system::policy::circuit_breaker::State as Breaker;
+use plimsoll_model::system::policy::members::Config;
+use plimsoll_model::system::policy::{Balancer, Members, Time, outlier_ejection};
 use plimsoll_model::{Source, parse};
 use plimsoll_sim::Scenario;
 use plimsoll_sim::journal::{End, Entry, Go, Journal, Step, journal};
@@ -94,7 +94,7 @@ struct Replay {
     checks: BTreeMap<usize, Due>,
     targets: usize,
     compared: BTreeMap<&'static str, usize>,
-    next: Option<plimsoll_gateway::policy::pipeline::Next>,
+    next: Option<plimsoll_model::system::policy::pipeline::Next>,
 }
 
 impl Replay {
@@ -213,7 +213,7 @@ impl Replay {
                         if waits {
                             return differs("sees no room".to_owned());
                         }
-                        call.look_again(plimsoll_gateway::policy::Deadline::at(deadline), at, random)
+                        call.look_again(plimsoll_model::system::policy::Deadline::at(deadline), at, random)
                     }
                     Go::Hedged => match call.hedge(at, random) {
                         Some((instance, deadline)) => Begun::Ask(instance, deadline),

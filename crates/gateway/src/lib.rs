@@ -28,6 +28,4 @@ pub mod signals;
 pub mod upstream;
 
 pub use plan::{CannotServe, Plan};
-/// What this crate's own interface speaks of.
-pub use plimsoll_policy as policy;
 pub use process::{Gateway, StartError};
