@@ -1,4 +1,4 @@
-//! The proxies and their settings: what their manuals recommend for this job. Each has two threads or
+//! The proxies and their settings, the best for this job that we know of. Each has two threads or
 //! workers, keeps connections to the backends, writes no access log, gives up on a backend after a second,
 //! and tries another one then.
 
@@ -60,7 +60,7 @@ fn haproxy(address: SocketAddr, backends: &[SocketAddr]) -> String {
     )
 }
 
-/// Ours with every policy that a gateway has, or with none.
+/// Ours with every policy that a gateway has, but for those that answer without asking, or with none.
 fn ours(address: SocketAddr, backends: &[SocketAddr], policies: bool) -> String {
     let at: Vec<String> = backends.iter().map(SocketAddr::to_string).collect();
     let policies = match policies {
