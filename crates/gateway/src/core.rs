@@ -159,6 +159,8 @@ pub struct Core {
     pub pool: Pool,
     /// Its buffers.
     pub buffers: Buffers,
+    /// Held by each connection that keeps a buffer while nothing comes: the count tells how many there are.
+    pub warm: Rc<()>,
     /// What it shares.
     pub shared: Arc<Shared>,
     /// Its figures.
@@ -187,6 +189,7 @@ impl Core {
             random: Random::new(crate::random::mix(shared.secret ^ (index as u64 + 1))),
             pool: Pool::default(),
             buffers: Buffers::default(),
+            warm: Rc::default(),
             figures: shared.figures.core(index),
             heads: RefCell::default(),
             current: RefCell::new(current),

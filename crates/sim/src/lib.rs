@@ -9,6 +9,7 @@ mod engine;
 mod experiment;
 mod fault;
 mod gives_way;
+pub mod journal;
 mod line;
 mod measure;
 mod metric;

@@ -21,6 +21,7 @@ use crate::component::timer::Timeouts;
 use crate::component::topic::TopicState;
 use crate::engine::{Draw, Event, EventQueue, LaneId, Ref, Slab};
 use crate::fault::FaultState;
+use crate::journal::Journal;
 use crate::measure::{Audience, Group, Times};
 use crate::plan::Plan;
 
@@ -69,6 +70,8 @@ pub(crate) struct World<'a> {
     pub(crate) segment: usize,
     /// What happened, for the timeline; only where detail is asked for.
     pub(crate) log: Vec<Happening>,
+    /// What one edge's end decides, where anybody wants to know.
+    pub(crate) journal: Option<Box<Journal>>,
     /// Requests of clients that have not ended.
     pub(crate) open_requests: u64,
     /// Requests that had not ended when the run was over.
@@ -214,6 +217,7 @@ impl<'a> World<'a> {
             audiences: Vec::new(),
             segment: 0,
             log: Vec::new(),
+            journal: None,
             open_requests: 0,
             unfinished: 0,
             requests: 0,

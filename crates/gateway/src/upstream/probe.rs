@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use plimsoll_policy::Time;
 use plimsoll_policy::health::Probe;
+use plimsoll_policy::outlier_ejection::Transition;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
@@ -17,66 +18,81 @@ use crate::random::Random;
 /// Bytes of a check's answer that are looked at.
 const HEAD_MAX: usize = 16 << 10;
 
-/// Ends ejections and slow starts that are due, and sends the checks that are.
-pub fn tick(control: &Arc<Control>, upstream: &Arc<Upstream>, random: &Random, now: Time) {
-    let mut probes = Vec::new();
-    {
-        let mut state = upstream.lock();
+/// A check that is due.
+#[derive(Debug)]
+pub struct Due {
+    /// The instance's index.
+    pub index: usize,
+    /// What the policy knows it by.
+    pub probe: Probe,
+    /// The instance.
+    pub instance: Arc<Instance>,
+    /// The path to ask for.
+    pub path: String,
+}
+
+impl Upstream {
+    /// Ends ejections and slow starts that are due, and says which checks are. Each check, and the last look for
+    /// one, takes random bits.
+    pub fn due(&self, now: Time, mut random: impl FnMut() -> u64) -> Vec<Due> {
+        let mut due = Vec::new();
+        let mut state = self.lock();
         let state = &mut *state;
         state.pipeline.on_wake(now);
         if state.members.next_wake().is_none_or(|at| at > now) {
-            return;
+            return due;
         }
         let transitions = state.members.on_wake(now).to_vec();
         state.apply(&transitions);
         if !transitions.is_empty() {
             state.all_look_again();
         }
-        while let Some((i, probe)) = state.members.poll_check(now, random.bits()) {
-            let member = state.instances.get(i).and_then(Option::as_ref);
+        while let Some((index, probe)) = state.members.poll_check(now, random()) {
+            let member = state.instances.get(index).and_then(Option::as_ref);
             if let (Some(member), Some(path)) = (member, &state.health_path) {
-                probes.push((i, probe, member.instance.clone(), path.clone()));
+                due.push(Due { index, probe, instance: member.instance.clone(), path: path.clone() });
             }
         }
+        due
     }
-    for (i, probe, instance, path) in probes {
-        spawn_local(check(control.clone(), upstream.clone(), i, probe, instance, path));
-    }
-}
 
-/// Sends one check and tells its target how it went.
-async fn check(
-    control: Arc<Control>,
-    upstream: Arc<Upstream>,
-    i: usize,
-    probe: Probe,
-    instance: Arc<Instance>,
-    path: String,
-) {
-    let clock = control.shared.clock;
-    let passed = tokio::time::timeout_at(clock.instant(probe.deadline), ask(&instance, &path)).await;
-    let passed = passed.unwrap_or(false);
-    let now = clock.now();
-    let mut state = upstream.lock();
-    // Another instance may have taken its place meanwhile.
-    if state.position(instance.address) == Some(i) {
-        let transitions = state.members.settle_check(now, i, probe, passed).to_vec();
+    /// A check has ended. What has changed.
+    pub fn checked(&self, now: Time, index: usize, instance: &Instance, probe: Probe, passed: bool) -> Vec<Transition> {
+        let mut state = self.lock();
+        // Another instance may have taken its place meanwhile.
+        if state.position(instance.address) != Some(index) {
+            return Vec::new();
+        }
+        let transitions = state.members.settle_check(now, index, probe, passed).to_vec();
         state.apply(&transitions);
         if !transitions.is_empty() {
             state.all_look_again();
         }
-        drop(state);
-        for transition in transitions {
-            use plimsoll_policy::outlier_ejection::Transition;
-            match transition {
-                Transition::Unhealthy { .. } => {
-                    control.say(&format!("{} {}: fails its health checks", upstream.service, instance.name));
-                }
-                Transition::Healthy { .. } => {
-                    control.say(&format!("{} {}: passes its health checks", upstream.service, instance.name));
-                }
-                _ => {}
+        transitions
+    }
+}
+
+/// Does what time alone does, and sends the checks that are due.
+pub fn tick(control: &Arc<Control>, upstream: &Arc<Upstream>, random: &Random, now: Time) {
+    for due in upstream.due(now, || random.bits()) {
+        spawn_local(check(control.clone(), upstream.clone(), due));
+    }
+}
+
+/// Sends one check and tells its target how it went.
+async fn check(control: Arc<Control>, upstream: Arc<Upstream>, due: Due) {
+    let Due { index, probe, instance, path } = due;
+    let clock = control.shared.clock;
+    let passed = tokio::time::timeout_at(clock.instant(probe.deadline), ask(&instance, &path)).await;
+    for transition in upstream.checked(clock.now(), index, &instance, probe, passed.unwrap_or(false)) {
+        match transition {
+            Transition::Unhealthy { .. } => {
+                control.say(&format!("{} {}: fails its health checks", upstream.service, instance.name));
             }
+            Transition::Healthy { .. } => {
+                control.say(&format!("{} {}: passes its health checks", upstream.service, instance.name));
+            }
+            _ => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "these tests run in real time")]
 
+mod hostility;
 mod http;
 mod http2;
 mod operations;

@@ -76,6 +76,32 @@ fn two_gateways_admit_one_quota() {
 }
 
 #[test]
+fn two_gateways_under_load_admit_one_quota() {
+    let Some(redis) = Redis::start() else {
+        eprintln!("there is no redis-server here");
+        return;
+    };
+    let backend = Backend::ok("ok");
+    let text = text(&backend, redis.address, "quota: 60/min, burst: 500");
+    let gateways = [start(&text), start(&text)];
+    let started = std::time::Instant::now();
+    let threads: Vec<_> = (0..8)
+        .map(|i| {
+            let address = gateways[i % 2].addresses()[0];
+            std::thread::spawn(move || {
+                let mut client = Client::new(address);
+                (0..150).filter(|_| ask(&mut client, "ann").status == 200).count()
+            })
+        })
+        .collect();
+    let admitted: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    // One comes back each second. Of the 500, 2% may be too many or too few.
+    let most = 510 + started.elapsed().as_secs() as usize + 1;
+    assert!((490..=most).contains(&admitted), "{admitted}");
+    gateways.into_iter().for_each(|gateway| gateway.stop(true));
+}
+
+#[test]
 fn a_quota_without_its_store_fails_as_the_file_says() {
     let backend = Backend::ok("ok");
     for (quota, status) in [("quota: 1/min", 200), ("quota: 1/min, store_down: closed", 429)] {

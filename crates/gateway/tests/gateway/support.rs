@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use plimsoll_gateway::{Gateway, Plan};
@@ -262,6 +262,59 @@ impl Client {
 
 pub(crate) fn get(gateway: &Gateway, path: &str) -> Got {
     Client::of(gateway).get(path)
+}
+
+/// Clients that ask without a pause until told to stop: how many answers they got, and how many they did
+/// not get.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+    pub(crate) answered: Arc<AtomicUsize>,
+    pub(crate) failed: Arc<AtomicUsize>,
+}
+
+impl Load {
+    /// Each client goes on with its connection until the gateway closes it, and then makes another. When
+    /// no connection can be made any more, it ends.
+    pub(crate) fn start(address: SocketAddr, clients: usize) -> Load {
+        let (stop, answered, failed) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
+        let threads = (0..clients).map(|_| {
+            let (stop, answered, failed): (Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>) =
+                (stop.clone(), Arc::clone(&answered), Arc::clone(&failed));
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::SeqCst) {
+                    let Ok(stream) = TcpStream::connect(address) else { return };
+                    let mut client = Client::from(stream);
+                    while !stop.load(Ordering::SeqCst) {
+                        if client.stream.write_all(b"GET /items/1 HTTP/1.1\r\nHost: a\r\n\r\n").is_err() {
+                            break; // it was closed before anything was sent
+                        }
+                        match client.next(false) {
+                            Some(got) if got.status == 200 => {
+                                answered.fetch_add(1, Ordering::SeqCst);
+                                if got.field("connection") == Some("close") {
+                                    break;
+                                }
+                            }
+                            _ => {
+                                failed.fetch_add(1, Ordering::SeqCst);
+                                break;
+                            }
+                        }
+                    }
+                }
+            })
+        });
+        let threads = threads.collect();
+        Load { stop, threads, answered, failed }
+    }
+
+    /// Requests that got their answer, and those that did not.
+    pub(crate) fn end(self) -> (usize, usize) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        (self.answered.load(Ordering::SeqCst), self.failed.load(Ordering::SeqCst))
+    }
 }
 
 /// Waits until something holds, for at most ten seconds.

@@ -15,6 +15,7 @@ use crate::component::pending::Connections;
 use crate::component::task::{Context, Waiting};
 use crate::component::timer::Place;
 use crate::engine::{Answer, Draw, Event, LaneId, Ref, duration, mix};
+use crate::journal::{self, Go, Step};
 use crate::measure::{Counter, Gauge, SegmentTimes};
 use crate::world::{Wake, World};
 
@@ -423,6 +424,8 @@ impl World<'_> {
         c.waiting = None;
         c.tried = [u32::MAX; 3];
         c.not_before = 0;
+        let key = mix((context.client as u64) << 32 | context.user as u64);
+        self.note(end, call, Step::Starts { deadline, repeatable, key });
         call
     }
 
@@ -443,7 +446,7 @@ impl World<'_> {
         let key = mix((c.context.client as u64) << 32 | c.context.user as u64);
         let e = &mut self.ends[end as usize];
         match e.pipeline.attempt(time, &mut c.flight, key) {
-            Ok(Admission::Now(permit)) => self.launch(call, permit, 0, true),
+            Ok(Admission::Now(permit)) => self.launch(call, permit, 0, true, Go::Asked),
             Ok(Admission::Queued(waiting)) => {
                 e.waiters.push((waiting.ticket(), call));
                 let until = waiting.until();
@@ -451,6 +454,7 @@ impl World<'_> {
                 if until < Time::MAX {
                     self.queue.at(until.as_nanos(), Event::BulkheadTimeout { call });
                 }
+                self.note(end, call, Step::Queued(until));
             }
             Err(rejected) => {
                 e.counter.now.offered += 1;
@@ -462,6 +466,7 @@ impl World<'_> {
                     e.counter.now.rejected += 1;
                     Answer::Rejected
                 };
+                self.note(end, call, Step::Refused(rejected.reason));
                 self.end_call(call, answer);
             }
         }
@@ -482,6 +487,8 @@ impl World<'_> {
         e.counter.now.failed += 1;
         e.counter.now.rejected += 1;
         let late = rejected.reason == Reason::DeadlineExceeded;
+        let end = c.end;
+        self.note(end, call, Step::GivesUp(rejected.reason));
         self.end_call(call, if late { Answer::Timeout } else { Answer::Rejected });
     }
 
@@ -495,7 +502,7 @@ impl World<'_> {
         let c = &mut self.calls[call];
         let waiting = c.waiting.take().expect("it waits");
         let permit = e.pipeline.resume(time, &mut c.flight, *waiting, granted);
-        self.launch(call, permit, 0, false);
+        self.launch(call, permit, 0, false, Go::Granted);
     }
 
     /// A call's backoff is over.
@@ -515,15 +522,17 @@ impl World<'_> {
         let time = self.time();
         let Some(c) = self.calls.get_mut(call) else { return };
         let key = mix((c.context.client as u64) << 32 | c.context.user as u64);
-        if let Ok(permit) = self.ends[c.end as usize].pipeline.hedge(time, &mut c.flight, key) {
-            self.launch(call, permit, 1, true);
+        let end = c.end;
+        match self.ends[end as usize].pipeline.hedge(time, &mut c.flight, key) {
+            Ok(permit) => self.launch(call, permit, 1, true, Go::Hedged),
+            Err(_) => self.note(end, call, Step::NoHedge),
         }
     }
 
     /// Chooses a target and sends an attempt on its way. Where nothing is left to do after it in
     /// this event (`last`) and there is no delay, the target has it at once.
     #[inline(always)]
-    fn launch(&mut self, call: Ref, permit: pipeline::Attempt, slot: usize, last: bool) {
+    fn launch(&mut self, call: Ref, permit: pipeline::Attempt, slot: usize, last: bool, why: Go) {
         let now = self.now;
         let time = self.time();
         let deadline = permit.deadline().time().as_nanos();
@@ -560,7 +569,9 @@ impl World<'_> {
         a.quorum = None;
         c.attempts[slot] = attempt;
         let Some(local) = local else {
-            if !self.wait_for_connection(attempt) {
+            let pending = self.wait_for_connection(attempt);
+            self.note_going(end, call, slot, why, None, pending, deadline);
+            if !pending {
                 self.soon(Event::Answered { attempt, answer: Answer::Refused });
             }
             return;
@@ -587,10 +598,11 @@ impl World<'_> {
         {
             self.queue.at(now + plimsoll_policy::nanos(after), Event::Hedge { call });
         }
+        self.note_going(end, call, slot, why, Some(local), false, deadline);
         if !matches!(to, Target::Service(_)) {
             return self.ask_store(attempt);
         }
-        if last && e.instant && self.depth < MAX_DEPTH && !self.faults.any_link() {
+        if last && self.ends[end as usize].instant && self.depth < MAX_DEPTH && !self.faults.any_link() {
             self.depth += 1;
             self.deliver(attempt);
             self.depth -= 1;
@@ -616,7 +628,32 @@ impl World<'_> {
         if first && let Some(after) = e.pipeline.hedge_after(&c.flight) {
             self.queue.at(now + plimsoll_policy::nanos(after), Event::Hedge { call });
         }
+        let deadline = self.attempts[attempt].deadline;
+        let local = target - self.ends[end as usize].first_target;
+        self.note_going(end, call, usize::from(!first), Go::Freed, Some(local), false, deadline);
         self.send(end, target, Event::Deliver { attempt }, 0);
+    }
+
+    /// Writes down that an attempt goes out, or that there is nobody to ask.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "they are the entry's fields")]
+    fn note_going(
+        &mut self,
+        end: u32,
+        call: Ref,
+        slot: usize,
+        why: Go,
+        local: Option<u32>,
+        pending: bool,
+        deadline: u64,
+    ) {
+        if self.journal.is_some() {
+            let e = &self.ends[end as usize];
+            let random = if e.balancer.len() > 1 { e.draw.part(PICK).bits(e.picks) } else { 0 };
+            let hedge_after = e.pipeline.hedge_after(&self.calls[call].flight).filter(|_| slot == 0 && local.is_some());
+            let (target, deadline) = (local.map(|local| local as usize), Time::from_nanos(deadline));
+            self.note(end, call, Step::Goes { why, slot, random, target, pending, deadline, hedge_after });
+        }
     }
 
     /// The instance to ask for an attempt that waits for a connection, once there is one.
@@ -755,6 +792,12 @@ impl World<'_> {
         let time = self.time();
         let outcome = outcome(answer);
         let retry_after = (answer == Answer::Busy).then_some(RETRY_AFTER);
+        if self.journal.is_some() {
+            let c = &self.calls[call];
+            let slot = usize::from(c.attempts[0] != attempt);
+            let random = if answer.is_ok() { 0 } else { c.context.draw.bits(BACKOFF | c.number as u64) };
+            self.note(end, call, Step::Ends { slot, end: journal::ended(answer, RETRY_AFTER), random });
+        }
         let e = &mut self.ends[end as usize];
         e.in_flight.add(now, -1);
         e.times.record(took);
@@ -790,6 +833,7 @@ impl World<'_> {
             if e.pipeline.breaker().is_some_and(|breaker| breaker.state() != Breaker::Closed) {
                 self.note_breaker(end);
             }
+            self.note(end, call, Step::Then(settled.next));
             if settled.granted.is_some() {
                 self.granted(end, settled.granted);
             }
@@ -797,6 +841,7 @@ impl World<'_> {
         }
         let settled = e.settle_failed(c, time, permit, answer);
         self.note_breaker(end);
+        self.note(end, call, Step::Then(settled.next));
         self.granted(end, settled.granted);
         match settled.next {
             Next::Done | Next::Exhausted(_) => self.conclude(call, answer),
@@ -830,6 +875,7 @@ impl World<'_> {
         let c = &self.calls[call];
         let (parent, started, end) = (c.parent, c.started, c.end);
         let retries = c.flight.attempts().saturating_sub(1);
+        self.note(end, call, Step::Over);
         self.calls.remove(call);
         match parent {
             Parent::Task(task) => return Some(task),
@@ -859,6 +905,8 @@ impl World<'_> {
             self.attempts.remove(attempt);
             let c = &mut self.calls[call];
             let end = c.end;
+            self.note(end, call, Step::CalledOff(slot));
+            let c = &mut self.calls[call];
             let e = &mut self.ends[end as usize];
             e.in_flight.add(now, -1);
             if target != u32::MAX {
@@ -989,6 +1037,11 @@ impl World<'_> {
 }
 
 impl EdgeEnd {
+    /// Where its balancer's and its members' chance starts.
+    pub(crate) fn seeds(&self) -> (u64, u64) {
+        (self.draw.bits(4), self.draw.bits(3))
+    }
+
     /// Tells the policies of an attempt that did not end well.
     #[cold]
     fn settle_failed(&mut self, call: &mut Call, time: Time, permit: pipeline::Attempt, answer: Answer) -> Settled {

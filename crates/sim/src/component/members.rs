@@ -6,7 +6,8 @@ use plimsoll_policy::Outcome;
 use plimsoll_policy::outlier_ejection::Transition;
 
 use crate::component::task::{Context, PROBE, TaskParent};
-use crate::engine::Draw;
+use crate::engine::{Draw, Ref};
+use crate::journal::Step;
 use crate::world::World;
 
 impl World<'_> {
@@ -56,6 +57,7 @@ impl World<'_> {
         if !transitions.is_empty() {
             let transitions = transitions.to_vec();
             self.apply_transitions(end, &transitions);
+            self.note_eligible(end);
             self.schedule_members(end);
         }
     }
@@ -71,6 +73,7 @@ impl World<'_> {
             e.members_at = self.now + 1_000_000_000;
             return self.wake_at(self.now + 1_000_000_000, crate::world::Wake::Members { end });
         }
+        self.note(end, Ref::NONE, Step::Due);
         let e = &mut self.ends[end as usize];
         let Some(members) = &mut e.members else { return };
         let transitions = members.on_wake(time).to_vec();
@@ -80,10 +83,14 @@ impl World<'_> {
             e.probe_number += 1;
             let number = e.probe_number;
             let random = self.root.part(end as u64).bits(number as u64 | 1 << 60);
-            let Some((target, probe)) = e.members.as_mut().and_then(|m| m.poll_check(time, random)) else { break };
-            e.probes[target] = Some((number, probe));
+            let check = e.members.as_mut().and_then(|m| m.poll_check(time, random));
+            let target = check.as_ref().map(|(target, _)| *target);
+            self.note(end, Ref::NONE, Step::Checks(target, random));
+            let Some((target, probe)) = check else { break };
+            self.ends[end as usize].probes[target] = Some((number, probe));
             self.send_probe(end, target as u32, number);
         }
+        self.note_eligible(end);
         self.schedule_members(end);
     }
 
@@ -117,7 +124,9 @@ impl World<'_> {
         let (_, probe) = e.probes[target as usize].take().expect("just seen");
         let Some(members) = &mut e.members else { return };
         let transitions = members.settle_check(time, target as usize, probe, passed).to_vec();
+        self.note(end, Ref::NONE, Step::Checked(target as usize, passed));
         self.apply_transitions(end, &transitions);
+        self.note_eligible(end);
         self.schedule_members(end);
     }
 
