@@ -131,7 +131,7 @@ impl World<'_> {
         self.open_requests += 1;
         let group = plan.call_groups[client as usize][which as usize];
         self.groups[group as usize].arrive(self.now, self.segment, plan.detail);
-        let end = self.client_end(call.edge.0, client);
+        let end = self.client_end(call.edge.0);
         let origin = Origin { client, user, group, number };
         self.start_call_here(end, Parent::Client(origin), What::Endpoint(endpoint), context);
     }

@@ -367,7 +367,7 @@ impl World<'_> {
 
     /// A client's end of an edge.
     #[inline(always)]
-    pub(crate) fn client_end(&self, edge: u32, _client: u32) -> u32 {
+    pub(crate) fn client_end(&self, edge: u32) -> u32 {
         self.edge_first[edge as usize]
     }
 
