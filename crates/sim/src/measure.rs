@@ -339,6 +339,8 @@ pub(crate) struct Audience {
     pub(crate) in_flight: Gauge,
     /// End of the last good answer, ns.
     last_ok: u64,
+    /// Longest time without one that has ended in this segment, ns.
+    gap: u64,
 }
 
 /// Requests of one client to one endpoint: where each is recorded, once.
@@ -458,14 +460,14 @@ impl Audience {
             counter: Counter::default(),
             in_flight: Gauge::new(),
             last_ok: 0,
+            gap: 0,
         }
     }
 
     /// A good answer has come.
     #[inline]
-    pub(crate) fn good(&mut self, now: u64, segment: usize) {
-        let cell = &mut self.cells[segment];
-        cell.gap = cell.gap.max(now - self.last_ok);
+    pub(crate) fn good(&mut self, now: u64) {
+        self.gap = self.gap.max(now - self.last_ok);
         self.last_ok = now;
     }
 
@@ -486,8 +488,8 @@ impl Audience {
 
     /// Ends a segment: a gap that is still open counts where it is.
     pub(crate) fn cut(&mut self, now: u64, segment: usize) {
-        let cell = &mut self.cells[segment];
-        cell.gap = cell.gap.max(now - self.last_ok);
+        self.cells[segment].gap = self.gap.max(now - self.last_ok);
+        self.gap = 0;
     }
 
     /// Sums the groups up when the run is over.

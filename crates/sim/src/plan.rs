@@ -111,14 +111,26 @@ pub(crate) struct Plan {
     pub(crate) audiences: Vec<Vec<u32>>,
     /// The groups: which client calls which endpoint.
     pub(crate) groups: Vec<(u32, u32)>,
-    /// The group of each client's calls.
-    pub(crate) call_groups: Vec<Vec<u32>>,
+    /// The audience of each group's endpoint.
+    pub(crate) group_audience: Vec<u32>,
+    /// Each client's calls.
+    pub(crate) calls: Vec<Vec<ClientCall>>,
     /// Spare instance slots of each service, for what a rolling deploy adds.
     pub(crate) spare: Vec<u32>,
     /// For each store, whether anything takes a whole table for itself.
     pub(crate) table_locks: Vec<bool>,
     /// Whether anything can disturb an edge or stop a process: without, checks are skipped.
     pub(crate) disturbed: bool,
+}
+
+/// One of a client's calls, with all that a request needs of it.
+#[derive(Clone, Copy)]
+pub(crate) struct ClientCall {
+    pub(crate) edge: u32,
+    pub(crate) endpoint: u32,
+    pub(crate) class: u8,
+    /// Where its requests are recorded.
+    pub(crate) group: u32,
 }
 
 /// A client's load, ready to draw from.
@@ -173,10 +185,10 @@ impl Plan {
         let mut endpoint_audience = vec![None; code.endpoints.len()];
         let mut audiences = vec![Vec::new(); 1 + system.clients.len()];
         let mut groups: Vec<(u32, u32)> = Vec::new();
-        let mut call_groups = Vec::new();
+        let mut group_audience = Vec::new();
+        let mut calls = Vec::new();
         for (c, client) in system.clients.iter().enumerate() {
-            let of_call = client.calls.iter().map(|call| {
-                let group = (c as u32, code.endpoint(call.endpoint));
+            let mut group_of = |group: (u32, u32)| {
                 if let Some(known) = groups.iter().position(|&known| known == group) {
                     return known as u32;
                 }
@@ -187,9 +199,14 @@ impl Plan {
                 for at in [0, 1 + c, audience as usize] {
                     audiences[at].push(number);
                 }
+                group_audience.push(audience);
                 number
+            };
+            let of_call = client.calls.iter().map(|call| {
+                let endpoint = code.endpoint(call.endpoint);
+                ClientCall { edge: call.edge.0, endpoint, class: call.class, group: group_of((c as u32, endpoint)) }
             });
-            call_groups.push(of_call.collect());
+            calls.push(of_call.collect());
         }
         let mut thresholds: Vec<u64> = system
             .objectives
@@ -234,7 +251,8 @@ impl Plan {
             endpoint_audience,
             audiences,
             groups,
-            call_groups,
+            group_audience,
+            calls,
             spare,
             table_locks,
             disturbed: !scenario.faults.is_empty(),

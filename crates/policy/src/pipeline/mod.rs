@@ -73,10 +73,11 @@ pub struct Pipeline {
     retry: Option<Retry>,
     budget: Option<RetryBudget>,
     breaker: Option<CircuitBreaker>,
-    rate_limit: Option<RateLimit>,
-    adaptive_limit: Option<AdaptiveLimit>,
-    bulkhead: Option<Bulkhead>,
-    hedge: Option<Hedge>,
+    // In boxes, so that the lack of them does not keep the others apart in memory.
+    rate_limit: Option<Box<RateLimit>>,
+    adaptive_limit: Option<Box<AdaptiveLimit>>,
+    bulkhead: Option<Box<Bulkhead>>,
+    hedge: Option<Box<Hedge>>,
     totals: Totals,
     /// Reconfigurations: the generations of policies made by one start where no permit of
     /// another's can be.
@@ -92,10 +93,10 @@ impl Pipeline {
             retry: config.retry.map(|c| Retry::new(c, now)).transpose()?,
             budget: config.budget.map(|c| RetryBudget::new(c, now)).transpose()?,
             breaker: config.breaker.map(|c| CircuitBreaker::new(c, now)).transpose()?,
-            rate_limit: config.rate_limit.map(|c| RateLimit::new(c, now)).transpose()?,
-            adaptive_limit: config.adaptive_limit.map(|c| AdaptiveLimit::new(c, now)).transpose()?,
-            bulkhead: config.bulkhead.map(|c| Bulkhead::new(c, now)).transpose()?,
-            hedge: config.hedge.map(Hedge::new).transpose()?,
+            rate_limit: config.rate_limit.map(|c| RateLimit::new(c, now)).transpose()?.map(Box::new),
+            adaptive_limit: config.adaptive_limit.map(|c| AdaptiveLimit::new(c, now)).transpose()?.map(Box::new),
+            bulkhead: config.bulkhead.map(|c| Bulkhead::new(c, now)).transpose()?.map(Box::new),
+            hedge: config.hedge.map(Hedge::new).transpose()?.map(Box::new),
             totals: Totals::default(),
             epoch: 0,
             config,
@@ -408,13 +409,13 @@ impl Pipeline {
         }
         match (&mut self.rate_limit, config.rate_limit) {
             (Some(limit), Some(config)) => limit.set_config(config, now)?,
-            (limit, config) => *limit = config.map(|c| RateLimit::new(c, now)).transpose()?,
+            (limit, config) => *limit = config.map(|c| RateLimit::new(c, now)).transpose()?.map(Box::new),
         }
         match (&mut self.adaptive_limit, config.adaptive_limit) {
             (Some(limit), Some(config)) => limit.set_config(config, now)?,
             (limit, config) => {
                 let new = |c| AdaptiveLimit::with_generation(c, now, generation);
-                *limit = config.map(new).transpose()?;
+                *limit = config.map(new).transpose()?.map(Box::new);
             }
         }
         match (&mut self.bulkhead, config.bulkhead) {
@@ -426,12 +427,12 @@ impl Pipeline {
             }
             (bulkhead, config) => {
                 let new = |c| Bulkhead::with_generation(c, now, generation);
-                *bulkhead = config.map(new).transpose()?;
+                *bulkhead = config.map(new).transpose()?.map(Box::new);
             }
         }
         match (&mut self.hedge, config.hedge) {
             (Some(hedge), Some(config)) => hedge.set_config(config)?,
-            (hedge, config) => *hedge = config.map(Hedge::new).transpose()?,
+            (hedge, config) => *hedge = config.map(Hedge::new).transpose()?.map(Box::new),
         }
         self.config = config;
         Ok(())
@@ -474,22 +475,22 @@ impl Pipeline {
 
     /// The rate limit, if there is one.
     pub fn rate_limit(&self) -> Option<&RateLimit> {
-        self.rate_limit.as_ref()
+        self.rate_limit.as_deref()
     }
 
     /// The adaptive limit, if there is one.
     pub fn adaptive_limit(&self) -> Option<&AdaptiveLimit> {
-        self.adaptive_limit.as_ref()
+        self.adaptive_limit.as_deref()
     }
 
     /// The bulkhead, if there is one.
     pub fn bulkhead(&self) -> Option<&Bulkhead> {
-        self.bulkhead.as_ref()
+        self.bulkhead.as_deref()
     }
 
     /// The hedge, if there is one.
     pub fn hedging(&self) -> Option<&Hedge> {
-        self.hedge.as_ref()
+        self.hedge.as_deref()
     }
 }
 

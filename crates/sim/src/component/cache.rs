@@ -305,7 +305,7 @@ impl World<'_> {
             // Any instance of the service can carry it, if the one that took it is gone.
             let carrier = std::iter::once(behind.instance)
                 .chain(self.slots(service).map(|i| i as u32))
-                .find(|&instance| self.accepts(instance));
+                .find(|&instance| self.instances[instance as usize].accepts());
             if let Some(instance) = carrier {
                 let draw = behind.context.draw.part(1 << 39);
                 let context = Context { draw, deadline: u64::MAX, ..behind.context };

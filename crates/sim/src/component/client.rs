@@ -4,7 +4,7 @@ use crate::component::edge::{Parent, What};
 use crate::component::task::Context;
 use crate::engine::{Answer, Draw, Event, duration, exponential, pick_alias, scale};
 use crate::measure::{Audience, Ended, Group};
-use crate::plan::{ClientLoad, Plan};
+use crate::plan::{ClientCall, ClientLoad, Plan};
 use crate::world::World;
 
 /// A client's state.
@@ -122,18 +122,14 @@ impl World<'_> {
         let number = state.made;
         state.made += 1;
         let Asked { which, key } = std::mem::replace(&mut state.next, state.draws.ask(plan, client, number + 1));
-        let call = &plan.system.clients[client as usize].calls[which as usize];
+        let ClientCall { edge, endpoint, class, group } = plan.calls[client as usize][which as usize];
         let request = state.draws.request.part(number);
-        let endpoint = plan.code.endpoint(call.endpoint);
-        let context =
-            Context { draw: request, logical: request.0, client, user, key, class: call.class, deadline: u64::MAX };
+        let context = Context { draw: request, logical: request.0, client, user, key, class, deadline: u64::MAX };
         self.requests += 1;
         self.open_requests += 1;
-        let group = plan.call_groups[client as usize][which as usize];
         self.groups[group as usize].arrive(self.now, self.segment, plan.detail);
-        let end = self.client_end(call.edge.0);
-        let origin = Origin { client, user, group, number };
-        self.start_call_here(end, Parent::Client(origin), What::Endpoint(endpoint), context);
+        let end = self.client_end(edge);
+        self.start_call_here(end, || Parent::Client { group, number }, What::Endpoint(endpoint), context);
     }
 
     /// A client's request has ended.
@@ -152,10 +148,8 @@ impl World<'_> {
         let segment = plan.segment_at(arrived, self.segment);
         self.groups[origin.group as usize].end(segment, &ended, &plan.thresholds, plan.detail);
         if ended.ok {
-            let (_, endpoint) = plan.groups[origin.group as usize];
-            let endpoint = plan.endpoint_audience[endpoint as usize].expect("it is called");
-            for audience in [0, 1 + origin.client, endpoint] {
-                self.audiences[audience as usize].good(self.now, self.segment);
+            for audience in [0, 1 + origin.client, plan.group_audience[origin.group as usize]] {
+                self.audiences[audience as usize].good(self.now);
             }
         }
         if let Arrivals::Closed { think, .. } = &plan.system.clients[origin.client as usize].arrivals {
@@ -174,7 +168,10 @@ impl World<'_> {
             .calls
             .refs()
             .filter_map(|call| match self.calls[call].parent {
-                Parent::Client(origin) => Some((origin, self.calls[call].started())),
+                Parent::Client { group, number } => {
+                    let Context { client, user, .. } = self.calls[call].context;
+                    Some((Origin { client, user, group, number }, self.calls[call].started()))
+                }
                 _ => None,
             })
             .collect();

@@ -73,7 +73,7 @@ impl World<'_> {
         if starts {
             // The flight outlives whoever began it: only the edge's own timeout ends it.
             let context = Context { deadline: u64::MAX, ..context };
-            let made = self.insert_call(end, Parent::Flight { key: flight.key }, what, context);
+            let made = self.insert_call(end, &|| Parent::Flight { key: flight.key }, what, context);
             if let Some(sharing) = &mut self.ends[end as usize].sharing {
                 sharing.flights.insert(flight.key, (flight, made));
             }

@@ -479,7 +479,7 @@ impl World<'_> {
             ..carried
         };
         let task = self.new_task(TaskParent::Message(message), instance, code.entry, endpoint, context);
-        self.deliver_task(task);
+        self.admit(task);
     }
 
     /// Whether deduplication recognizes a message.

@@ -55,6 +55,8 @@ pub(crate) struct EdgeEnd {
     per_try: Option<(u64, u16)>,
     pub(crate) pool_timeout: (u64, Option<LaneId>),
     draw: Draw,
+    /// Where its choices of a target come from.
+    pick: Draw,
     picks: u64,
     pub(crate) counter: Counter,
     pub(crate) times: SegmentTimes,
@@ -118,6 +120,28 @@ impl Call {
         }
     }
 
+    /// What is left to know of it at its end.
+    #[inline(always)]
+    fn over(&self) -> Over {
+        Over {
+            end: self.end,
+            parent: self.parent,
+            started: self.started,
+            client: self.context.client,
+            user: self.context.user,
+            retries: self.flight.attempts().saturating_sub(1),
+            alone: self.attempts[0].is_none() && self.attempts[1].is_none(),
+        }
+    }
+
+    /// Remembers where an attempt went: the last three are.
+    #[inline(always)]
+    fn try_at(&mut self, number: u32, target: u32) {
+        // Hardly any call makes so many that it takes a division.
+        let place = if number < 3 { number } else { number % 3 };
+        self.tried[place as usize] = target;
+    }
+
     pub(crate) fn wait_until(&mut self, time: u64) {
         self.not_before = time;
     }
@@ -131,10 +155,27 @@ impl Call {
     }
 }
 
+/// A call that is over.
+#[derive(Clone, Copy)]
+struct Over {
+    end: u32,
+    parent: Parent,
+    started: u64,
+    client: u32,
+    user: u32,
+    retries: u32,
+    /// Whether no attempt of it is out.
+    alone: bool,
+}
+
 /// Who made a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Parent {
-    Client(Origin),
+    Client {
+        /// Where it is recorded.
+        group: u32,
+        number: u64,
+    },
     Task(Ref),
     /// A request whose quota is counted in a store.
     Limiter {
@@ -350,6 +391,7 @@ impl World<'_> {
             per_try,
             pool_timeout,
             draw,
+            pick: draw.part(PICK),
             picks: 0,
             counter: Counter::default(),
             times: SegmentTimes::new(),
@@ -373,18 +415,18 @@ impl World<'_> {
 
     /// Makes a call.
     pub(crate) fn start_call(&mut self, end: u32, parent: Parent, what: What, context: Context) {
-        self.start_call_here(end, parent, what, context);
+        self.start_call_here(end, || parent, what, context);
     }
 
     /// As [`start_call`](Self::start_call), for those that make most of the calls: what they pass is
     /// then made where it belongs.
     #[inline(always)]
-    pub(crate) fn start_call_here(&mut self, end: u32, parent: Parent, what: What, context: Context) {
-        if self.ends[end as usize].sharing.is_some() && self.share(end, parent, what, context) {
+    pub(crate) fn start_call_here(&mut self, end: u32, parent: impl Fn() -> Parent, what: What, context: Context) {
+        if self.ends[end as usize].sharing.is_some() && self.share(end, parent(), what, context) {
             return;
         }
-        let call = self.insert_call(end, parent, what, context);
-        if let Parent::Task(task) | Parent::CacheLookup { task } | Parent::CacheStore { task } = parent {
+        let call = self.insert_call(end, &parent, what, context);
+        if let Parent::Task(task) | Parent::CacheLookup { task } | Parent::CacheStore { task } = parent() {
             self.tasks[task].waiting = Waiting::Call(call);
         }
         self.attempt(call);
@@ -398,15 +440,16 @@ impl World<'_> {
         call
     }
 
-    /// Puts a call down, ready for its first attempt.
+    /// Puts a call down, ready for its first attempt. Who makes it is a function, so that it is made
+    /// where it belongs.
     #[inline(always)]
-    pub(crate) fn insert_call(&mut self, end: u32, parent: Parent, what: What, context: Context) -> Ref {
+    pub(crate) fn insert_call(&mut self, end: u32, parent: &impl Fn() -> Parent, what: What, context: Context) -> Ref {
         let time = self.time();
         let repeatable = match what {
             What::Endpoint(endpoint) => self.plan.code.endpoints[endpoint as usize].repeatable,
             What::Operation { store, operation } => {
                 !self.plan.system.stores[store as usize].operations[operation as usize].write
-                    && self.transaction_of(parent).is_none()
+                    && self.transaction_of(parent()).is_none()
             }
             What::Begin { .. } | What::Command { .. } | What::Limiter => true,
         };
@@ -414,7 +457,7 @@ impl World<'_> {
         let e = &mut self.ends[end as usize];
         let (call, c) = self.calls.place(Call::blank);
         c.end = end;
-        c.parent = parent;
+        c.parent = parent();
         c.what = what;
         c.context = context;
         c.flight = e.pipeline.start(time, deadline, repeatable);
@@ -424,8 +467,10 @@ impl World<'_> {
         c.waiting = None;
         c.tried = [u32::MAX; 3];
         c.not_before = 0;
-        let key = mix((context.client as u64) << 32 | context.user as u64);
-        self.note(end, call, Step::Starts { deadline, repeatable, key });
+        if self.journal.is_some() {
+            let key = mix((context.client as u64) << 32 | context.user as u64);
+            self.note(end, call, Step::Starts { deadline, repeatable, key });
+        }
         call
     }
 
@@ -536,32 +581,35 @@ impl World<'_> {
         let now = self.now;
         let time = self.time();
         let deadline = permit.deadline().time().as_nanos();
-        let c = &mut self.calls[call];
+        let mut c = &mut self.calls[call];
         let (end, number) = (c.end, c.number);
         c.number += 1;
         let caller_deadline = c.context.deadline;
-        let e = &mut self.ends[end as usize];
+        let mut e = &mut self.ends[end as usize];
         e.counter.now.offered += 1;
         e.counter.now.retries += (number > 0) as u64;
         e.in_flight.add(now, 1);
-        let to = e.to;
+        let (to, first_target) = (e.to, e.first_target);
         let local = match to {
             Target::Service(service) => e.choose(c, &self.services[service as usize].registered, time),
             Target::Postgres(_) if e.balancer.len() > 1 => {
-                self.choose_node(call).map(|node| node - self.ends[end as usize].first_target)
+                let node = self.choose_node(call);
+                c = &mut self.calls[call];
+                e = &mut self.ends[end as usize];
+                node.map(|node| node - first_target)
             }
             _ => Some(0),
         };
-        let c = &mut self.calls[call];
-        let e = &mut self.ends[end as usize];
+        let instant = e.instant;
+        let target = local.map_or(u32::MAX, |local| first_target + local);
         let (attempt, a) = self.attempts.place(Attempt::blank);
         a.call = call;
         a.permit = Some(permit);
-        a.target = local.map_or(u32::MAX, |local| e.first_target + local);
+        a.target = target;
         a.deadline = deadline;
         a.started = now;
         a.number = number;
-        a.instant = e.instant;
+        a.instant = instant;
         a.timeout = Place::NONE;
         a.server = Ref::NONE;
         a.bytes = 0;
@@ -569,45 +617,48 @@ impl World<'_> {
         a.quorum = None;
         c.attempts[slot] = attempt;
         let Some(local) = local else {
-            let pending = self.wait_for_connection(attempt);
-            self.note_going(end, call, slot, why, None, pending, deadline);
-            if !pending {
-                self.soon(Event::Answered { attempt, answer: Answer::Refused });
-            }
-            return;
+            return self.nobody_to_ask(end, call, attempt, slot, why, deadline);
         };
         if let Some(connections) = &mut e.connections {
             connections.used.add(now, 1);
         }
-        let target = e.first_target + local;
-        c.tried[number as usize % 3] = target;
+        c.try_at(number, target);
         e.balancer.on_start(local as usize, time);
+        let hedge_after = if slot == 0 { e.pipeline.hedge_after(&c.flight) } else { None };
         // A caller that is itself called off at the deadline needs no timer of its own.
         if deadline < caller_deadline {
             let delay = deadline - now;
             let queue = |timeout: Option<(u64, u16)>| timeout.filter(|&(length, _)| length == delay);
             match queue(e.per_try).or(queue(e.timeout)) {
-                Some((_, queue)) => self.set_timeout(queue, attempt),
+                Some((_, queue)) => self.set_timeout(queue, attempt, deadline),
                 None => self.queue.at(deadline, Event::AttemptTimeout { attempt }),
             }
         }
-        let c = &mut self.calls[call];
-        let e = &mut self.ends[end as usize];
-        if slot == 0
-            && let Some(after) = e.pipeline.hedge_after(&c.flight)
-        {
+        if let Some(after) = hedge_after {
             self.queue.at(now + plimsoll_policy::nanos(after), Event::Hedge { call });
         }
-        self.note_going(end, call, slot, why, Some(local), false, deadline);
+        if self.journal.is_some() {
+            self.note_going(end, call, slot, why, Some(local), false, deadline);
+        }
         if !matches!(to, Target::Service(_)) {
             return self.ask_store(attempt);
         }
-        if last && self.ends[end as usize].instant && self.depth < MAX_DEPTH && !self.faults.any_link() {
+        if last && instant && self.depth < MAX_DEPTH && !self.faults.any_link() {
             self.depth += 1;
-            self.deliver(attempt);
+            self.deliver_to(attempt, call, target, number, deadline);
             self.depth -= 1;
         } else {
             self.send(end, target, Event::Deliver { attempt }, 0);
+        }
+    }
+
+    /// An attempt found no target: it waits for a connection to one, or is over.
+    #[cold]
+    fn nobody_to_ask(&mut self, end: u32, call: Ref, attempt: Ref, slot: usize, why: Go, deadline: u64) {
+        let pending = self.wait_for_connection(attempt);
+        self.note_going(end, call, slot, why, None, pending, deadline);
+        if !pending {
+            self.soon(Event::Answered { attempt, answer: Answer::Refused });
         }
     }
 
@@ -618,7 +669,7 @@ impl World<'_> {
         a.target = target;
         let (call, number) = (a.call, a.number);
         let c = &mut self.calls[call];
-        c.tried[number as usize % 3] = target;
+        c.try_at(number, target);
         let (end, first) = (c.end, c.attempts[0] == attempt);
         let e = &mut self.ends[end as usize];
         e.balancer.on_start((target - e.first_target) as usize, time);
@@ -649,7 +700,7 @@ impl World<'_> {
     ) {
         if self.journal.is_some() {
             let e = &self.ends[end as usize];
-            let random = if e.balancer.len() > 1 { e.draw.part(PICK).bits(e.picks) } else { 0 };
+            let random = if e.balancer.len() > 1 { e.pick.bits(e.picks) } else { 0 };
             let hedge_after = e.pipeline.hedge_after(&self.calls[call].flight).filter(|_| slot == 0 && local.is_some());
             let (target, deadline) = (local.map(|local| local as usize), Time::from_nanos(deadline));
             self.note(end, call, Step::Goes { why, slot, random, target, pending, deadline, hedge_after });
@@ -740,6 +791,25 @@ impl World<'_> {
         }
     }
 
+    /// As [`answer_last`](Self::answer_last), by the task that served it and is gone now.
+    #[inline(always)]
+    pub(crate) fn served_last(&mut self, attempt: Ref, answer: Answer) {
+        let Some(a) = self.attempts.get_mut(attempt) else { return };
+        a.server = Ref::NONE;
+        if a.instant && !self.faults.any_link() {
+            self.answered(attempt, answer);
+        } else {
+            self.answer(attempt, answer);
+        }
+    }
+
+    /// As [`answer`](Self::answer), by the task that served it and is gone now.
+    pub(crate) fn served(&mut self, attempt: Ref, answer: Answer) {
+        let Some(a) = self.attempts.get_mut(attempt) else { return };
+        a.server = Ref::NONE;
+        self.answer(attempt, answer);
+    }
+
     /// An attempt has taken too long.
     pub(crate) fn attempt_timeout(&mut self, attempt: Ref) {
         let Some(a) = self.attempts.get(attempt) else { return };
@@ -771,9 +841,9 @@ impl World<'_> {
     pub(crate) fn answered(&mut self, attempt: Ref, answer: Answer) {
         let Some(a) = self.attempts.get_mut(attempt) else { return };
         let call = a.call;
-        let c = &mut self.calls[call];
+        let mut c = &mut self.calls[call];
         let end = c.end;
-        let e = &mut self.ends[end as usize];
+        let mut e = &mut self.ends[end as usize];
         if self.plan.disturbed
             && let Some(instance) = e.instance
             && self.instances[instance as usize].paused_at.is_some()
@@ -781,24 +851,24 @@ impl World<'_> {
             self.hold(instance, Event::Answered { attempt, answer });
             return;
         }
-        let (target, took) = (a.target, self.now - a.started);
-        let permit = a.permit.take().expect("an attempt ends once");
         if !a.server.is_none() {
+            // Forgets the server: the second time there is none.
             self.abandon(attempt);
+            return self.answered(attempt, answer);
         }
-        self.clear_timeout(attempt);
+        if self.journal.is_some() {
+            self.note_ended(end, call, attempt, answer);
+            c = &mut self.calls[call];
+            e = &mut self.ends[end as usize];
+        }
+        let a = &mut self.attempts[attempt];
+        let (target, took, place) = (a.target, self.now - a.started, a.timeout);
+        let permit = a.permit.take().expect("an attempt ends once");
+        place.leave(&mut self.timeouts, &mut self.attempts);
         self.attempts.remove(attempt);
         let now = self.now;
-        let time = self.time();
+        let time = Time::from_nanos(now);
         let outcome = outcome(answer);
-        let retry_after = (answer == Answer::Busy).then_some(RETRY_AFTER);
-        if self.journal.is_some() {
-            let c = &self.calls[call];
-            let slot = usize::from(c.attempts[0] != attempt);
-            let random = if answer.is_ok() { 0 } else { c.context.draw.bits(BACKOFF | c.number as u64) };
-            self.note(end, call, Step::Ends { slot, end: journal::ended(answer, RETRY_AFTER), random });
-        }
-        let e = &mut self.ends[end as usize];
         e.in_flight.add(now, -1);
         e.times.record(took);
         let totals = &mut e.counter.now;
@@ -812,74 +882,95 @@ impl World<'_> {
         }
         if target != u32::MAX {
             let local = (target - e.first_target) as usize;
+            let retry_after = (answer == Answer::Busy).then_some(RETRY_AFTER);
             e.balancer.on_done(local, time, took, outcome, retry_after);
             if e.members.is_some() {
                 self.record_member(end, local, outcome);
+                c = &mut self.calls[call];
+                e = &mut self.ends[end as usize];
             }
         }
-        if self.ends[end as usize].connections.is_some() {
+        if e.connections.is_some() {
             self.leave_connection(end, attempt, target != u32::MAX);
+            c = &mut self.calls[call];
+            e = &mut self.ends[end as usize];
         }
-        let c = &mut self.calls[call];
         for slot in &mut c.attempts {
             if *slot == attempt {
                 *slot = Ref::NONE;
             }
         }
-        let e = &mut self.ends[end as usize];
         if answer.is_ok() {
             // Said apart from the rest, so that what follows a failure is not in the way.
             let settled = e.pipeline.settle(time, &mut c.flight, permit, Reply::new(Outcome::Success), 0);
-            if e.pipeline.breaker().is_some_and(|breaker| breaker.state() != Breaker::Closed) {
-                self.note_breaker(end);
+            let tripped = e.pipeline.breaker().is_some_and(|breaker| breaker.state() != Breaker::Closed);
+            let over = c.over();
+            if tripped || settled.granted.is_some() || self.journal.is_some() {
+                self.settled(end, call, settled);
             }
-            self.note(end, call, Step::Then(settled.next));
-            if settled.granted.is_some() {
-                self.granted(end, settled.granted);
-            }
-            return self.conclude(call, answer);
+            return self.conclude(call, over, answer);
         }
         let settled = e.settle_failed(c, time, permit, answer);
-        self.note_breaker(end);
-        self.note(end, call, Step::Then(settled.next));
-        self.granted(end, settled.granted);
-        match settled.next {
-            Next::Done | Next::Exhausted(_) => self.conclude(call, answer),
+        let next = settled.next;
+        self.settled(end, call, settled);
+        match next {
+            Next::Done | Next::Exhausted(_) => {
+                let over = self.calls[call].over();
+                self.conclude(call, over, answer);
+            }
             Next::Wait => {}
             Next::Retry { at } => self.queue.at(at.as_nanos(), Event::Retry { call }),
         }
     }
 
+    /// Writes down how an attempt has ended.
+    #[cold]
+    fn note_ended(&mut self, end: u32, call: Ref, attempt: Ref, answer: Answer) {
+        let c = &self.calls[call];
+        let slot = usize::from(c.attempts[0] != attempt);
+        let random = if answer.is_ok() { 0 } else { c.context.draw.bits(BACKOFF | c.number as u64) };
+        self.note(end, call, Step::Ends { slot, end: journal::ended(answer, RETRY_AFTER), random });
+    }
+
+    /// What else follows when policies were told of an attempt's end.
+    #[cold]
+    fn settled(&mut self, end: u32, call: Ref, settled: Settled) {
+        self.note_breaker(end);
+        self.note(end, call, Step::Then(settled.next));
+        self.granted(end, settled.granted);
+    }
+
     /// A call has its answer: other attempts are called off, and its caller is told, with nothing
     /// left to do after it in this event.
     #[inline(always)]
-    fn conclude(&mut self, call: Ref, answer: Answer) {
-        if self.calls[call].attempts != [Ref::NONE; 2] {
+    fn conclude(&mut self, call: Ref, over: Over, answer: Answer) {
+        if !over.alone {
             self.cancel_attempts(call);
         }
-        if let Some(task) = self.ended_call(call, answer) {
+        if let Some(task) = self.ended_call(call, over, answer) {
             self.resume(task, answer);
         }
     }
 
     /// A call has ended: its caller is told.
     pub(crate) fn end_call(&mut self, call: Ref, answer: Answer) {
-        if let Some(task) = self.ended_call(call, answer) {
+        let over = self.calls[call].over();
+        if let Some(task) = self.ended_call(call, over, answer) {
             self.soon(Event::Resume { task, answer });
         }
     }
 
     /// Forgets a call that has ended and tells its caller; a task that has to go on is left to do.
     #[inline(always)]
-    fn ended_call(&mut self, call: Ref, answer: Answer) -> Option<Ref> {
-        let c = &self.calls[call];
-        let (parent, started, end) = (c.parent, c.started, c.end);
-        let retries = c.flight.attempts().saturating_sub(1);
+    fn ended_call(&mut self, call: Ref, over: Over, answer: Answer) -> Option<Ref> {
+        let Over { end, parent, started, client, user, retries, .. } = over;
         self.note(end, call, Step::Over);
         self.calls.remove(call);
         match parent {
             Parent::Task(task) => return Some(task),
-            Parent::Client(origin) => self.request_ended(origin, started, answer, retries),
+            Parent::Client { group, number } => {
+                self.request_ended(Origin { client, user, group, number }, started, answer, retries);
+            }
             Parent::Limiter { task, key } => self.limiter_answered(task, key, answer),
             Parent::CacheLookup { task } => self.cache_answered(task, answer),
             Parent::CacheStore { task } => self.cache_stored(task, answer),
@@ -1069,8 +1160,14 @@ impl EdgeEnd {
     /// The target for a call's next attempt, counted from the edge's first.
     fn choose(&mut self, call: &Call, registered: &Eligible, time: Time) -> Option<u32> {
         self.picks += 1;
-        let random = if self.balancer.len() > 1 { self.draw.part(PICK).bits(self.picks) } else { 0 };
-        let hash = mix((call.context.client as u64) << 32 | call.context.user as u64);
+        let (random, hash) = match self.balancer.len() {
+            // There is nothing to choose.
+            ..=1 => (0, 0),
+            _ => {
+                let user = (call.context.client as u64) << 32 | call.context.user as u64;
+                (self.pick.bits(self.picks), mix(user))
+            }
+        };
         let eligible = match &self.members {
             Some(members) => members.eligible(),
             None => registered,

@@ -37,6 +37,9 @@ pub(crate) struct Instance<'a> {
     /// The version that runs: 0 is the old one.
     pub(crate) version: u32,
     pub(crate) ready_at: u64,
+    /// Whether it has policies that look at a request first, and limits beside its workers.
+    pub(crate) guarded: bool,
+    pub(crate) limited: bool,
     pub(crate) limit: Option<AdaptiveLimit>,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) bulkheads: Vec<Bulkhead>,
@@ -55,6 +58,36 @@ pub(crate) struct Instance<'a> {
     pub(crate) in_flight: Gauge,
     /// Whether its full queue is on the timeline already.
     pub(crate) queue_full_noted: bool,
+}
+
+impl Instance<'_> {
+    /// Gives a request that it holds a worker, or if it is async a seat; false if all are taken.
+    #[inline(always)]
+    pub(crate) fn take_worker(&mut self, now: u64) -> bool {
+        if self.spec.asynchronous {
+            if self.seated() > self.spec.max_in_flight {
+                return false;
+            }
+        } else {
+            if self.free_workers == 0 {
+                return false;
+            }
+            self.free_workers -= 1;
+        }
+        self.workers.add(now, 1);
+        true
+    }
+
+    /// Requests that it holds and that do not wait in its queue.
+    pub(crate) fn seated(&self) -> u32 {
+        self.held_requests - self.queue.len() as u32
+    }
+
+    /// Whether it can be reached at all.
+    #[inline(always)]
+    pub(crate) fn accepts(&self) -> bool {
+        matches!(self.state, State::Up | State::Draining)
+    }
 }
 
 /// What a process is doing.
@@ -98,12 +131,6 @@ impl World<'_> {
         self.slots(service)
             .filter(|&i| matches!(self.instances[i].state, State::Up | State::Starting | State::Down))
             .count() as u32
-    }
-
-    /// Whether a process can be reached at all.
-    #[inline(always)]
-    pub(crate) fn accepts(&self, instance: u32) -> bool {
-        matches!(self.instances[instance as usize].state, State::Up | State::Draining)
     }
 
     /// Holds an event of a stopped process back; true if it was held.

@@ -67,7 +67,7 @@ impl World<'_> {
         let time = self.time();
         // A caller that is gone or stopped checks nobody.
         if let Some(instance) = self.ends[end as usize].instance
-            && (!self.accepts(instance) || self.instances[instance as usize].paused_at.is_some())
+            && (!self.instances[instance as usize].accepts() || self.instances[instance as usize].paused_at.is_some())
         {
             let e = &mut self.ends[end as usize];
             e.members_at = self.now + 1_000_000_000;
@@ -101,7 +101,7 @@ impl World<'_> {
         if self.faults.any_link() && self.is_blocked(end, target as usize) {
             return;
         }
-        if !self.accepts(instance) {
+        if !self.instances[instance as usize].accepts() {
             return self.checked(end, target, number, false);
         }
         if self.instances[instance as usize].paused_at.is_some() {

@@ -232,23 +232,28 @@ impl<'a> World<'a> {
         if matches!(self.ends[end as usize].to, Target::Quorum(_)) {
             return self.ask_quorum(attempt);
         }
-        let scattered = self.is_scattered(store, what);
-        if scattered {
+        if self.is_scattered(store, what) {
             self.attempts[attempt].shards_left = self.stores[store as usize].shards;
+            self.ask_one(attempt, end, node, parent, what, store);
+            let home = self.nodes[node as usize].shard;
+            for shard in (0..self.stores[store as usize].shards).filter(|&shard| shard != home) {
+                let node = self.primary_node(store, shard);
+                self.take_connection(attempt, end, node);
+            }
+            return;
         }
+        self.ask_one(attempt, end, node, parent, what, store);
+    }
+
+    /// Asks one node, over the connection of the transaction where there is one.
+    #[inline(always)]
+    fn ask_one(&mut self, attempt: Ref, end: u32, node: u32, parent: Parent, what: What, store: u32) {
         if matches!(what, What::Operation { .. })
             && let Some(tx) = self.transaction_in(parent, store)
         {
             self.send_op(attempt, node, None, tx);
         } else {
             self.take_connection(attempt, end, node);
-        }
-        if scattered {
-            let home = self.nodes[node as usize].shard;
-            for shard in (0..self.stores[store as usize].shards).filter(|&shard| shard != home) {
-                let node = self.primary_node(store, shard);
-                self.take_connection(attempt, end, node);
-            }
         }
     }
 
@@ -261,46 +266,47 @@ impl<'a> World<'a> {
 
     /// An attempt takes a pooled connection to a node, or waits for one.
     fn take_connection(&mut self, attempt: Ref, end: u32, node: u32) {
-        let store = self.nodes[node as usize].store;
         // Only a new connection finds out at once that nobody listens.
-        let pool = (node - self.ends[end as usize].first_target) as usize;
         if !self.nodes[node as usize].up {
             return self.soon(Event::Answered { attempt, answer: Answer::Refused });
         }
         let now = self.now;
-        let p = &mut self.ends[end as usize].pools[pool];
+        let e = &mut self.ends[end as usize];
+        let pool = (node - e.first_target) as usize;
+        let mut p = &mut e.pools[pool];
         if p.idle > 0 {
             p.idle -= 1;
-            p.used.add(now, 1);
-            self.connected(attempt, end, pool as u32);
-        } else if p.open < p.size {
-            if self.connect(node) {
-                let p = &mut self.ends[end as usize].pools[pool];
-                p.open += 1;
-                p.used.add(now, 1);
-                self.connected(attempt, end, pool as u32);
-            } else {
-                let store = &self.plan.system.stores[store as usize].name;
-                self.happened(
-                    EventKind::PoolExhausted,
-                    store.clone(),
-                    "too many connections: the pools of all instances together exceed max_connections",
-                );
-                self.soon(Event::Answered { attempt, answer: Answer::Refused });
-            }
+        } else if p.open >= p.size {
+            return self.wait_for_pool(attempt, end, pool);
+        } else if self.connect(node) {
+            p = &mut self.ends[end as usize].pools[pool];
+            p.open += 1;
         } else {
-            p.waiting.push_back(attempt);
-            p.queue.add(now, 1);
-            if !p.exhausted_noted {
-                p.exhausted_noted = true;
-                let edge = self.ends[end as usize].edge;
-                let name = self.plan.system.edge_name(plimsoll_model::system::EdgeId(edge));
-                self.happened(EventKind::PoolExhausted, name, "every pooled connection is taken: requests wait");
-            }
-            let (delay, lane) = self.ends[end as usize].pool_timeout;
-            if delay < u64::MAX {
-                self.after(delay, lane, Event::PoolTimeout { attempt });
-            }
+            let store = self.nodes[node as usize].spec.name.clone();
+            let text = "too many connections: the pools of all instances together exceed max_connections";
+            self.happened(EventKind::PoolExhausted, store, text);
+            return self.soon(Event::Answered { attempt, answer: Answer::Refused });
+        }
+        p.used.add(now, 1);
+        self.connected(attempt, end, pool as u32);
+    }
+
+    /// Every connection of a pool is taken: an attempt waits for one.
+    #[inline(never)]
+    fn wait_for_pool(&mut self, attempt: Ref, end: u32, pool: usize) {
+        let now = self.now;
+        let e = &mut self.ends[end as usize];
+        let p = &mut e.pools[pool];
+        p.waiting.push_back(attempt);
+        p.queue.add(now, 1);
+        let (delay, lane) = e.pool_timeout;
+        if !p.exhausted_noted {
+            p.exhausted_noted = true;
+            let name = self.plan.system.edge_name(plimsoll_model::system::EdgeId(e.edge));
+            self.happened(EventKind::PoolExhausted, name, "every pooled connection is taken: requests wait");
+        }
+        if delay < u64::MAX {
+            self.after(delay, lane, Event::PoolTimeout { attempt });
         }
     }
 
@@ -349,6 +355,7 @@ impl<'a> World<'a> {
     }
 
     /// A connection is free: the next attempt that still waits takes it.
+    #[inline]
     fn release_connection(&mut self, end: u32, pool: u32) {
         let now = self.now;
         loop {
@@ -399,17 +406,19 @@ impl<'a> World<'a> {
     }
 
     /// Sends an operation to its node.
+    #[inline(always)]
     fn send_op(&mut self, attempt: Ref, node: u32, connection: Option<(u32, u32)>, transaction: Ref) {
         let a = &mut self.attempts[attempt];
         let c = &self.calls[a.call];
         let end = c.end;
-        let spec = self.nodes[node as usize].spec;
+        let n = &self.nodes[node as usize];
+        let spec = n.spec;
         let mut context = c.context;
         context.draw = context.draw.part(a.number as u64);
         let mut wait = c.waits_until();
         if node != a.target {
             // Another shard's part: it takes a time of its own.
-            context.draw = context.draw.part(SHARD | self.nodes[node as usize].shard as u64);
+            context.draw = context.draw.part(SHARD | n.shard as u64);
             wait = 0;
         }
         let (kind, takes, bytes) = match c.what {
@@ -423,7 +432,7 @@ impl<'a> World<'a> {
         let (op, o) = self.ops.place(StoreOp::blank);
         o.attempt = attempt;
         o.node = node;
-        o.epoch = self.nodes[node as usize].epoch;
+        o.epoch = n.epoch;
         o.life = self.ends[end as usize].life;
         o.connection = connection;
         o.transaction = transaction;
@@ -443,6 +452,7 @@ impl<'a> World<'a> {
 
     /// An operation has ended for its attempt; one that asks all shards is as slow as the slowest,
     /// and fails with the first.
+    #[inline(always)]
     fn op_answered(&mut self, attempt: Ref, answer: Answer) {
         if let Some(a) = self.attempts.get_mut(attempt)
             && a.shards_left > 1
@@ -469,8 +479,15 @@ impl<'a> World<'a> {
         match &n.spec.kind {
             StoreKind::Redis(_) => self.redis_command(op),
             StoreKind::Postgres(_) => {
-                if self.take_locks(op) {
-                    self.node_start(op);
+                let locks = match o.kind {
+                    OpKind::Operation(operation) => {
+                        n.spec.operations[operation as usize].lock != Lock::None
+                            || self.plan.table_locks[n.store as usize]
+                    }
+                    _ => false,
+                };
+                if !locks || self.take_locks(op) {
+                    self.start_on_node(op);
                 }
             }
             StoreKind::Quorum(_) => self.node_start(op),
@@ -479,6 +496,11 @@ impl<'a> World<'a> {
 
     /// A place to run for an operation, or one in the node's queue.
     pub(crate) fn node_start(&mut self, op: Ref) {
+        self.start_on_node(op);
+    }
+
+    #[inline(always)]
+    fn start_on_node(&mut self, op: Ref) {
         let now = self.now;
         let o = &mut self.ops[op];
         let n = &mut self.nodes[o.node as usize];
@@ -512,7 +534,7 @@ impl<'a> World<'a> {
 
     /// A node has done an operation.
     pub(crate) fn op_done(&mut self, op: Ref) {
-        let Some(o) = self.ops.get(op) else { return };
+        let Some(o) = self.ops.get_mut(op) else { return };
         let node = o.node;
         let n = &mut self.nodes[node as usize];
         if n.epoch != o.epoch {
@@ -522,26 +544,27 @@ impl<'a> World<'a> {
             n.held.push((self.now - since, Event::OpDone { op }));
             return;
         }
-        if o.running {
-            self.ops[op].running = false;
+        let (store, shard, spec) = (n.store, n.shard, n.spec);
+        let kind = o.kind;
+        if std::mem::replace(&mut o.running, false) {
             self.node_next(node);
         }
-        let store = self.nodes[node as usize].store;
-        let spec = self.nodes[node as usize].spec;
         let StoreKind::Postgres(pg) = &spec.kind else {
             return self.complete_op(op, Answer::Ok);
         };
-        let o = &self.ops[op];
-        let shard = self.nodes[node as usize].shard;
-        match o.kind {
+        let o = &mut self.ops[op];
+        match kind {
             OpKind::Operation(operation) => {
                 let spec = &spec.operations[operation as usize];
-                let (key, context, transaction) = (o.context.key, o.context, o.transaction);
+                let key = o.context.key;
                 if !spec.write {
-                    let stale = self.is_stale(store, shard, node, key);
-                    self.ops[op].stale = stale;
+                    if pg.replicas > 0 && key & FRESH_KEY == 0 {
+                        let stale = self.is_stale(store, shard, node, key);
+                        self.ops[op].stale = stale;
+                    }
                     return self.complete_op(op, Answer::Ok);
                 }
+                let (context, transaction) = (o.context, o.transaction);
                 if let Some(tx) = self.transactions.get_mut(transaction) {
                     tx.wrote.push(key);
                     return self.complete_op(op, Answer::Ok);
@@ -576,28 +599,29 @@ impl<'a> World<'a> {
 
     /// An operation and what follows it are done.
     pub(crate) fn complete_op(&mut self, op: Ref, answer: Answer) {
-        let Some(o) = self.ops.get(op) else { return };
+        let Some(o) = self.ops.get_mut(op) else { return };
         if matches!(o.kind, OpKind::Replica { .. }) {
             return self.quorum_part(op, answer);
         }
-        let (node, transaction, attempt, connection) = (o.node, o.transaction, o.attempt, o.connection);
-        let (stale, commits, life) = (o.stale, matches!(o.kind, OpKind::Commit { .. }), o.life);
-        let same_life = self.nodes[node as usize].epoch == o.epoch;
-        let store = self.nodes[node as usize].store;
-        let locks = std::mem::take(&mut self.ops[op].locks);
-        if let Some(tx) = self.transactions.get_mut(transaction) {
-            tx.locks.extend(locks);
-        } else {
-            self.release_locks(store, &locks, Holder::Operation(op));
-        }
-        self.ops.remove(op);
-        let totals = &mut self.nodes[node as usize].counter.now;
+        let (transaction, attempt, connection) = (o.transaction, o.attempt, o.connection);
+        let (commits, life) = (matches!(o.kind, OpKind::Commit { .. }), o.life);
+        let n = &mut self.nodes[o.node as usize];
+        let same_life = n.epoch == o.epoch;
+        let totals = &mut n.counter.now;
         if answer.is_ok() {
             totals.ok += 1;
-            totals.stale += stale as u64;
+            totals.stale += o.stale as u64;
         } else {
             totals.failed += 1;
         }
+        if !o.locks.is_empty() {
+            let (store, locks) = (n.store, std::mem::take(&mut o.locks));
+            match self.transactions.get_mut(transaction) {
+                Some(tx) => tx.locks.extend(locks),
+                None => self.release_locks(store, &locks, Holder::Operation(op)),
+            }
+        }
+        self.ops.remove(op);
         if commits {
             return self.end_transaction(transaction, attempt, answer);
         }
@@ -915,7 +939,7 @@ impl<'a> World<'a> {
     }
 
     fn is_stale(&mut self, store: u32, shard: u32, node: u32, key: u32) -> bool {
-        if key & FRESH_KEY != 0 || node == self.primary_node(store, shard) {
+        if node == self.primary_node(store, shard) {
             return false;
         }
         let now = self.now;

@@ -7,7 +7,7 @@ use plimsoll_policy::{Eligible, Outcome, RateLimit, Reason, ShedQueue, Time, bul
 
 use crate::component::edge::{Parent, What};
 use crate::component::instance::{CHECKED, Instance, InstancePolicies, Slowness, State};
-use crate::component::task::{Hold, PROBE, Permits, TaskParent, Waiting};
+use crate::component::task::{Context, Hold, PROBE, Permits, TaskParent, Waiting};
 use crate::engine::{Answer, Draw, Event, Ref, mix};
 use crate::measure::{Counter, Gauge, SegmentTimes, Times};
 use crate::world::World;
@@ -81,6 +81,11 @@ impl World<'_> {
                     slow: Slowness::NONE,
                     version: 0,
                     ready_at: 0,
+                    guarded: service.memory.is_some()
+                        || service.idempotency.is_some()
+                        || service.rate_limit.is_some()
+                        || policies.ladder.is_some(),
+                    limited: policies.limit.is_some() || !policies.bulkheads.is_empty(),
                     limit: policies.limit,
                     rate_limit: policies.rate_limit,
                     bulkheads: policies.bulkheads,
@@ -126,9 +131,14 @@ impl World<'_> {
     /// An attempt reaches an instance: through its own policies to a worker, or into the queue.
     pub(crate) fn deliver(&mut self, attempt: Ref) {
         let Some(a) = self.attempts.get(attempt) else { return };
-        let (instance, call) = (a.target, a.call);
-        let number = a.number;
-        if !self.accepts(instance) {
+        let (call, instance, number, deadline) = (a.call, a.target, a.number, a.deadline);
+        self.deliver_to(attempt, call, instance, number, deadline);
+    }
+
+    /// As [`deliver`](Self::deliver), for one that has all of the attempt at hand.
+    pub(crate) fn deliver_to(&mut self, attempt: Ref, call: Ref, instance: u32, number: u32, deadline: u64) {
+        let state = &self.instances[instance as usize];
+        if !state.accepts() {
             self.answer(attempt, Answer::Refused);
             return;
         }
@@ -136,21 +146,18 @@ impl World<'_> {
         let What::Endpoint(endpoint) = call.what else {
             unreachable!("only endpoints are delivered to instances");
         };
-        let mut context = call.context;
-        context.draw = context.draw.part(number as u64);
         let code = &self.plan.code.endpoints[endpoint as usize];
-        if let Some(class) = code.class {
-            context.class = class;
-        }
-        let deadline = self.attempts[attempt].deadline;
-        let service = self.instances[instance as usize].spec;
-        context.deadline = if service.stops_when_cancelled { deadline } else { u64::MAX };
-        let entry = code.entry;
-        let task = self.new_task(TaskParent::Attempt(attempt), instance, entry, endpoint, context);
+        let context = Context {
+            draw: call.context.draw.part(number as u64),
+            deadline: if state.spec.stops_when_cancelled { deadline } else { u64::MAX },
+            class: code.class.unwrap_or(call.context.class),
+            ..call.context
+        };
+        let task = self.new_task(TaskParent::Attempt(attempt), instance, code.entry, endpoint, context);
         self.attempts[attempt].server = task;
         // The kernel takes it for a process that is stopped, whoever still waits when it goes on.
         if !(self.plan.disturbed && self.hold(instance, Event::Admit { task })) {
-            self.arrived(task);
+            self.admit_here(task);
         }
     }
 
@@ -161,27 +168,41 @@ impl World<'_> {
             // Its caller has hung up, and the service minds.
             return self.tasks.remove(task);
         }
-        let instance = t.instance;
-        self.count_service(instance, |totals| totals.offered += 1);
         self.admit(task);
     }
 
-    /// A message's handler or another request without an attempt runs on an instance.
-    pub(crate) fn deliver_task(&mut self, task: Ref) {
-        let instance = self.tasks[task].instance;
-        self.count_service(instance, |totals| totals.offered += 1);
-        self.admit(task);
+    /// A request asks its instance's policies, if there are any, and then for a worker.
+    pub(crate) fn admit(&mut self, task: Ref) {
+        self.admit_here(task);
     }
 
-    fn admit(&mut self, task: Ref) {
+    #[inline(always)]
+    fn admit_here(&mut self, task: Ref) {
+        let t = &mut self.tasks[task];
+        t.hold.insert(Hold::REQUEST);
+        let state = &mut self.instances[t.instance as usize];
+        state.counter.now.offered += 1;
+        state.held_requests += 1;
+        state.in_flight.add(self.now, 1);
+        if state.guarded {
+            self.ask_guards(task);
+        } else if state.limited {
+            self.ask_limits(task);
+        } else if state.take_worker(self.now) {
+            t.hold.insert(Hold::WORKER);
+            self.start_task_here(task);
+        } else {
+            self.seat(task);
+        }
+    }
+
+    /// Asks what stands before an instance's limits: its memory, its degradation, its memory of
+    /// requests, its rate limit.
+    fn ask_guards(&mut self, task: Ref) {
         let t = &self.tasks[task];
         let (instance, endpoint) = (t.instance, t.endpoint);
         let code = &self.plan.code.endpoints[endpoint as usize];
         let service = self.instances[instance as usize].spec;
-        let state = &mut self.instances[instance as usize];
-        state.held_requests += 1;
-        state.in_flight.add(self.now, 1);
-        self.tasks[task].hold.insert(Hold::REQUEST);
         if let Some(memory) = service.memory
             && self.instances[instance as usize].held_requests as u64 * service.request_memory > memory
         {
@@ -236,6 +257,15 @@ impl World<'_> {
     }
 
     fn admit_limited(&mut self, task: Ref) {
+        if self.instances[self.tasks[task].instance as usize].limited {
+            self.ask_limits(task);
+        } else {
+            self.seat(task);
+        }
+    }
+
+    /// Asks what bounds the requests that an instance runs at once, beside its workers.
+    fn ask_limits(&mut self, task: Ref) {
         let time = self.time();
         let t = &self.tasks[task];
         let instance = t.instance;
@@ -273,23 +303,14 @@ impl World<'_> {
     pub(crate) fn seat(&mut self, task: Ref) {
         let now = self.now;
         let time = self.time();
-        let t = &self.tasks[task];
+        let t = &mut self.tasks[task];
         let instance = t.instance;
         let state = &mut self.instances[instance as usize];
-        let service = state.spec;
-        // Of an async instance, those that wait for a seat are not held yet.
-        let seated = state.held_requests - state.queue.len() as u32;
-        if service.asynchronous && service.queue.capacity == 0 && seated > service.max_in_flight {
+        if state.take_worker(now) {
+            t.hold.insert(Hold::WORKER);
+            self.start_task(task);
+        } else if state.spec.asynchronous && state.spec.queue.capacity == 0 {
             self.finish(task, Answer::Busy);
-        } else if service.asynchronous && seated <= service.max_in_flight {
-            state.workers.add(now, 1);
-            self.tasks[task].hold.insert(Hold::WORKER);
-            self.start_task(task);
-        } else if !service.asynchronous && state.free_workers > 0 {
-            state.free_workers -= 1;
-            state.workers.add(now, 1);
-            self.tasks[task].hold.insert(Hold::WORKER);
-            self.start_task(task);
         } else {
             let (class, deadline) = (t.context.class, Time::from_nanos(t.context.deadline));
             match state.queue.push(time, task, class, deadline) {
@@ -356,11 +377,7 @@ impl World<'_> {
     /// Where an async instance has room, those that wait for a seat take it.
     fn next_seat(&mut self, instance: u32) {
         let state = &self.instances[instance as usize];
-        let service = &self.plan.system.services[state.service as usize];
-        if service.asynchronous
-            && !state.queue.is_empty()
-            && state.held_requests - (state.queue.len() as u32) < service.max_in_flight
-        {
+        if state.spec.asynchronous && !state.queue.is_empty() && state.seated() < state.spec.max_in_flight {
             self.next_in_queue(instance);
         }
     }
@@ -424,38 +441,28 @@ impl World<'_> {
         self.boot(instance);
     }
 
-    /// Counts at an instance.
-    #[inline]
-    pub(crate) fn count_service(&mut self, instance: u32, f: impl Fn(&mut plimsoll_model::run::Totals)) {
-        f(&mut self.instances[instance as usize].counter.now);
-    }
-
     /// A request has ended here: gives back what it held, records it, answers.
     pub(crate) fn finish(&mut self, task: Ref, answer: Answer) {
         if let Some(attempt) = self.finished(task, answer) {
-            self.answer(attempt, answer);
+            self.served(attempt, answer);
         }
     }
 
     /// As [`finish`](Self::finish), where nothing is left to do after it in this event.
     pub(crate) fn finish_last(&mut self, task: Ref, answer: Answer) {
         if let Some(attempt) = self.finished(task, answer) {
-            self.answer_last(attempt, answer);
+            self.served_last(attempt, answer);
         }
     }
 
     /// Ends a request here; the attempt that waits for its answer is left to be told.
     #[inline(always)]
     fn finished(&mut self, task: Ref, answer: Answer) -> Option<Ref> {
-        self.release(task, answer);
         let parent = self.tasks[task].parent;
+        self.release(task, answer);
         self.tasks.remove(task);
         match parent {
-            TaskParent::Attempt(attempt) => {
-                let a = self.attempts.get_mut(attempt)?;
-                a.server = Ref::NONE;
-                return Some(attempt);
-            }
+            TaskParent::Attempt(attempt) => return Some(attempt),
             TaskParent::Join(parent) => self.joined(parent, answer),
             TaskParent::Message(message) => self.handled(message, answer),
             TaskParent::Probe { end, target, number } => self.checked(end, target, number, answer.is_ok()),
@@ -465,7 +472,8 @@ impl World<'_> {
     }
 
     /// Gives back what a task held and records how it ended; its parent is not told.
-    pub(crate) fn release(&mut self, task: Ref, answer: Answer) {
+    #[inline(always)]
+    fn release(&mut self, task: Ref, answer: Answer) {
         let now = self.now;
         let t = &mut self.tasks[task];
         if !t.hold.contains(Hold::REQUEST) {
@@ -476,38 +484,43 @@ impl World<'_> {
         let probe = t.endpoint == PROBE;
         let worker = t.hold.contains(Hold::WORKER);
         let permits = t.permits.take();
-        let state = &mut self.instances[instance as usize];
+        let mut state = &mut self.instances[instance as usize];
         let asynchronous = state.spec.asynchronous;
         state.held_requests -= 1;
         state.in_flight.add(now, -1);
         if !probe {
             state.times.record(took);
-        }
-        let rejection = answer.is_rejection() && !worker;
-        self.count_service(instance, |totals| match answer {
-            _ if probe => {}
-            Answer::Ok => totals.ok += 1,
-            Answer::Degraded => {
-                totals.ok += 1;
-                totals.degraded += 1;
+            let totals = &mut state.counter.now;
+            match answer {
+                Answer::Ok => totals.ok += 1,
+                Answer::Degraded => {
+                    totals.ok += 1;
+                    totals.degraded += 1;
+                }
+                _ => {
+                    totals.failed += 1;
+                    totals.rejected += (answer.is_rejection() && !worker) as u64;
+                    totals.timed_out += (answer == Answer::Timeout) as u64;
+                }
             }
-            _ => {
-                totals.failed += 1;
-                totals.rejected += rejection as u64;
-                totals.timed_out += (answer == Answer::Timeout) as u64;
-            }
-        });
-        if let Some(permits) = permits {
-            self.settle_permits(instance, *permits, answer);
         }
-        self.deploy_watch(instance, answer);
+        if permits.is_some() || state.version > 0 {
+            if let Some(permits) = permits {
+                self.settle_permits(instance, *permits, answer);
+            }
+            self.deploy_watch(instance, answer);
+            state = &mut self.instances[instance as usize];
+        }
         if worker {
-            self.instances[instance as usize].workers.add(now, -1);
-            if !asynchronous {
-                self.next_in_queue(instance);
-            }
+            state.workers.add(now, -1);
         }
-        self.next_seat(instance);
+        if state.queue.is_empty() {
+            state.free_workers += (worker && !asynchronous) as u32;
+        } else if asynchronous {
+            self.next_seat(instance);
+        } else if worker {
+            self.next_in_queue(instance);
+        }
         let state = &self.instances[instance as usize];
         if state.state == State::Draining && state.held_requests == 0 {
             let epoch = state.epoch;

@@ -204,6 +204,16 @@ impl World<'_> {
     }
 }
 
+/// What follows an operation.
+enum Step {
+    /// The one at the program counter.
+    Goes,
+    /// It has ended like this.
+    Ends(Answer),
+    /// The task waits, or is gone.
+    Waits,
+}
+
 // Purposes of draws beside program counters.
 const ERRORS: u64 = 1 << 40;
 const VERSION_ERRORS: u64 = 2 << 40;
@@ -216,14 +226,26 @@ pub(crate) const PROBE: u32 = u32::MAX;
 impl World<'_> {
     /// A request that has its worker begins.
     pub(crate) fn start_task(&mut self, task: Ref) {
-        let Some(t) = self.tasks.get(task) else { return };
+        if self.tasks.contains(task) {
+            self.start_task_here(task);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn start_task_here(&mut self, task: Ref) {
+        let t = &self.tasks[task];
         if t.endpoint != PROBE {
             // The request's own errors strike where its work would have begun.
             let code = &self.plan.code.endpoints[t.endpoint as usize];
             let draw = t.context.draw;
-            let version = self.instances[t.instance as usize].version;
-            let errors = self.services[code.service as usize].version_errors(version);
-            if draw.happens(ERRORS, code.errors) || draw.happens(VERSION_ERRORS, errors) {
+            let fails = match self.instances[t.instance as usize].version {
+                0 => code.errors > 0.0 && draw.happens(ERRORS, code.errors),
+                version => {
+                    let errors = self.services[code.service as usize].version_errors(version);
+                    draw.happens(ERRORS, code.errors) || draw.happens(VERSION_ERRORS, errors)
+                }
+            };
+            if fails {
                 return self.end_program(task, Answer::Error);
             }
         }
@@ -281,140 +303,14 @@ impl World<'_> {
                     t.waiting = Waiting::Core;
                     return self.take_core(task, takes);
                 }
-                Op::Wait(time) => {
-                    let takes = duration(time, t.context.draw.bits(pc as u64));
-                    t.waiting = Waiting::Timer;
-                    let takes = self.wait_takes(self.tasks[task].instance, takes);
-                    return self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Ok });
-                }
-                Op::ScaledWork(time) => {
-                    let takes = duration(time, t.context.draw.bits(pc as u64));
-                    t.waiting = Waiting::Core;
-                    let takes = self.stretched(task, takes);
-                    return self.take_core(task, takes);
-                }
-                Op::ScaledWait(time) => {
-                    let takes = duration(time, t.context.draw.bits(pc as u64));
-                    t.waiting = Waiting::Timer;
-                    let takes = self.wait_takes(self.tasks[task].instance, self.stretched(task, takes));
-                    return self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Ok });
-                }
-                Op::Fail(probability) => {
-                    let fails = t.context.draw.happens(pc as u64, *probability);
-                    answer = Some(if fails { Answer::Error } else { Answer::Ok });
-                }
                 Op::Call { edge, endpoint } => {
-                    let end = self.instance_end(*edge, self.tasks[task].instance);
-                    let context = self.called_context(task);
-                    return self.start_call_here(end, Parent::Task(task), What::Endpoint(*endpoint), context);
+                    let (end, context) = self.calls_over(*edge, task);
+                    return self.start_call_here(end, || Parent::Task(task), What::Endpoint(*endpoint), context);
                 }
                 Op::Query { edge, store, operation } => {
-                    let end = self.instance_end(*edge, self.tasks[task].instance);
-                    let context = self.called_context(task);
+                    let (end, context) = self.calls_over(*edge, task);
                     let what = What::Operation { store: *store, operation: *operation };
-                    return self.start_call_here(end, Parent::Task(task), what, context);
-                }
-                Op::CacheLookup { site, end } => match self.cache_lookup(task, *site, *end) {
-                    Some(pc) => self.tasks[task].pc = pc,
-                    None => return,
-                },
-                Op::CacheFill { site } => match self.cache_fill(task, *site) {
-                    true => answer = Some(Answer::Ok),
-                    false => return,
-                },
-                Op::CacheAbandon { then } => {
-                    self.cache_abandon(task);
-                    if self.tasks[task].refreshing {
-                        return self.end_program(task, Answer::Error);
-                    }
-                    self.tasks[task].pc = *then;
-                }
-                Op::CacheWritten { site, .. } | Op::CacheBehind { site, .. } => {
-                    return self.cache_store(task, *site);
-                }
-                Op::Begin { edge, store, cross_shard } => {
-                    let end = self.instance_end(*edge, self.tasks[task].instance);
-                    let context = self.called_context(task);
-                    let crosses = context.draw.happens(CROSS, *cross_shard);
-                    let what = What::Begin { store: *store, crosses };
-                    return self.start_call(end, Parent::Task(task), what, context);
-                }
-                Op::Commit => return self.commit(task),
-                Op::Rollback { then } => {
-                    t.pc = *then;
-                    self.rollback(task);
-                }
-                Op::Publish { topic, outbox } => match self.publish(task, *topic, *outbox) {
-                    Some(published) => answer = Some(published),
-                    None => return,
-                },
-                Op::Fork(fork) => {
-                    let f = &plan.code.forks[*fork as usize];
-                    let total = match &f.rounds {
-                        Some(rounds) => count(rounds, t.context.draw.bits(pc as u64)),
-                        None => f.branches.len() as u32,
-                    };
-                    if total == 0 {
-                        answer = Some(Answer::Ok);
-                        continue;
-                    }
-                    t.fork = ForkState { next: 0, total, in_flight: 0, worst: Answer::Ok };
-                    t.waiting = Waiting::Fork;
-                    for _ in 0..f.limit.min(total) {
-                        self.fork_next(task);
-                    }
-                    return;
-                }
-                Op::Choice(choice) => {
-                    let choice = &plan.code.choices[*choice as usize];
-                    t.pc = choice.places[pick_alias(&choice.table, t.context.draw.bits(pc as u64)) as usize];
-                }
-                Op::Jump(to) => t.pc = *to,
-                Op::Optional { name, to } => {
-                    let instance = t.instance;
-                    let off = self.is_skipped(instance, *name);
-                    let t = &mut self.tasks[task];
-                    if off {
-                        t.degraded = true;
-                        t.pc = *to;
-                    } else {
-                        t.pc += 1;
-                    }
-                }
-                Op::Named(name) => {
-                    let before = std::mem::replace(&mut t.step, *name);
-                    t.pc += 1;
-                    let (instance, service) = (t.instance, plan.code.endpoints[t.endpoint as usize].service);
-                    if self.faults.crashes(service, before, *name) {
-                        let text = "the process died between two steps";
-                        let subject = self.instance_name(instance);
-                        self.happened(EventKind::InstanceDown, subject, text);
-                        self.kill_instance(instance);
-                        self.boot(instance);
-                        return;
-                    }
-                }
-                Op::Recover => {
-                    if t.cancelled {
-                        // Nobody waits for a fallback either.
-                        return self.end_program(task, Answer::Cancelled);
-                    }
-                    t.degraded = true;
-                    t.pc += 1;
-                }
-                Op::Lock(lease) => {
-                    if self.lock(task, *lease) {
-                        answer = Some(Answer::Ok);
-                    } else {
-                        return;
-                    }
-                }
-                Op::Unlock { lease, failed } => {
-                    match failed {
-                        Some(then) => t.pc = *then,
-                        None => t.pc += 1,
-                    }
-                    self.unlock(*lease, task);
+                    return self.start_call_here(end, || Parent::Task(task), what, context);
                 }
                 Op::Return => {
                     let ended = if t.degraded { Answer::Degraded } else { Answer::Ok };
@@ -430,8 +326,159 @@ impl World<'_> {
                     };
                     return self.end_program(task, ended);
                 }
+                op => match self.rarer(task, op) {
+                    Step::Goes => {}
+                    Step::Ends(with) => answer = Some(with),
+                    Step::Waits => return,
+                },
             }
         }
+    }
+
+    /// Does one of the operations that most programs have few of: apart, so that they do not stand in
+    /// the way of the others.
+    #[inline(never)]
+    fn rarer(&mut self, task: Ref, op: &Op) -> Step {
+        let plan = self.plan;
+        let t = &mut self.tasks[task];
+        let pc = t.pc;
+        match op {
+            Op::Wait(time) => {
+                let takes = duration(time, t.context.draw.bits(pc as u64));
+                t.waiting = Waiting::Timer;
+                let takes = self.wait_takes(self.tasks[task].instance, takes);
+                self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Ok });
+                return Step::Waits;
+            }
+            Op::ScaledWork(time) => {
+                let takes = duration(time, t.context.draw.bits(pc as u64));
+                t.waiting = Waiting::Core;
+                let takes = self.stretched(task, takes);
+                self.take_core(task, takes);
+                return Step::Waits;
+            }
+            Op::ScaledWait(time) => {
+                let takes = duration(time, t.context.draw.bits(pc as u64));
+                t.waiting = Waiting::Timer;
+                let takes = self.wait_takes(self.tasks[task].instance, self.stretched(task, takes));
+                self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Ok });
+                return Step::Waits;
+            }
+            Op::Fail(probability) => {
+                let fails = t.context.draw.happens(pc as u64, *probability);
+                return Step::Ends(if fails { Answer::Error } else { Answer::Ok });
+            }
+            Op::CacheLookup { site, end } => match self.cache_lookup(task, *site, *end) {
+                Some(pc) => self.tasks[task].pc = pc,
+                None => return Step::Waits,
+            },
+            Op::CacheFill { site } => match self.cache_fill(task, *site) {
+                true => return Step::Ends(Answer::Ok),
+                false => return Step::Waits,
+            },
+            Op::CacheAbandon { then } => {
+                self.cache_abandon(task);
+                if self.tasks[task].refreshing {
+                    self.end_program(task, Answer::Error);
+                    return Step::Waits;
+                }
+                self.tasks[task].pc = *then;
+            }
+            Op::CacheWritten { site, .. } | Op::CacheBehind { site, .. } => {
+                self.cache_store(task, *site);
+                return Step::Waits;
+            }
+            Op::Begin { edge, store, cross_shard } => {
+                let (end, context) = self.calls_over(*edge, task);
+                let crosses = context.draw.happens(CROSS, *cross_shard);
+                let what = What::Begin { store: *store, crosses };
+                self.start_call(end, Parent::Task(task), what, context);
+                return Step::Waits;
+            }
+            Op::Commit => {
+                self.commit(task);
+                return Step::Waits;
+            }
+            Op::Rollback { then } => {
+                t.pc = *then;
+                self.rollback(task);
+            }
+            Op::Publish { topic, outbox } => match self.publish(task, *topic, *outbox) {
+                Some(published) => return Step::Ends(published),
+                None => return Step::Waits,
+            },
+            Op::Fork(fork) => {
+                let f = &plan.code.forks[*fork as usize];
+                let total = match &f.rounds {
+                    Some(rounds) => count(rounds, t.context.draw.bits(pc as u64)),
+                    None => f.branches.len() as u32,
+                };
+                if total == 0 {
+                    return Step::Ends(Answer::Ok);
+                }
+                t.fork = ForkState { next: 0, total, in_flight: 0, worst: Answer::Ok };
+                t.waiting = Waiting::Fork;
+                for _ in 0..f.limit.min(total) {
+                    self.fork_next(task);
+                }
+                return Step::Waits;
+            }
+            Op::Choice(choice) => {
+                let choice = &plan.code.choices[*choice as usize];
+                t.pc = choice.places[pick_alias(&choice.table, t.context.draw.bits(pc as u64)) as usize];
+            }
+            Op::Jump(to) => t.pc = *to,
+            Op::Optional { name, to } => {
+                let instance = t.instance;
+                let off = self.is_skipped(instance, *name);
+                let t = &mut self.tasks[task];
+                if off {
+                    t.degraded = true;
+                    t.pc = *to;
+                } else {
+                    t.pc += 1;
+                }
+            }
+            Op::Named(name) => {
+                let before = std::mem::replace(&mut t.step, *name);
+                t.pc += 1;
+                let (instance, service) = (t.instance, plan.code.endpoints[t.endpoint as usize].service);
+                if self.faults.crashes(service, before, *name) {
+                    let text = "the process died between two steps";
+                    let subject = self.instance_name(instance);
+                    self.happened(EventKind::InstanceDown, subject, text);
+                    self.kill_instance(instance);
+                    self.boot(instance);
+                    return Step::Waits;
+                }
+            }
+            Op::Recover => {
+                if t.cancelled {
+                    // Nobody waits for a fallback either.
+                    self.end_program(task, Answer::Cancelled);
+                    return Step::Waits;
+                }
+                t.degraded = true;
+                t.pc += 1;
+            }
+            Op::Lock(lease) => {
+                if self.lock(task, *lease) {
+                    return Step::Ends(Answer::Ok);
+                }
+                return Step::Waits;
+            }
+            Op::Unlock { lease, failed } => {
+                match failed {
+                    Some(then) => t.pc = *then,
+                    None => t.pc += 1,
+                }
+                self.unlock(*lease, task);
+            }
+            Op::Work(_) | Op::Call { .. } | Op::Query { .. } | Op::Return | Op::Raise => {
+                unreachable!("these are done where they are met")
+            }
+        }
+        Step::Goes
     }
 
     /// A program has ended.
@@ -445,17 +492,19 @@ impl World<'_> {
         }
     }
 
-    /// The context of something that a task asks of another component: its draws are its own.
+    /// The end over which a task asks another component for something, and the context of that: its
+    /// draws are its own.
     #[inline(always)]
-    fn called_context(&self, task: Ref) -> Context {
+    fn calls_over(&self, edge: u32, task: Ref) -> (u32, Context) {
         let t = &self.tasks[task];
-        let stops = self.instances[t.instance as usize].spec.stops_when_cancelled;
-        Context {
+        let state = &self.instances[t.instance as usize];
+        let context = Context {
             draw: t.context.draw.part(t.pc as u64),
             logical: mix(t.context.logical ^ t.pc as u64),
-            deadline: if stops { t.context.deadline } else { u64::MAX },
+            deadline: if state.spec.stops_when_cancelled { t.context.deadline } else { u64::MAX },
             ..t.context
-        }
+        };
+        (self.edge_first[edge as usize] + state.number, context)
     }
 
     /// What a step takes among all requests that run on its instance, by the service's `scalability`.
@@ -605,7 +654,7 @@ impl World<'_> {
         // Its process is gone: counters of it are set anew by the caller of this.
         if self.tasks[task].hold.contains(Hold::REQUEST) {
             let instance = self.tasks[task].instance;
-            self.count_service(instance, |totals| totals.failed += 1);
+            self.instances[instance as usize].counter.now.failed += 1;
             // Its idempotency key stays in progress until the key's lease runs out: nobody knows
             // how far it came.
         }

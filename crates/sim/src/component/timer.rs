@@ -5,7 +5,8 @@
 //! cost of a timeout does not depend on how many there are, and what the processor has to keep at
 //! hand is the attempts that are under way.
 
-use crate::engine::{Event, Ref};
+use crate::component::edge::Attempt;
+use crate::engine::{Event, Ref, Slab};
 use crate::world::World;
 
 /// The queue of the timeouts of one length, soonest first.
@@ -29,6 +30,23 @@ impl Place {
     pub(crate) const NONE: Place = Place { queue: u16::MAX, earlier: Ref::NONE, later: Ref::NONE };
 }
 
+impl Place {
+    /// Takes an attempt that stood here out of its queue.
+    #[inline(always)]
+    pub(crate) fn leave(self, timeouts: &mut [Timeouts], attempts: &mut Slab<Attempt>) {
+        let Place { queue, earlier, later } = self;
+        let Some(timeouts) = timeouts.get_mut(queue as usize) else { return };
+        match earlier.is_none() {
+            true => timeouts.first = later,
+            false => attempts[earlier].timeout.later = later,
+        }
+        match later.is_none() {
+            true => timeouts.last = earlier,
+            false => attempts[later].timeout.earlier = earlier,
+        }
+    }
+}
+
 impl World<'_> {
     /// The queue of a length, made when first asked for; none where there are too many.
     pub(crate) fn timeouts(&mut self, length: u64) -> Option<u16> {
@@ -44,12 +62,11 @@ impl World<'_> {
     }
 
     /// An attempt begins whose time is over at its deadline, so long from now as its queue's length.
-    #[inline]
-    pub(crate) fn set_timeout(&mut self, queue: u16, attempt: Ref) {
+    #[inline(always)]
+    pub(crate) fn set_timeout(&mut self, queue: u16, attempt: Ref, deadline: u64) {
         let timeouts = &mut self.timeouts[queue as usize];
         let last = std::mem::replace(&mut timeouts.last, attempt);
-        let a = &mut self.attempts[attempt];
-        a.timeout = Place { queue, earlier: last, later: Ref::NONE };
+        self.attempts[attempt].timeout = Place { queue, earlier: last, later: Ref::NONE };
         if !last.is_none() {
             self.attempts[last].timeout.later = attempt;
             return;
@@ -57,26 +74,15 @@ impl World<'_> {
         timeouts.first = attempt;
         if !timeouts.armed {
             timeouts.armed = true;
-            self.queue.at(a.deadline, Event::Timeouts { queue });
+            self.queue.at(deadline, Event::Timeouts { queue });
         }
     }
 
     /// An attempt is over, or its time is.
     #[inline]
     pub(crate) fn clear_timeout(&mut self, attempt: Ref) {
-        let Place { queue, earlier, later } = std::mem::replace(&mut self.attempts[attempt].timeout, Place::NONE);
-        if queue == u16::MAX {
-            return;
-        }
-        let timeouts = &mut self.timeouts[queue as usize];
-        match earlier.is_none() {
-            true => timeouts.first = later,
-            false => self.attempts[earlier].timeout.later = later,
-        }
-        match later.is_none() {
-            true => timeouts.last = earlier,
-            false => self.attempts[later].timeout.earlier = earlier,
-        }
+        let place = std::mem::replace(&mut self.attempts[attempt].timeout, Place::NONE);
+        place.leave(&mut self.timeouts, &mut self.attempts);
     }
 
     /// The soonest timeouts of a queue are due, or were when this was scheduled.

@@ -195,7 +195,7 @@ impl EventQueue {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, entry: Entry) {
         if self.hole {
             self.hole = false;
