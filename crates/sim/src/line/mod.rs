@@ -8,7 +8,7 @@ mod search;
 mod weather;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use plimsoll_model::run::{GrownLine, Limit, Line, LoadUnit, Mark, WeatherKind};
 use plimsoll_model::system::{Arrivals, Indicator, Subject, System};
@@ -112,28 +112,37 @@ fn per_million(month_usd: f64, calm: Option<f64>) -> Option<f64> {
 }
 
 /// The weathers are independent but for the calm one, which the others are compared with: it comes
-/// first, with all threads on its replications; then each thread takes a weather at a time.
+/// first, with all threads on its replications; then each thread takes a weather at a time, and when
+/// none is left it helps the others with theirs.
 fn marks(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &Runner<'_>) -> Vec<Mark> {
     let prepared = Prepared::new(system);
     let Some((calm, rest)) = forecasts.split_first() else { return Vec::new() };
     let total = forecasts.len() as f64 + 1.0;
     (runner.progress)(0.0, &calm.weather.name);
-    let search = Search::new(&prepared, calm, settings, runner, None);
-    let mut first = search.mark();
+    let idle = Idle::default();
+    let mut first = Search::new(&prepared, calm, settings, runner, &idle, None).mark();
     (runner.progress)(1.0 / total, "a long quiet run at the calm mark");
+    let was = first.load;
     quiet::confirm(&prepared, calm, settings, runner, &mut first);
+    let lowered = first.load < was && settings.keep_runs && first.limit == Limit::Found;
     // The long ones first: then no thread begins one when the others are done.
     let mut order: Vec<usize> = (0..rest.len()).collect();
     order.sort_by_key(|&at| is_capped_mostly(rest[at].weather.kind));
     let next = AtomicU32::new(0);
     let done: Mutex<Vec<Option<Mark>>> = Mutex::new(rest.iter().map(|_| None).collect());
     let finished = AtomicU32::new(0);
+    let picture = Mutex::new(None);
     let work = || {
         let one = Runner { threads: 1, progress: &|_, _| {}, ..*runner };
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed) as usize;
-            let Some(&at) = order.get(at).filter(|_| !runner.stopped()) else { return };
-            let mark = Search::new(&prepared, &rest[at], settings, &one, Some(&first)).mark();
+            if at == order.len() && lowered {
+                // The picture at the calm mark is one at the mark as it is now.
+                let run = Search::new(&prepared, calm, settings, &one, &idle, None).run_at(first.load);
+                *picture.lock().expect("no search panics") = run.map(Box::new);
+            }
+            let Some(&at) = order.get(at).filter(|_| !runner.stopped()) else { return idle.give(1) };
+            let mark = Search::new(&prepared, &rest[at], settings, &one, &idle, Some(&first)).mark();
             done.lock().expect("no search panics")[at] = Some(mark);
             let finished = finished.fetch_add(1, Ordering::Relaxed) + 1;
             (runner.progress)((2.0 + finished as f64) / total, &rest[at].weather.name);
@@ -146,6 +155,9 @@ fn marks(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &
         work();
     });
     let rest = done.into_inner().expect("no search panics");
+    if lowered {
+        first.at_mark = picture.into_inner().expect("no search panics");
+    }
     std::iter::once(first).chain(rest.into_iter().flatten()).collect()
 }
 
@@ -157,10 +169,24 @@ fn load_unit(system: &System) -> LoadUnit {
 
 /// Whether systems mostly carry in a weather what they carry in calm: then one load is tried, not many.
 fn is_capped_mostly(kind: WeatherKind) -> bool {
-    matches!(
-        kind,
-        WeatherKind::PrimaryLost | WeatherKind::CacheCold | WeatherKind::BrokerDown | WeatherKind::RollingDeploy
-    )
+    matches!(kind, WeatherKind::PrimaryLost | WeatherKind::CacheCold | WeatherKind::BrokerDown)
+}
+
+/// Threads that have no weather of their own any more, and may run another's replications.
+#[derive(Default)]
+struct Idle(AtomicUsize);
+
+impl Idle {
+    fn give(&self, threads: usize) {
+        self.0.fetch_add(threads, Ordering::Relaxed);
+    }
+
+    /// Takes as many as there are, at most so many.
+    fn take(&self, most: usize) -> usize {
+        let taken = |idle: usize| idle.min(most);
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |idle| Some(idle - taken(idle)));
+        taken(before.unwrap_or(0))
+    }
 }
 
 /// The load that a file states: users of closed-loop clients, where there are any; otherwise

@@ -1,7 +1,6 @@
 use plimsoll_model::run::{GivesWay, Limit, Mark, Quiet, Recovery};
 
 use super::judge::{judge, tally};
-use super::search::Search;
 use super::weather::Forecast;
 use super::{Settings, describe, today};
 use crate::collect::Sample;
@@ -62,32 +61,28 @@ pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings,
             let each = length / runs as u64;
             let scenario =
                 Scenario { scale: load / today(&prepared.system), ..Scenario::calm(calm.scenario.warmup, each) };
-            let plan = Plan::new(prepared, &scenario, false);
+            // The first collapse is explained, by what is recorded of it.
+            let explains = lowered == 0;
+            let plan = Plan::new(prepared, &scenario, explains);
             let settled = plan.segments_between(each / 4 * 3, each);
             let forecast = Forecast { scenario: scenario.clone(), ..calm.clone() };
             let results = fresh.run(&plan, stretches, stretches + runs, |_, sample| {
                 let mut last = tally(&plan, &forecast, &sample);
                 last.during = super::judge::counts(&plan, &settled, &sample);
                 let judgement = judge(&plan, &[last], &waived);
-                (!judgement.held, judgement.requests)
+                let collapsed = !judgement.held;
+                let why = (collapsed && explains).then(|| explain(&plan, &forecast, &settled, &sample));
+                (collapsed, judgement.requests, why)
             });
             if results.len() < runs as usize {
                 mark.limit = Limit::Interrupted;
                 return;
             }
             quiet.simulated_ns += each * runs as u64;
-            quiet.collapses += results.iter().filter(|(collapsed, _)| *collapsed).count() as u32;
-            requests += results.iter().map(|(_, requests)| requests).sum::<f64>();
-            if lowered == 0
-                && let Some(collapsed) = results.iter().position(|(collapsed, _)| *collapsed)
-            {
-                let plan = Plan::new(prepared, &scenario, true);
-                let collapsed = stretches + collapsed as u32;
-                let replay = fresh
-                    .run(&plan, collapsed, collapsed + 1, |_, sample| explain(&plan, &forecast, &settled, &sample));
-                if let Some((fails, first)) = replay.into_iter().next() {
-                    say_why(mark, fails, first, each);
-                }
+            quiet.collapses += results.iter().filter(|(collapsed, ..)| *collapsed).count() as u32;
+            requests += results.iter().map(|(_, requests, _)| requests).sum::<f64>();
+            if let Some((fails, first)) = results.into_iter().find_map(|(.., why)| why) {
+                say_why(mark, fails, first, each);
             }
             stretches += runs;
             if quiet.collapses > 0 {
@@ -100,10 +95,6 @@ pub(crate) fn confirm(prepared: &Prepared, calm: &Forecast, settings: &Settings,
         let collapses = quiet.collapses;
         mark.quiet = Some(quiet);
         if collapses == 0 || lowered == 8 {
-            if lowered > 0 && settings.keep_runs {
-                // The picture at the mark is one at the mark as it is now.
-                mark.at_mark = Search::new(prepared, calm, settings, runner, None).run_at(load).map(Box::new);
-            }
             return;
         }
         lowered += 1;

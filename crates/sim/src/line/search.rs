@@ -4,7 +4,7 @@ use plimsoll_model::system::{Indicator, MetricTarget, System};
 use super::judge::{Judgement, Tally, judge, tally, windows};
 use super::recovery;
 use super::weather::Forecast;
-use super::{Settings, describe, load_words, today};
+use super::{Idle, Settings, describe, load_words, today};
 use crate::analytic::{self, Bound};
 use crate::collect::Sample;
 use crate::experiment::assemble;
@@ -18,6 +18,8 @@ pub(crate) struct Search<'a> {
     pub(crate) forecast: &'a Forecast,
     pub(crate) settings: &'a Settings,
     pub(crate) runner: &'a Runner<'a>,
+    /// Threads that have nothing else to do.
+    idle: &'a Idle,
     /// The mark in calm weather, once it is known.
     calm: Option<&'a Mark>,
     bound: Option<Bound>,
@@ -64,6 +66,7 @@ impl<'a> Search<'a> {
         forecast: &'a Forecast,
         settings: &'a Settings,
         runner: &'a Runner<'a>,
+        idle: &'a Idle,
         calm: Option<&'a Mark>,
     ) -> Self {
         let system = &prepared.system;
@@ -73,6 +76,7 @@ impl<'a> Search<'a> {
             forecast,
             settings,
             runner,
+            idle,
             calm,
             bound,
             today: today(system),
@@ -258,9 +262,12 @@ impl<'a> Search<'a> {
                 (tally, (number == 0).then_some(sample))
             };
             let mut new = Vec::new();
-            for (tally, sample) in
-                self.runner.run_each(|number| &plans[(number > 0) as usize], done, replications, keep)
-            {
+            let missing = (replications - done) as usize;
+            let helpers = self.idle.take(missing.saturating_sub(self.runner.threads));
+            let runner = Runner { threads: self.runner.threads + helpers, ..*self.runner };
+            let results = runner.run_each(|number| &plans[(number > 0) as usize], done, replications, keep);
+            self.idle.give(helpers);
+            for (tally, sample) in results {
                 new.push(tally);
                 first = first.or(sample);
             }
