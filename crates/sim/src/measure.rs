@@ -175,6 +175,7 @@ fn bounds(bucket: usize) -> (f64, f64) {
 
 /// A count over time: its time average in each segment and, where asked for, in each second.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub(crate) struct Gauge {
     value: i64,
     since: u64,
@@ -222,15 +223,25 @@ impl Gauge {
 
     #[inline(always)]
     pub(crate) fn add(&mut self, now: u64, delta: i64) {
-        self.set(now, self.value + delta);
+        self.pass(now);
+        self.value += delta;
+        if delta > 0 {
+            self.max = self.max.max(self.value);
+        }
     }
 
     #[inline(always)]
     pub(crate) fn set(&mut self, now: u64, value: i64) {
-        self.area += self.value * (now - self.since) as i64;
-        self.since = now;
+        self.pass(now);
         self.value = value;
         self.max = self.max.max(value);
+    }
+
+    /// Time passes at this value.
+    #[inline(always)]
+    fn pass(&mut self, now: u64) {
+        self.area += self.value * (now - self.since) as i64;
+        self.since = now;
     }
 
     /// The integral so far in this segment, value times ns.

@@ -68,6 +68,10 @@ impl Balancer {
             *(if there { &mut self.counts.picked } else { &mut self.counts.no_target }) += 1;
             return there.then_some(0);
         }
+        self.pick_among(now, key, random, eligible)
+    }
+
+    fn pick_among(&mut self, now: Time, key: u64, random: u64, eligible: &Eligible) -> Option<usize> {
         let candidates = Candidates::new(eligible, &self.endpoints.usable);
         let picked = self.picker.pick(now, key, random, &self.endpoints, &candidates);
         match picked {

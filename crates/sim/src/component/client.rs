@@ -15,6 +15,8 @@ pub(crate) struct ClientState {
     /// What the next one will ask for: drawn a request ahead, since the table of a million keys is
     /// far from the processor, and nothing has to wait for it this way.
     next: Asked,
+    /// The next gap between arrivals, as a share of the mean one: drawn ahead too.
+    gap: f64,
     /// Position in its rate segments.
     at: usize,
     /// The burst state: the rate's factor and when that ends, ns.
@@ -84,7 +86,8 @@ impl World<'_> {
             let draws = Draws::new(self.root.named(&client.name));
             let think_draw = draws.think;
             let next = draws.ask(plan, c as u32, 0);
-            self.clients.push(ClientState { draws, made: 0, next, at: 0, burst: (1.0, 0.0), bursts: 0 });
+            let gap = exponential(draws.gap.bits(0));
+            self.clients.push(ClientState { draws, made: 0, next, gap, at: 0, burst: (1.0, 0.0), bursts: 0 });
             match &client.arrivals {
                 Arrivals::Open { .. } | Arrivals::Trace { .. } => self.next_arrival(c as u32),
                 Arrivals::Closed { think, .. } => {
@@ -185,12 +188,11 @@ impl World<'_> {
         let plan = self.plan;
         let load = &plan.loads[client as usize];
         let state = &mut self.clients[client as usize];
-        let bits = || state.draws.gap.unit(state.made);
         let (area, process) = match &plan.system.clients[client as usize].arrivals {
             Arrivals::Open { process: Process::Constant, .. } => (1.0, None),
-            Arrivals::Open { process: Process::Poisson, .. } => (exponential(bits()), None),
+            Arrivals::Open { process: Process::Poisson, .. } => (state.draw_gap(), None),
             Arrivals::Open { process: Process::Bursty { peak, burst, quiet }, .. } => {
-                (exponential(bits()), Some((*peak, *burst, *quiet)))
+                (state.draw_gap(), Some((*peak, *burst, *quiet)))
             }
             Arrivals::Trace { times, span } => {
                 let at = (state.made % times.len() as u64) as usize;
@@ -211,6 +213,12 @@ impl World<'_> {
 pub(crate) const FRESH_KEY: u32 = 1 << 31;
 
 impl ClientState {
+    /// The gap before the request that is made next.
+    #[inline(always)]
+    fn draw_gap(&mut self) -> f64 {
+        std::mem::replace(&mut self.gap, exponential(self.draws.gap.bits(self.made + 1)))
+    }
+
     /// The time at which the rate, integrated from `now`, reaches `area`; none past the end.
     fn advance(&mut self, load: &ClientLoad, now: u64, mut area: f64, bursty: Option<(f64, f64, f64)>) -> Option<u64> {
         let mut time = now as f64;
@@ -228,7 +236,7 @@ impl ClientState {
                     let rest = ((burst + quiet) - peak * burst).max(0.0) / quiet;
                     self.burst = (
                         if long { peak } else { rest },
-                        self.burst.1 + length * exponential(self.draws.burst.unit(self.bursts)),
+                        self.burst.1 + length * exponential(self.draws.burst.bits(self.bursts)),
                     );
                     self.bursts += 1;
                 }

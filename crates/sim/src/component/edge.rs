@@ -13,54 +13,55 @@ use crate::component::coalesce::Sharing;
 use crate::component::instance::CHECKED;
 use crate::component::pending::Connections;
 use crate::component::task::{Context, Waiting};
-use crate::component::timer::Place;
 use crate::engine::{Answer, Draw, Event, LaneId, Ref, duration, mix};
 use crate::journal::{self, Go, Step};
 use crate::measure::{Counter, Gauge, SegmentTimes};
 use crate::world::{Wake, World};
 
-/// One caller's end of an edge: an instance's, or a client's.
+/// One caller's end of an edge: an instance's, or a client's. In this order in memory: what every call
+/// comes by lies together.
+#[repr(C)]
 pub(crate) struct EdgeEnd {
     pub(crate) edge: u32,
     pub(crate) to: Target,
-    retry_when: RetryWhen,
+    /// The first instance or node of the target.
+    pub(crate) first_target: u32,
     /// The calling instance; none for a client.
     pub(crate) instance: Option<u32>,
     /// Counts the caller's lives: connections of an earlier one are gone.
     pub(crate) life: u32,
+    /// Whether every delay is zero.
+    pub(crate) instant: bool,
+    retry_when: RetryWhen,
+    timeout: Option<(u64, u16)>,
+    per_try: Option<(u64, u16)>,
+    /// Its connections, where they are bounded.
+    pub(crate) connections: Option<Box<Connections>>,
+    /// Its flights, where calls are coalesced.
+    pub(crate) sharing: Option<Box<Sharing>>,
+    pub(crate) members: Option<Box<Members>>,
+    /// Where its choices of a target come from.
+    pick: Draw,
+    picks: u64,
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) in_flight: Gauge,
+    pub(crate) counter: Counter,
+    pub(crate) times: SegmentTimes,
     pub(crate) pipeline: Pipeline,
     pub(crate) balancer: Balancer,
-    pub(crate) members: Option<Members>,
     /// Health checks under way, by target: their number and the probe.
     pub(crate) probes: Vec<Option<(u32, plimsoll_policy::health::Probe)>>,
     pub(crate) probe_number: u32,
     /// When its members are next due, ns.
     pub(crate) members_at: u64,
-    /// The first instance or node of the target.
-    pub(crate) first_target: u32,
     /// One-way delay to each target.
     pub(crate) delays: Vec<Dist>,
     /// The lane of each constant delay.
     lanes: Vec<Option<LaneId>>,
-    /// Whether every delay is zero.
-    pub(crate) instant: bool,
-    pub(crate) pools: Vec<Pool>,
-    /// Its connections, where they are bounded.
-    pub(crate) connections: Option<Box<Connections>>,
-    /// Its flights, where calls are coalesced.
-    pub(crate) sharing: Option<Box<Sharing>>,
     /// Calls that wait for the bulkhead.
     waiters: Vec<(plimsoll_policy::bulkhead::Ticket, Ref)>,
-    timeout: Option<(u64, u16)>,
-    per_try: Option<(u64, u16)>,
     pub(crate) pool_timeout: (u64, Option<LaneId>),
     draw: Draw,
-    /// Where its choices of a target come from.
-    pick: Draw,
-    picks: u64,
-    pub(crate) counter: Counter,
-    pub(crate) times: SegmentTimes,
-    pub(crate) in_flight: Gauge,
     pub(crate) trips: Vec<u32>,
     pub(crate) ejections: Vec<u32>,
 }
@@ -227,8 +228,6 @@ pub(crate) struct Attempt {
     pub(crate) number: u32,
     /// Whether there is no delay on its way.
     instant: bool,
-    /// Its place among the timeouts of its length.
-    pub(crate) timeout: Place,
     /// The task that serves it, if there is one.
     pub(crate) server: Ref,
     /// What the answer's bytes are, for limited bandwidth.
@@ -249,7 +248,6 @@ impl Attempt {
             started: 0,
             number: 0,
             instant: false,
-            timeout: Place::NONE,
             server: Ref::NONE,
             bytes: 0,
             shards_left: 0,
@@ -351,7 +349,7 @@ impl World<'_> {
                 policies.outliers.clone().unwrap_or_else(plimsoll_policy::outlier_ejection::Config::without_ejection);
             let health = policies.health.as_ref().map(|health| health.config);
             let config = plimsoll_policy::members::Config { health, ejection };
-            Members::new(config, targets, Time::ZERO, draw.bits(3)).expect(CHECKED)
+            Box::new(Members::new(config, targets, Time::ZERO, draw.bits(3)).expect(CHECKED))
         });
         let mut balancer = Balancer::new(policies.balance.clone(), targets, draw.bits(4)).expect(CHECKED);
         for (i, &weight) in policies.weights.iter().cycle().take(targets).enumerate() {
@@ -610,7 +608,6 @@ impl World<'_> {
         a.started = now;
         a.number = number;
         a.instant = instant;
-        a.timeout = Place::NONE;
         a.server = Ref::NONE;
         a.bytes = 0;
         a.shards_left = 0;
@@ -630,7 +627,10 @@ impl World<'_> {
             let delay = deadline - now;
             let queue = |timeout: Option<(u64, u16)>| timeout.filter(|&(length, _)| length == delay);
             match queue(e.per_try).or(queue(e.timeout)) {
-                Some((_, queue)) => self.set_timeout(queue, attempt, deadline),
+                Some((_, queue)) => {
+                    let timeouts = &mut self.timeouts[queue as usize];
+                    timeouts.set(queue, attempt, deadline, &self.attempts, &mut self.queue);
+                }
                 None => self.queue.at(deadline, Event::AttemptTimeout { attempt }),
             }
         }
@@ -862,9 +862,8 @@ impl World<'_> {
             e = &mut self.ends[end as usize];
         }
         let a = &mut self.attempts[attempt];
-        let (target, took, place) = (a.target, self.now - a.started, a.timeout);
+        let (target, took) = (a.target, self.now - a.started);
         let permit = a.permit.take().expect("an attempt ends once");
-        place.leave(&mut self.timeouts, &mut self.attempts);
         self.attempts.remove(attempt);
         let now = self.now;
         let time = Time::from_nanos(now);
@@ -992,7 +991,6 @@ impl World<'_> {
             let a = &mut self.attempts[attempt];
             let (target, started) = (a.target, a.started);
             let permit = a.permit.take();
-            self.clear_timeout(attempt);
             self.attempts.remove(attempt);
             let c = &mut self.calls[call];
             let end = c.end;
@@ -1108,7 +1106,7 @@ impl World<'_> {
     pub(crate) fn schedule_members(&mut self, end: u32) {
         let now = self.now;
         let e = &mut self.ends[end as usize];
-        let Some(at) = e.members.as_ref().and_then(Members::next_wake) else { return };
+        let Some(at) = e.members.as_deref().and_then(Members::next_wake) else { return };
         let at = at.as_nanos().max(now + 1);
         if at < e.members_at {
             e.members_at = at;
@@ -1158,6 +1156,7 @@ impl EdgeEnd {
     }
 
     /// The target for a call's next attempt, counted from the edge's first.
+    #[inline(always)]
     fn choose(&mut self, call: &Call, registered: &Eligible, time: Time) -> Option<u32> {
         self.picks += 1;
         let (random, hash) = match self.balancer.len() {
@@ -1175,24 +1174,40 @@ impl EdgeEnd {
         let picked = if call.number <= 1 && self.connections.is_none() {
             self.balancer.pick(time, hash, random, eligible)
         } else {
-            // A retry goes elsewhere if there is an elsewhere; full targets are passed over.
-            let mut left = eligible.clone();
-            if let Some(limit) = self.connections.as_ref().map(|connections| connections.most) {
-                for i in 0..self.balancer.len() {
-                    if self.balancer.in_flight(i) >= limit {
-                        left.remove(i);
-                    }
-                }
-            }
-            let mut fresh = left.clone();
-            if call.number > 1 {
-                for target in call.tried.into_iter().filter(|&target| target != u32::MAX) {
-                    fresh.remove((target - self.first_target) as usize);
-                }
-            }
-            self.balancer.pick(time, hash, random, if fresh.is_empty() { &left } else { &fresh })
+            self.choose_elsewhere(call, registered, time, hash, random)
         };
         picked.map(|i| i as u32)
+    }
+
+    /// As [`choose`](Self::choose), where not every target may be asked: a retry goes elsewhere if
+    /// there is an elsewhere, and full targets are passed over.
+    #[inline(never)]
+    fn choose_elsewhere(
+        &mut self,
+        call: &Call,
+        registered: &Eligible,
+        time: Time,
+        hash: u64,
+        random: u64,
+    ) -> Option<usize> {
+        let mut left = match &self.members {
+            Some(members) => members.eligible().clone(),
+            None => registered.clone(),
+        };
+        if let Some(limit) = self.connections.as_ref().map(|connections| connections.most) {
+            for i in 0..self.balancer.len() {
+                if self.balancer.in_flight(i) >= limit {
+                    left.remove(i);
+                }
+            }
+        }
+        let mut fresh = left.clone();
+        if call.number > 1 {
+            for target in call.tried.into_iter().filter(|&target| target != u32::MAX) {
+                fresh.remove((target - self.first_target) as usize);
+            }
+        }
+        self.balancer.pick(time, hash, random, if fresh.is_empty() { &left } else { &fresh })
     }
 }
 

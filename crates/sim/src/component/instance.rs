@@ -8,38 +8,47 @@ use crate::engine::{Answer, Event, Ref, duration};
 use crate::measure::{Counter, Gauge, SegmentTimes};
 use crate::world::{Wake, World};
 
-/// One process of a service.
+/// One process of a service. In this order in memory: what every request comes by lies together.
+#[repr(C)]
 pub(crate) struct Instance<'a> {
     /// What the file says of its service.
     pub(crate) spec: &'a Service,
     pub(crate) service: u32,
     /// Number within its service, from 0.
     pub(crate) number: u32,
-    pub(crate) zone: Option<u32>,
+    pub(crate) free_cores: u32,
+    pub(crate) free_workers: u32,
+    /// Requests that it holds: running and queued.
+    pub(crate) held_requests: u32,
+    /// The version that runs: 0 is the old one.
+    pub(crate) version: u32,
     pub(crate) state: State,
     /// Whether callers know of it.
     pub(crate) registered: bool,
+    /// Whether it has policies that look at a request first, and limits beside its workers.
+    pub(crate) guarded: bool,
+    pub(crate) limited: bool,
+    /// Whether its full queue is on the timeline already.
+    pub(crate) queue_full_noted: bool,
+    /// Work and waits take this many times as long, and this much more.
+    pub(crate) slow: Slowness,
+    /// Work that waits for a core, with its length, ns.
+    pub(crate) run_queue: VecDeque<(Ref, u64)>,
+    pub(crate) in_flight: Gauge,
+    pub(crate) workers: Gauge,
+    pub(crate) cores: Gauge,
+    pub(crate) counter: Counter,
+    pub(crate) times: SegmentTimes,
+    pub(crate) queue: ShedQueue<Ref>,
+    pub(crate) waiting: Gauge,
+    pub(crate) zone: Option<u32>,
     /// Counts its lives: what was scheduled for an earlier one is void.
     pub(crate) epoch: u32,
     /// Since when it is stopped, if it is (SIGSTOP).
     pub(crate) paused_at: Option<u64>,
     /// What falls due while it is stopped: work with the ns that it still needs, and the rest.
     pub(crate) held: Vec<(u64, Event)>,
-    pub(crate) queue: ShedQueue<Ref>,
-    /// Work that waits for a core, with its length, ns.
-    pub(crate) run_queue: VecDeque<(Ref, u64)>,
-    pub(crate) free_cores: u32,
-    pub(crate) free_workers: u32,
-    /// Requests that it holds: running and queued.
-    pub(crate) held_requests: u32,
-    /// Work and waits take this many times as long, and this much more.
-    pub(crate) slow: Slowness,
-    /// The version that runs: 0 is the old one.
-    pub(crate) version: u32,
     pub(crate) ready_at: u64,
-    /// Whether it has policies that look at a request first, and limits beside its workers.
-    pub(crate) guarded: bool,
-    pub(crate) limited: bool,
     pub(crate) limit: Option<AdaptiveLimit>,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) bulkheads: Vec<Bulkhead>,
@@ -50,14 +59,6 @@ pub(crate) struct Instance<'a> {
     pub(crate) caches: Vec<Option<Cache<u32>>>,
     /// Clock error, ns.
     pub(crate) skew: i64,
-    pub(crate) counter: Counter,
-    pub(crate) times: SegmentTimes,
-    pub(crate) workers: Gauge,
-    pub(crate) cores: Gauge,
-    pub(crate) waiting: Gauge,
-    pub(crate) in_flight: Gauge,
-    /// Whether its full queue is on the timeline already.
-    pub(crate) queue_full_noted: bool,
 }
 
 impl Instance<'_> {

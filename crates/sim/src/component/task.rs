@@ -260,6 +260,7 @@ impl World<'_> {
     }
 
     /// A task goes on, with the answer to what it waited for.
+    #[inline]
     pub(crate) fn resume(&mut self, task: Ref, answer: Answer) {
         let Some(t) = self.tasks.get(task) else { return };
         if self.plan.disturbed && self.hold(t.instance, Event::Resume { task, answer }) {
