@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::access_log::LogSender;
+use crate::answers::{Sharing, Store};
 use crate::clock::Clock;
-use crate::exchange::cached::Store;
-use crate::exchange::sharing::Sharing;
 use crate::figures::{CoreFigures, Figures, InstanceFigures, RouteFigures};
 use crate::inbound::Inbound;
 use crate::net::{Buffers, Pool};

@@ -8,17 +8,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use plimsoll_policy::{InvalidConfig, Time};
+use plimsoll_policy::InvalidConfig;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::access_log::LogSender;
+use crate::answers::{Sharing, kept};
 use crate::clock::Clock;
-use crate::control;
+use crate::control::{self, Phase};
 use crate::core::{Core, Live, Shared};
-use crate::exchange::cached;
-use crate::exchange::sharing::Sharing;
 use crate::front::accept::{self, Open};
 use crate::inbound::Inbound;
 use crate::net::{listener, tls};
@@ -62,17 +61,6 @@ pub enum StartError {
     /// A reload would need another process.
     #[error("`{0}` cannot change while the gateway runs: start it anew")]
     Fixed(&'static str),
-}
-
-/// How far a gateway is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// It serves.
-    Serving,
-    /// It is to stop: not ready any more, but it still takes connections.
-    Leaving,
-    /// It takes no more, and ends what it has until then.
-    Draining(Time),
 }
 
 /// A running gateway.
@@ -256,7 +244,7 @@ fn build(
         None => Arc::new(Inbound::new(&plan, clock).map_err(policy)?),
     };
     let nothing = BTreeMap::new();
-    let stores = cached::stores(&plan, old.map_or(&nothing, |old| &old.stores), clock).map_err(policy)?;
+    let stores = kept::stores(&plan, old.map_or(&nothing, |old| &old.stores), clock).map_err(policy)?;
     let caches = plan.routes.iter().map(|route| stores.get(&route.cache.as_ref()?.0).cloned()).collect();
     let mut sharing = Vec::new();
     for target in &plan.targets {

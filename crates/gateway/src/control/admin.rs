@@ -95,7 +95,7 @@ async fn one(control: &Control, mut stream: TcpStream) -> std::io::Result<()> {
         Some(request) => answer(control, request.method, request.target),
         None => (400, TEXT, "bad request\n".to_owned()),
     };
-    let words = crate::exchange::answer::reason(status);
+    let words = crate::answers::own::reason(status);
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status} {words}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"

@@ -2,6 +2,7 @@
 //! operators.
 
 pub mod admin;
+pub mod checks;
 pub mod metrics;
 pub mod resolve;
 
@@ -11,14 +12,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use plimsoll_policy::Time;
 use tokio::runtime::RuntimeMetrics;
 use tokio::sync::{Notify, watch};
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::core::Shared;
-use crate::process::Phase;
 use crate::random::Random;
-use crate::upstream::probe;
 
 /// What the control thread and the rest of the process share.
 #[derive(Debug)]
@@ -29,6 +29,17 @@ pub struct Control {
     changed: Notify,
     notices: Mutex<Vec<String>>,
     wait: std::sync::Condvar,
+}
+
+/// How far a gateway is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It serves.
+    Serving,
+    /// It is to stop: not ready any more, but it still takes connections.
+    Leaving,
+    /// It takes no more, and ends what it has until then.
+    Draining(Time),
 }
 
 /// Between two looks at what time alone does.
@@ -120,7 +131,7 @@ async fn tick(control: Arc<Control>, random: Rc<Random>) {
     loop {
         let now = control.shared.clock.now();
         for upstream in &control.shared.live().upstreams {
-            probe::tick(&control, upstream, &random, now);
+            checks::tick(&control, upstream, &random, now);
         }
         tokio::time::sleep(TICK).await;
     }

@@ -9,12 +9,14 @@ use plimsoll_policy::Time;
 use tokio::task::spawn_local;
 
 use super::Incoming;
-use super::answer::OwnAnswer;
-use super::cached::{Fetch, Found, Store};
 use super::fetch::{Fetched, Outgoing, Tried, discard, fetch};
+use super::flight::{self, fly};
 use super::handle::Job;
 use super::hedge::Nobody;
-use super::sharing::{self, Joined, Shared, Sharing};
+use super::whole::keep;
+use crate::answers::kept::{Fetch, Found};
+use crate::answers::sharing::{Joined, Shared};
+use crate::answers::{OwnAnswer, Sharing, Store};
 use crate::figures::Own;
 use crate::net::Alarm;
 use crate::upstream::call::Ended;
@@ -73,8 +75,8 @@ impl Job {
                 let mut head = self.core.take_head();
                 head.extend_from_slice(&self.out);
                 let (current, route) = (self.current.clone(), self.facts.route as usize);
-                let call = sharing::Call { current, route, head, method, key: self.facts.key, id };
-                sharing.fly(&self.core, flight, call);
+                let call = flight::Call { current, route, head, method, key: self.facts.key, id };
+                fly(sharing, &self.core, flight, call);
                 waiter
             }
         };
@@ -122,7 +124,7 @@ impl Job {
             let mut tried = Tried::default();
             let (mut call, fetched) = fetch(&core, upstream, outgoing, &mut Nobody, &mut alarm, now, &mut tried).await;
             if let Fetched::Answer(mut answered, slot) = fetched {
-                right.keep(&core, &mut answered, &id, &mut alarm, timeout).await;
+                keep(right, &core, &mut answered, &id, &mut alarm, timeout).await;
                 let ended = Ended::Answered(answered.status, answered.retry_after);
                 let (end, at) = (core.clock.now(), answered.at);
                 call.settle(slot, end, at, ended, core.random.bits());

@@ -7,8 +7,8 @@ use plimsoll_model::system::RateLimitKey;
 use plimsoll_policy::Time;
 use plimsoll_policy::rate_limit::Scope;
 
-use super::answer::OwnAnswer;
 use super::forward::{self, Peer};
+use crate::answers::OwnAnswer;
 use crate::core::{Core, Current};
 use crate::figures::Own;
 use crate::http1::name::{Field, field};

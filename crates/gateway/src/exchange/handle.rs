@@ -8,13 +8,14 @@ use std::sync::Arc;
 use plimsoll_model::system::FallbackAnswer;
 use plimsoll_policy::{Outcome, Time};
 
-use super::answer::OwnAnswer;
 use super::attempt::Answered;
-use super::cached::{Found, Kept};
 use super::facts::Facts;
 use super::fetch::{Fetched, Outgoing, Tried, discard, fetch};
-use super::sharing::Shared;
-use super::{BodyError, Incoming};
+use super::whole::keep;
+use super::{BodyError, Incoming, admission};
+use crate::answers::kept::Found;
+use crate::answers::sharing::Shared;
+use crate::answers::{Kept, OwnAnswer};
 use crate::core::{Core, Current};
 use crate::figures::{Own, RouteFigures};
 use crate::http1::Framing;
@@ -116,14 +117,13 @@ impl Job {
         let asked = Asked {
             route: self.facts.route,
             quota_key: self.facts.quota_key,
-            quota_name: &quota_name,
             shared_quota: plan.shared_quota.is_some(),
             bulkhead: route.bulkhead,
             guarded: Inbound::guards(plan),
             class: self.facts.class,
             deadline: self.facts.caller_deadline.unwrap_or(Time::MAX),
         };
-        let mut held = match current.live.inbound.admit(now, asked, &core, incoming).await {
+        let mut held = match admission::admit(&current.live.inbound, now, &asked, &quota_name, &core, incoming).await {
             Ok(held) => held,
             Err(Some(own)) => {
                 if own.why == Own::Shed || own.why == Own::InFlight {
@@ -214,7 +214,7 @@ impl Job {
         match fetched {
             Fetched::Answer(mut answered, slot) => {
                 if let Some((right, id)) = right {
-                    right.keep(&core, &mut answered, &id, alarm, limits.body_timeout).await;
+                    keep(right, &core, &mut answered, &id, alarm, limits.body_timeout).await;
                 }
                 let failed = Ended::Answered(answered.status, None).outcome() == Outcome::Failure;
                 if let Some(fallback) = route.fallback.as_ref().filter(|_| failed) {

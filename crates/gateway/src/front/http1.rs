@@ -18,8 +18,8 @@ use plimsoll_policy::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{http2, request};
+use crate::answers::OwnAnswer;
 use crate::core::{Core, Place};
-use crate::exchange::answer::OwnAnswer;
 use crate::exchange::forward::Peer;
 use crate::figures::Own;
 use crate::http1::head;

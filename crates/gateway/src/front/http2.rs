@@ -19,8 +19,8 @@ use tokio::task::spawn_local;
 
 use super::http1::Connection;
 use super::incoming2::Stream2;
+use crate::answers::OwnAnswer;
 use crate::core::{Core, Place};
-use crate::exchange::answer::OwnAnswer;
 use crate::exchange::attempt::Answered;
 use crate::exchange::ending::{End, unrouted};
 use crate::exchange::facts::facts;
@@ -188,7 +188,7 @@ async fn stream_task(
             End { status, bytes, own: cached.then_some(Own::Cached) }
         }
         Handled::Answer(passing) => pass_on(&core, *passing, &mut respond, &mut alarm, timeout).await,
-        Handled::Body(error) => match OwnAnswer::bad_body(&error) {
+        Handled::Body(error) => match error.answer() {
             Some(own) => {
                 own_answer(&mut respond, own, head_only);
                 End { status: own.status, bytes: own.text().len() as u64, own: Some(own.why) }

@@ -4,7 +4,6 @@ use std::io::Write;
 
 use plimsoll_policy::{Reason, Rejected, Time};
 
-use super::BodyError;
 use crate::figures::Own;
 use crate::http1::Refused;
 
@@ -55,17 +54,6 @@ impl OwnAnswer {
             Refused::HeadTooLarge | Refused::TooManyFields => 431,
         };
         OwnAnswer::new(status, Own::BadRequest)
-    }
-
-    /// A body that was not taken; none if nobody is there to be told.
-    pub fn bad_body(error: &BodyError) -> Option<OwnAnswer> {
-        let status = match error {
-            BodyError::Malformed => 400,
-            BodyError::TooLarge => 413,
-            BodyError::Slow => 408,
-            BodyError::Gone => return None,
-        };
-        Some(OwnAnswer::new(status, Own::BadRequest))
     }
 
     /// Its body: one line.
