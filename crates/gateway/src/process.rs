@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::access_log::LogSender;
-use crate::answers::{Sharing, kept};
+use crate::answers::{Records, Sharing, kept};
 use crate::clock::Clock;
 use crate::control::{self, Phase};
 use crate::core::{Core, Live, Shared};
@@ -241,7 +241,7 @@ fn build(
             old.inbound.reconfigure(&plan, now).map_err(policy)?;
             old.inbound.clone()
         }
-        None => Arc::new(Inbound::new(&plan, clock).map_err(policy)?),
+        None => Arc::new(Inbound::new(&plan, clock, now).map_err(policy)?),
     };
     let nothing = BTreeMap::new();
     let stores = kept::stores(&plan, old.map_or(&nothing, |old| &old.stores), clock).map_err(policy)?;
@@ -251,7 +251,15 @@ fn build(
         let flights = target.policies.coalesce.then(Sharing::new).transpose().map_err(policy)?;
         sharing.push(flights.map(Arc::new));
     }
-    Ok(Live { plan, upstreams, caches, stores, sharing, inbound, tls, log })
+    let records = match (&plan.idempotency, old.and_then(|old| old.records.clone())) {
+        (None, _) => None,
+        (Some((config, _)), Some(records)) => {
+            records.reconfigure(*config).map_err(policy)?;
+            Some(records)
+        }
+        (Some((config, _)), None) => Some(Arc::new(Records::new(*config).map_err(policy)?)),
+    };
+    Ok(Live { plan, upstreams, caches, stores, sharing, records, inbound, tls, log })
 }
 
 /// One core: accepts and serves until it is told to stop.

@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod attempt;
 pub mod borrowed;
+pub mod conclusion;
 pub mod ending;
 pub mod facts;
 pub mod fetch;

@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use plimsoll_policy::Outcome;
+
 use super::attempt::Answered;
 use super::forward;
 use crate::answers::Kept;
 use crate::answers::kept::Fetch;
+use crate::answers::records::Record;
 use crate::clock::Clock;
 use crate::core::Core;
 use crate::http1::{Body, Framing};
 use crate::net::Alarm;
+use crate::upstream::call::Ended;
 
 /// The largest body that is kept.
 pub const BODY_MAX: usize = 1 << 20;
@@ -25,6 +29,32 @@ pub async fn keep(right: Fetch, core: &Core, answered: &mut Answered, id: &str, 
     }
     let Some(kept) = whole(answered, id, alarm, core.clock, timeout).await else { return };
     right.fill(core.clock.now(), Some(Arc::new(kept)), core.random.bits());
+}
+
+/// Keeps an answer that several share, if it may be kept.
+pub fn fill(right: Fetch, core: &Core, kept: &Arc<Kept>) {
+    match kept.status {
+        200 => right.fill(core.clock.now(), Some(kept.clone()), core.random.bits()),
+        404 | 410 => right.fill(core.clock.now(), None, core.random.bits()),
+        _ => {}
+    }
+}
+
+/// Records the answer to a request with an idempotency key, for those that repeat it. One that says it has failed may be
+/// tried again, as in the simulation.
+pub async fn remember(
+    record: Record,
+    core: &Core,
+    answered: &mut Answered,
+    ended: Ended,
+    alarm: &mut Alarm,
+    timeout: u64,
+) {
+    if ended.outcome() == Outcome::Failure {
+        return record.abandon();
+    }
+    let kept = whole(answered, "", alarm, core.clock, timeout).await;
+    record.complete(core.clock.now(), kept);
 }
 
 /// An answer as it can be given to several; none if its body is too large or breaks off.

@@ -43,6 +43,8 @@ pub(super) enum Wait {
 pub enum Next {
     /// It is in.
     In,
+    /// Its idempotency key is to be looked up: [`Held::recalled`] goes on, if it is new.
+    Recall,
     /// Its quota is counted in a store: [`Held::counted`] takes what that answers.
     Count(Arc<Limiter>),
     /// It waits with [`Held::poll_woken`], at most until then: then [`Held::late`].
@@ -79,6 +81,15 @@ impl Held {
         {
             return refuse(rejected, now);
         }
+        if asked.remembered { Next::Recall } else { self.take_quota(now, asked) }
+    }
+
+    /// Its idempotency key is new, and it is to be made.
+    pub fn recalled(&mut self, now: Time, asked: &Asked) -> Next {
+        self.take_quota(now, asked)
+    }
+
+    fn take_quota(&mut self, now: Time, asked: &Asked) -> Next {
         if asked.shared_quota
             && let Some(limiter) = self.inbound.limiter()
         {

@@ -1,5 +1,5 @@
 //! Policies on what the gateway gets, in the order in which the simulation has them: degradation level,
-//! quota, adaptive limit, bulkhead, and at last a seat: how many requests it holds, and how many more wait
+//! idempotency key, quota, adaptive limit, bulkhead, and at last a seat: how many requests it holds, and how many more wait
 //! by priority class.
 //!
 //! Nothing here waits or reads a clock on a request's way: [`Inbound::arrive`] and the steps of [`Held`] take
@@ -59,6 +59,8 @@ pub struct Asked {
     pub quota_key: u64,
     /// The bulkhead of its group.
     pub bulkhead: Option<usize>,
+    /// Whether it has an idempotency key that is to be looked up.
+    pub remembered: bool,
     /// Whether the quota is in a store.
     pub shared_quota: bool,
     /// Whether limit, bulkheads or ladder have a say.
@@ -71,7 +73,7 @@ pub struct Asked {
 
 impl Inbound {
     /// The policies of a plan, with no history.
-    pub fn new(plan: &Plan, clock: Clock) -> Result<Inbound, InvalidConfig> {
+    pub fn new(plan: &Plan, clock: Clock, now: Time) -> Result<Inbound, InvalidConfig> {
         let inbound = Inbound {
             held: AtomicU32::new(0),
             queues: AtomicBool::new(false),
@@ -83,7 +85,7 @@ impl Inbound {
             state: Mutex::default(),
             shared: Mutex::new(None),
         };
-        inbound.reconfigure(plan, clock.now())?;
+        inbound.reconfigure(plan, now)?;
         Ok(inbound)
     }
 

@@ -5,6 +5,7 @@
 mod hostility;
 mod http;
 mod http2;
+mod idempotency;
 mod operations;
 mod policies;
 mod redis;
