@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use plimsoll_policy::Time;
 use tokio::runtime::RuntimeMetrics;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -29,6 +30,7 @@ pub struct Control {
     changed: Notify,
     notices: Mutex<Vec<String>>,
     wait: std::sync::Condvar,
+    admins: UnboundedSender<Option<std::net::TcpListener>>,
 }
 
 /// How far a gateway is.
@@ -38,8 +40,13 @@ pub enum Phase {
     Serving,
     /// It is to stop: not ready any more, but it still takes connections.
     Leaving,
-    /// It takes no more, and ends what it has until then.
-    Draining(Time),
+    /// It takes no more.
+    Draining {
+        /// Until then it ends what it has.
+        until: Time,
+        /// Whether connections that are just beginning may be cut off.
+        at_once: bool,
+    },
 }
 
 /// Between two looks at what time alone does.
@@ -48,16 +55,25 @@ const TICK: Duration = Duration::from_millis(50);
 const LADDER: Duration = Duration::from_millis(100);
 
 impl Control {
-    /// Nothing to control yet.
-    pub fn new(shared: Arc<Shared>, folder: PathBuf) -> Control {
-        Control {
+    /// Nothing to control yet, and what [`run`] needs to learn where operators ask.
+    pub(crate) fn new(shared: Arc<Shared>, folder: PathBuf) -> (Control, Admins) {
+        let (admins, receiver) = unbounded_channel();
+        let control = Control {
             shared,
             folder,
             cores: Mutex::default(),
             changed: Notify::new(),
             notices: Mutex::default(),
             wait: std::sync::Condvar::new(),
-        }
+            admins,
+        };
+        (control, receiver)
+    }
+
+    /// Operators ask here from now on, or nowhere.
+    pub fn administer(&self, listener: Option<std::net::TcpListener>) {
+        // A control thread that is gone has said so.
+        let _ = self.admins.send(listener);
     }
 
     /// A core has started.
@@ -96,8 +112,11 @@ impl Control {
     }
 }
 
+/// Sockets for operators, as they change.
+pub(crate) type Admins = UnboundedReceiver<Option<std::net::TcpListener>>;
+
 /// The control thread.
-pub(crate) fn run(control: &Arc<Control>, admin: Option<std::net::TcpListener>, mut phases: watch::Receiver<Phase>) {
+pub(crate) fn run(control: &Arc<Control>, admins: Admins, mut phases: watch::Receiver<Phase>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return control.say(&format!("the control thread cannot run: {error}")),
@@ -105,16 +124,14 @@ pub(crate) fn run(control: &Arc<Control>, admin: Option<std::net::TcpListener>, 
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let random = Rc::new(Random::new(crate::random::mix(control.shared.secret)));
-        if let Some(listener) = admin {
-            spawn_local(admin::serve(control.clone(), listener));
-        }
+        spawn_local(admin::serve(control.clone(), admins));
         spawn_local(tick(control.clone(), random));
         spawn_local(ladder(control.clone()));
         spawn_local(resolve::keep(control.clone()));
         // Operators look on while the gateway drains.
         let deadline = loop {
-            if let Phase::Draining(deadline) = *phases.borrow_and_update() {
-                break deadline;
+            if let Phase::Draining { until, .. } = *phases.borrow_and_update() {
+                break until;
             }
             if phases.changed().await.is_err() {
                 return;

@@ -45,6 +45,8 @@ pub struct Connection {
     pub peer: Peer,
     /// Whether it waits for a request: then it can be closed at any time.
     pub idle: Rc<Cell<bool>>,
+    /// Whether its address is listened on no more: then it ends with the request that it is at.
+    pub leaving: Rc<Cell<bool>>,
     /// Its place among those allowed.
     pub place: Place,
 }

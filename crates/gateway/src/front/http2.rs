@@ -45,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Serves a connection to its end.
 pub async fn serve(connection: Connection, prefix: Vec<u8>) {
-    let Connection { core, stream, peer, idle, place } = connection;
+    let Connection { core, stream, peer, idle, leaving: closing, place } = connection;
     idle.set(false);
     let _place: Place = place;
     let limits = core.current().live.plan.serving.limits.clone();
@@ -88,7 +88,7 @@ pub async fn serve(connection: Connection, prefix: Vec<u8>) {
                     last = core.clock.now();
                 }
                 let idle = core.clock.now().nanos_since(last) > limits.idle_timeout;
-                if (core.shared.is_stopping() || idle) && !leaving {
+                if (core.shared.is_stopping() || closing.get() || idle) && !leaving {
                     leaving = true;
                     connection.graceful_shutdown();
                 }

@@ -96,7 +96,8 @@ impl Serving<'_> {
     /// Whether the connection goes on after an answer that was not the upstream's. A body that has all come
     /// is skipped; any other would have to be waited for.
     fn stays(&self) -> bool {
-        self.job.facts.keep_alive && self.body.is_over() && !self.job.core.shared.is_stopping()
+        let leaving = self.job.core.shared.is_stopping() || self.connection.leaving.get();
+        self.job.facts.keep_alive && self.body.is_over() && !leaving
     }
 
     /// Hands an upstream's answer on.

@@ -6,6 +6,7 @@ mod hostility;
 mod http;
 mod http2;
 mod idempotency;
+mod listening;
 mod operations;
 mod policies;
 mod redis;
