@@ -211,6 +211,68 @@ fn only_gateway_and_middleware_have_an_asynchronous_runtime() {
     }
 }
 
+/// The gateway's modules from the bottom up: each uses those before it only.
+const GATEWAY: [&str; 18] = [
+    "clock",
+    "random",
+    "figures",
+    "http1",
+    "signals",
+    "access_log",
+    "net",
+    "redis",
+    "plan",
+    "upstream",
+    "answers",
+    "inbound",
+    "core",
+    "exchange",
+    "front",
+    "control",
+    "process",
+    "lib",
+];
+
+#[test]
+fn modules_of_the_gateway_form_no_circle() {
+    let source = root().join("crates/gateway/src");
+    let mut found: Vec<String> = std::fs::read_dir(&source)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    found.sort();
+    let mut known = GATEWAY.map(str::to_owned).to_vec();
+    known.sort();
+    assert_eq!(found, known, "a module has come or gone: it has a place in GATEWAY");
+    let mut uses = 0;
+    for (place, module) in GATEWAY.iter().enumerate() {
+        for (name, text) in sources(&source, module) {
+            assert!(!text.contains("crate::{"), "{name}: one `use` a module, so that this test sees it");
+            for used in text.split("crate::").skip(1) {
+                let used: String = used.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                let Some(below) = GATEWAY.iter().position(|module| *module == used) else { continue };
+                assert!(below <= place, "{name} uses `{used}`, which stands above it");
+                uses += usize::from(below < place);
+            }
+        }
+    }
+    assert!(uses > 50, "only {uses} uses");
+}
+
+/// A module's files: its folder's, or its own.
+fn sources(folder: &Path, module: &str) -> Vec<(String, String)> {
+    let mut paths = vec![folder.join(module), folder.join(format!("{module}.rs"))];
+    let mut out = Vec::new();
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+        } else if path.exists() {
+            out.push((path.display().to_string(), std::fs::read_to_string(path).expect("a file")));
+        }
+    }
+    out
+}
+
 /// Everything in them that asks what time it is asks the crate's one clock.
 #[test]
 fn only_one_file_of_a_crate_reads_clocks() {

@@ -10,9 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::access_log::LogSender;
+use crate::answers::{Records, Sharing, Store};
 use crate::clock::Clock;
-use crate::exchange::cached::Store;
-use crate::exchange::sharing::Sharing;
 use crate::figures::{CoreFigures, Figures, InstanceFigures, RouteFigures};
 use crate::inbound::Inbound;
 use crate::net::{Buffers, Pool};
@@ -34,6 +33,8 @@ pub struct Live {
     pub stores: BTreeMap<String, Arc<Store>>,
     /// By target: calls that several requests share.
     pub sharing: Vec<Option<Arc<Sharing>>>,
+    /// Answers by idempotency key.
+    pub records: Option<Arc<Records>>,
     /// Policies on what comes in.
     pub inbound: Arc<Inbound>,
     /// Certificate and key, where clients speak TLS.

@@ -103,11 +103,19 @@ pub enum Own {
     Fallback,
     /// An answer from the cache.
     Cached,
+    /// A request with the same idempotency key is under way.
+    InProgress,
+    /// The idempotency key came with another request before.
+    KeyReused,
+    /// No other idempotency key can be remembered.
+    KeysFull,
+    /// The answer to this idempotency key was too large to be kept.
+    NotKept,
 }
 
 impl Own {
     /// All of them, with the names that figures have.
-    pub const ALL: [(Own, &'static str); 16] = [
+    pub const ALL: [(Own, &'static str); 20] = [
         (Own::RateLimited, "rate_limited"),
         (Own::InFlight, "max_in_flight"),
         (Own::Limit, "limit"),
@@ -124,6 +132,10 @@ impl Own {
         (Own::NotFound, "not_found"),
         (Own::Fallback, "fallback"),
         (Own::Cached, "cached"),
+        (Own::InProgress, "in_progress"),
+        (Own::KeyReused, "key_reused"),
+        (Own::KeysFull, "keys_full"),
+        (Own::NotKept, "not_kept"),
     ];
 
     /// The name that figures have.

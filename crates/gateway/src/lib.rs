@@ -9,8 +9,13 @@
 //!              connection  quota,     attempts,     policies,
 //!              and head    limits     retries       who is asked
 //! ```
+//!
+//! What decides (`inbound`, `answers`, `upstream`) takes the time as an argument and waits for nothing; `core` has
+//! all of it in one place, and what waits (`exchange`, `front`, `control`) stands above that. No two modules use
+//! each other.
 
 pub mod access_log;
+pub mod answers;
 pub mod clock;
 pub mod control;
 pub mod core;

@@ -41,10 +41,16 @@ pub fn seed(clock: crate::clock::Clock) -> u64 {
 
 /// A hash whose collisions a stranger cannot look for, since it starts with a secret.
 pub fn secret_hash(secret: u64, bytes: &[u8]) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    hasher.write_u64(secret);
+    let mut hasher = secret_hasher(secret);
     hasher.write(bytes);
     hasher.finish()
+}
+
+/// The same for what comes in pieces: the hash is that of their concatenation.
+pub fn secret_hasher(secret: u64) -> std::hash::DefaultHasher {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write_u64(secret);
+    hasher
 }
 
 /// A hash that is the same in every gateway (FNV-1a, then mixed): all agree on where a key belongs.

@@ -355,6 +355,28 @@ fn a_cancelled_call_teaches_at_least_its_length() {
     assert_eq!(balancer.pick(at(1.0), 0, 1, &Eligible::all(2)), Some(1), "ignored is ignored");
 }
 
+/// A hedge that loses after as long as ever says that the endpoint is as slow as ever, though the first one had taken a
+/// little longer.
+#[test]
+fn calls_that_are_cancelled_again_and_again_keep_load_away() {
+    let mut balancer = balancer(Algorithm::P2c, 2, 1);
+    let mut random = Random(3);
+    let (mut slow, ms) = (0, 1_000_000);
+    for k in 0..120_000 {
+        let now = at(1.0 + f64::from(k) * 0.001);
+        let i = balancer.pick(now, 0, random.next(), &Eligible::all(2)).unwrap();
+        balancer.on_start(i, now);
+        // For the first minute both are quick.
+        if i == 0 && k >= 60_000 {
+            balancer.on_done(0, now, if slow == 0 { 11 * ms } else { 10 * ms }, Outcome::Cancelled, None);
+            slow += 1;
+        } else {
+            balancer.on_done(i, now, ms / 2 + random.next() % (2 * ms), Outcome::Success, None);
+        }
+    }
+    assert!(slow < 60, "{slow} of 60000");
+}
+
 #[test]
 fn indices_of_removed_endpoints_wait_for_their_last_request() {
     let mut balancer = balancer(Algorithm::LeastConnections, 3, 1);

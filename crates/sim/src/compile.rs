@@ -156,6 +156,11 @@ pub(crate) struct Code {
     pub(crate) nothing: Pc,
 }
 
+/// Whether a request has no effect by its method (RFC 9110, section 9.2.1).
+fn is_safe(endpoint: &str) -> bool {
+    matches!(endpoint.split(' ').next(), Some("GET" | "HEAD"))
+}
+
 impl Code {
     pub(crate) fn new(system: &System) -> Self {
         let mut code = Code::default();
@@ -179,7 +184,7 @@ impl Code {
                         let entry = code.here();
                         code.program(&endpoint.program, raise);
                         if let Some(route) = routes.iter().find(|route| route.endpoint as usize == e) {
-                            code.route(s as u32, route, raise);
+                            code.route(s as u32, route, is_safe(&endpoint.name), raise);
                         }
                         entry
                     }
@@ -191,7 +196,7 @@ impl Code {
                     entry,
                     idempotent: endpoint.idempotent,
                     repeatable: endpoint.idempotent || service.idempotency.is_some(),
-                    safe: matches!(endpoint.name.split(' ').next(), Some("GET" | "HEAD")),
+                    safe: is_safe(&endpoint.name),
                     class: endpoint.class,
                     errors: endpoint.errors,
                     response_size: endpoint.response_size,
@@ -363,18 +368,19 @@ impl Code {
     }
 
     /// A gateway's route: forward, through its cache and with its fallback.
-    fn route(&mut self, service: u32, route: &plimsoll_model::system::Route, on_error: Pc) {
+    fn route(&mut self, service: u32, route: &plimsoll_model::system::Route, safe: bool, on_error: Pc) {
         let endpoint = self.endpoint(route.to);
         let forward = Op::Call { edge: route.edge.0, endpoint };
         let body = |code: &mut Code, failed: Pc| match &route.cache {
-            Some(cache) => {
+            // What has an effect is made each time.
+            Some(cache) if safe => {
                 let owner = CacheOwner::Gateway { service, capacity: cache.capacity };
                 let site = code.site(None, owner, cache.keyspace, cache.freshness);
                 code.cached(site, failed, |code, failed| {
                     code.emit(forward.clone(), failed);
                 });
             }
-            None => {
+            _ => {
                 code.emit(forward.clone(), failed);
             }
         };

@@ -1,6 +1,8 @@
 //! What one caller's end of an edge was asked and what it decided, one after the other: a trace that another
 //! driver of the same policies can be held to.
 
+mod visits;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use plimsoll_policy::{Reason, Time};
 use crate::engine::{Answer, Draw, Ref};
 use crate::plan::{Plan, Prepared, Scenario};
 use crate::world::World;
+pub(crate) use visits::failure;
+pub use visits::{Kept, Refusal, Stage, Visit, Visits};
 
 /// All that has happened at one end of an edge.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +28,8 @@ pub struct Journal {
     pub targets: usize,
     /// In their order.
     pub entries: Vec<Entry>,
+    /// What the caller's own policies on what it gets have done.
+    pub visits: Visits,
     /// The end that is written down.
     end: u32,
     calls: BTreeMap<Ref, u64>,
@@ -128,7 +134,8 @@ pub enum Step {
     Eligible(Vec<bool>),
 }
 
-/// Runs a scenario once and writes down what the first end of the first edge of a service has done.
+/// Runs a scenario once and writes down what the first instance of a service has done with what it gets, and at its
+/// end of its first edge.
 pub fn journal(system: &System, scenario: &Scenario, seed: u64, service: &str) -> Option<Journal> {
     let plan = Plan::new(&Prepared::new(system), scenario, true);
     let edge = system.edges.iter().position(
@@ -138,8 +145,12 @@ pub fn journal(system: &System, scenario: &Scenario, seed: u64, service: &str) -
     let end = world.edge_first[edge];
     let (balancer_seed, members_seed) = world.ends[end as usize].seeds();
     let targets = world.ends[end as usize].balancer.len();
-    world.journal = Some(Box::new(Journal { balancer_seed, members_seed, targets, end, ..Journal::default() }));
+    let visits = Visits { instance: world.ends[end as usize].instance?, ..Visits::default() };
+    let journal = Journal { balancer_seed, members_seed, targets, end, visits, ..Journal::default() };
+    world.journal = Some(Box::new(journal));
     world.run(&AtomicBool::new(false));
+    let counts = world.visit_counts();
+    world.journal.as_mut()?.visits.counts = counts;
     world.journal.map(|journal| *journal)
 }
 

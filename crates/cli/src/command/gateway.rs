@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use plimsoll_gateway::{Gateway as Running, Plan};
+use plimsoll_gateway::{Gateway as Running, Plan, StartError};
 
 use crate::exit::Exit;
 use crate::file::SystemFile;
@@ -21,6 +21,9 @@ pub(crate) struct Gateway {
     /// Reload when the file changes, as on SIGHUP
     #[arg(long)]
     watch: bool,
+    /// Start beside the gateway that it is to replace, at the same addresses: stop that one then with SIGTERM
+    #[arg(long, conflicts_with = "check")]
+    take_over: bool,
 }
 
 /// What ends a wait.
@@ -41,13 +44,10 @@ impl Gateway {
         let name = plan.name.clone();
         let folder = self.file.parent().map(Path::to_owned).unwrap_or_default();
         let signals = plimsoll_gateway::signals::Signals::listen().context("signals")?;
-        let running = Running::start(plan, &folder).with_context(|| format!("{}", self.file.display()))?;
-        for address in running.addresses() {
-            eprintln!("{name} listens on {address}");
-        }
-        if let Some(admin) = running.admin() {
-            eprintln!("{name} is administered on {admin}");
-        }
+        let running = if self.take_over { Running::take_over(plan, &folder) } else { Running::start(plan, &folder) };
+        let running = running.map_err(|error| self.cannot_start(error))?;
+        let mut said = Vec::new();
+        say_addresses(&name, &running, &mut said);
         let mut seen = stamp(&self.file);
         loop {
             running.notices().iter().for_each(|notice| eprintln!("{name}: {notice}"));
@@ -67,7 +67,10 @@ impl Gateway {
                     running.reopen_log();
                     // What runs goes on as it is while the file is not sound.
                     match self.plan().and_then(|plan| Ok(running.reload(plan)?)) {
-                        Ok(()) => eprintln!("{name}: reloaded"),
+                        Ok(()) => {
+                            eprintln!("{name}: reloaded");
+                            say_addresses(&name, &running, &mut said);
+                        }
                         Err(error) => eprintln!("{name}: not reloaded: {}", format!("{error:#}").trim_end()),
                     }
                 }
@@ -81,6 +84,17 @@ impl Gateway {
         }
     }
 
+    /// A gateway of the same user is perhaps the one that this is to replace.
+    fn cannot_start(&self, error: StartError) -> anyhow::Error {
+        let taken = matches!(&error, StartError::Listen { why, .. } if why.kind() == std::io::ErrorKind::AddrInUse);
+        let error = anyhow::Error::from(error);
+        let error = match taken && !self.take_over {
+            true => anyhow::anyhow!("{error:#}; to replace the gateway that listens there: --take-over"),
+            false => error,
+        };
+        error.context(format!("{}", self.file.display()))
+    }
+
     fn plan(&self) -> anyhow::Result<Plan> {
         let file = SystemFile::open(Some(&self.file))?;
         let system = file.system()?;
@@ -90,6 +104,14 @@ impl Gateway {
             Err(problem) => bail!("{}:{}: {problem}", file.name, problem.line),
         }
     }
+}
+
+/// Says where a gateway listens, as far as that is news.
+fn say_addresses(name: &str, running: &Running, said: &mut Vec<String>) {
+    let listens = running.addresses().into_iter().map(|address| format!("{name} listens on {address}"));
+    let all: Vec<String> = listens.chain(running.admin().map(|at| format!("{name} is administered on {at}"))).collect();
+    all.iter().filter(|line| !said.contains(line)).for_each(|line| eprintln!("{line}"));
+    *said = all;
 }
 
 /// When a file was changed last, and how long it is.

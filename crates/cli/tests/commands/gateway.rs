@@ -95,6 +95,30 @@ fn serves_reloads_and_stops() {
     assert!(running.child.wait().expect("it ends").success());
 }
 
+/// The old process ends, the new one has its address, and whoever asks meanwhile is answered.
+#[test]
+fn a_new_process_takes_over() {
+    let folder = Folder::new();
+    let at = format!("at: [{}]", backend());
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
+    folder.write("system.yaml", file(&free, &at, "5s").replace("    upstream", "    drain: 1s\n    upstream"));
+    let mut old = Running::start(&folder, &["system.yaml"]);
+    folder.run(["gateway", "system.yaml"]).refused("to replace the gateway that listens there: --take-over");
+    let new = Running::start(&folder, &["system.yaml", "--take-over"]);
+    assert_eq!((new.address.as_str(), old.address.as_str()), (free.as_str(), free.as_str()));
+    old.signal("-TERM");
+    let mut asked = 0;
+    let status = loop {
+        assert!(new.get().ends_with("\r\n\r\nok"), "request {asked}");
+        asked += 1;
+        if let Some(status) = old.child.try_wait().expect("its state") {
+            break status;
+        }
+    };
+    assert!(status.success());
+    assert!(new.get().ends_with("\r\n\r\nok"), "after {asked}");
+}
+
 #[test]
 fn what_cannot_be_served_is_said_before_anything_listens() {
     let folder = Folder::new();

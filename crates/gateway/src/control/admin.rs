@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::spawn_local;
+use tokio::task::{AbortHandle, spawn_local};
 
-use super::{Control, metrics};
+use super::{Admins, Control, metrics};
 use crate::access_log::json_text;
 use crate::core::Shared;
 use crate::http1::request::room;
@@ -27,17 +27,33 @@ use crate::http1::{Request, head};
 
 /// How long a request and its answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an address that was given up is still answered at.
+const LINGER: Duration = Duration::from_millis(300);
 /// Bytes of a request.
 const HEAD_MAX: usize = 16 << 10;
 /// Connections at once.
 const MOST: usize = 64;
 
-/// Answers for ever.
-pub(super) async fn serve(control: Arc<Control>, listener: std::net::TcpListener) {
+/// Answers at each address in turn, for ever.
+pub(super) async fn serve(control: Arc<Control>, mut admins: Admins) {
+    let places = Rc::new(tokio::sync::Semaphore::new(MOST));
+    let mut before: Option<AbortHandle> = None;
+    while let Some(listener) = admins.recv().await {
+        if let Some(before) = before.take() {
+            // Whoever is on the way to the old address still finds it.
+            spawn_local(async move {
+                tokio::time::sleep(LINGER).await;
+                before.abort();
+            });
+        }
+        before = listener.map(|listener| spawn_local(accept(control.clone(), places.clone(), listener)).abort_handle());
+    }
+}
+
+async fn accept(control: Arc<Control>, places: Rc<tokio::sync::Semaphore>, listener: std::net::TcpListener) {
     let Ok(listener) = TcpListener::from_std(listener) else {
         return control.say("the admin address cannot be listened on");
     };
-    let places = Rc::new(tokio::sync::Semaphore::new(MOST));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -95,7 +111,7 @@ async fn one(control: &Control, mut stream: TcpStream) -> std::io::Result<()> {
         Some(request) => answer(control, request.method, request.target),
         None => (400, TEXT, "bad request\n".to_owned()),
     };
-    let words = crate::exchange::answer::reason(status);
+    let words = crate::answers::own::reason(status);
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status} {words}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"

@@ -282,6 +282,24 @@ fn inbound(page: &mut Page, shared: &Shared) {
             }
         }
     }
+    if let Some(records) = &live.records {
+        let (counts, keys) = records.counts();
+        page.about("idempotency_total", "counter", "Requests with an idempotency key, by what became of them.");
+        for (what, count) in [
+            ("proceeded", counts.proceeded),
+            ("replayed", counts.replayed),
+            ("in_progress", counts.in_progress),
+            ("reused", counts.reused),
+            ("full", counts.full),
+            ("unresolved", counts.unresolved),
+            ("late", counts.late),
+            ("shadowed", counts.shadowed),
+        ] {
+            page.value("idempotency_total", &[("what", what)], count);
+        }
+        page.about("idempotency_keys", "gauge", "Idempotency keys that are remembered.");
+        page.value("idempotency_keys", &[], keys);
+    }
     let (limit, level) = live.inbound.gauges();
     if let Some(limit) = limit {
         page.about("adaptive_limit", "gauge", "The limit on requests in flight.");

@@ -2,6 +2,7 @@
 //! operators.
 
 pub mod admin;
+pub mod checks;
 pub mod metrics;
 pub mod resolve;
 
@@ -11,14 +12,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use plimsoll_policy::Time;
 use tokio::runtime::RuntimeMetrics;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::core::Shared;
-use crate::process::Phase;
 use crate::random::Random;
-use crate::upstream::probe;
 
 /// What the control thread and the rest of the process share.
 #[derive(Debug)]
@@ -29,6 +30,23 @@ pub struct Control {
     changed: Notify,
     notices: Mutex<Vec<String>>,
     wait: std::sync::Condvar,
+    admins: UnboundedSender<Option<std::net::TcpListener>>,
+}
+
+/// How far a gateway is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It serves.
+    Serving,
+    /// It is to stop: not ready any more, but it still takes connections.
+    Leaving,
+    /// It takes no more.
+    Draining {
+        /// Until then it ends what it has.
+        until: Time,
+        /// Whether connections that are just beginning may be cut off.
+        at_once: bool,
+    },
 }
 
 /// Between two looks at what time alone does.
@@ -37,16 +55,25 @@ const TICK: Duration = Duration::from_millis(50);
 const LADDER: Duration = Duration::from_millis(100);
 
 impl Control {
-    /// Nothing to control yet.
-    pub fn new(shared: Arc<Shared>, folder: PathBuf) -> Control {
-        Control {
+    /// Nothing to control yet, and what [`run`] needs to learn where operators ask.
+    pub(crate) fn new(shared: Arc<Shared>, folder: PathBuf) -> (Control, Admins) {
+        let (admins, receiver) = unbounded_channel();
+        let control = Control {
             shared,
             folder,
             cores: Mutex::default(),
             changed: Notify::new(),
             notices: Mutex::default(),
             wait: std::sync::Condvar::new(),
-        }
+            admins,
+        };
+        (control, receiver)
+    }
+
+    /// Operators ask here from now on, or nowhere.
+    pub fn administer(&self, listener: Option<std::net::TcpListener>) {
+        // A control thread that is gone has said so.
+        let _ = self.admins.send(listener);
     }
 
     /// A core has started.
@@ -85,8 +112,11 @@ impl Control {
     }
 }
 
+/// Sockets for operators, as they change.
+pub(crate) type Admins = UnboundedReceiver<Option<std::net::TcpListener>>;
+
 /// The control thread.
-pub(crate) fn run(control: &Arc<Control>, admin: Option<std::net::TcpListener>, mut phases: watch::Receiver<Phase>) {
+pub(crate) fn run(control: &Arc<Control>, admins: Admins, mut phases: watch::Receiver<Phase>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return control.say(&format!("the control thread cannot run: {error}")),
@@ -94,16 +124,14 @@ pub(crate) fn run(control: &Arc<Control>, admin: Option<std::net::TcpListener>, 
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let random = Rc::new(Random::new(crate::random::mix(control.shared.secret)));
-        if let Some(listener) = admin {
-            spawn_local(admin::serve(control.clone(), listener));
-        }
+        spawn_local(admin::serve(control.clone(), admins));
         spawn_local(tick(control.clone(), random));
         spawn_local(ladder(control.clone()));
         spawn_local(resolve::keep(control.clone()));
         // Operators look on while the gateway drains.
         let deadline = loop {
-            if let Phase::Draining(deadline) = *phases.borrow_and_update() {
-                break deadline;
+            if let Phase::Draining { until, .. } = *phases.borrow_and_update() {
+                break until;
             }
             if phases.changed().await.is_err() {
                 return;
@@ -120,7 +148,7 @@ async fn tick(control: Arc<Control>, random: Rc<Random>) {
     loop {
         let now = control.shared.clock.now();
         for upstream in &control.shared.live().upstreams {
-            probe::tick(&control, upstream, &random, now);
+            checks::tick(&control, upstream, &random, now);
         }
         tokio::time::sleep(TICK).await;
     }

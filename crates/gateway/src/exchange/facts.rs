@@ -1,20 +1,22 @@
 //! What of a request's head is needed once the head itself has gone.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hasher};
 use std::net::IpAddr;
 
 use plimsoll_model::system::RateLimitKey;
 use plimsoll_policy::Time;
 use plimsoll_policy::rate_limit::Scope;
 
-use super::answer::OwnAnswer;
 use super::forward::{self, Peer};
+use crate::answers::{OwnAnswer, records};
 use crate::core::{Core, Current};
 use crate::figures::Own;
 use crate::http1::name::{Field, field};
 use crate::http1::{Framing, Request};
 use crate::plan::router::Found;
-use crate::random::{agreed_hash, secret_hash};
+use crate::plan::{Plan, Route};
+use crate::random::{agreed_hash, secret_hash, secret_hasher};
 
 /// What of a request outlives its head.
 #[derive(Debug)]
@@ -45,10 +47,28 @@ pub struct Facts {
     pub quota_key: u64,
     /// Whose quota it counts against, where several gateways share one.
     pub quota_name: Vec<u8>,
+    /// Its idempotency key, where the gateway keeps answers by it.
+    pub identity: Identity,
     /// What it asks for, where its answer may be one that others get too: host and target, and their hash.
     pub cached: Option<(String, u64)>,
     /// For the log, where there is one.
     pub said: Option<Box<Said>>,
+}
+
+/// A request's idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// It has none, or needs none.
+    None,
+    /// It is no key.
+    Malformed,
+    /// The hash of the key and of whose it is, and that of all that the head says of the request.
+    Known {
+        /// Of the key.
+        key: u64,
+        /// Of the rest as well.
+        head: u64,
+    },
 }
 
 /// What the log says of a request's head.
@@ -147,12 +167,37 @@ pub fn facts(
         key: if hashes { agreed_hash(user) } else { 0 },
         quota_key,
         quota_name,
+        identity: identity(plan, about, request, secret),
         cached: cached.map(|id| {
             let key = secret_hash(secret, id.as_bytes());
             (id, key)
         }),
         said,
     })
+}
+
+/// The idempotency key of a request that has an effect. Two callers' equal keys are two, told apart by
+/// `Authorization`.
+fn identity(plan: &Plan, route: &Route, request: &Request<'_, '_>, secret: u64) -> Identity {
+    let Some((_, header)) = plan.idempotency.as_ref().filter(|_| route.remembers) else { return Identity::None };
+    if matches!(request.method, "GET" | "HEAD" | "OPTIONS" | "TRACE") {
+        return Identity::None;
+    }
+    let mut values = request.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(header));
+    let Some(value) = values.next() else { return Identity::None };
+    let (Some(key), None) = (records::key(value.value), values.next()) else { return Identity::Malformed };
+    let mut hasher = secret_hasher(secret);
+    let put = |hasher: &mut DefaultHasher, part: &[u8]| {
+        hasher.write_usize(part.len());
+        hasher.write(part);
+    };
+    put(&mut hasher, key);
+    put(&mut hasher, request.value("authorization").unwrap_or_default());
+    let key = hasher.finish();
+    for part in [request.method.as_bytes(), request.host, request.target.as_bytes()] {
+        put(&mut hasher, part);
+    }
+    Identity::Known { key, head: hasher.finish() }
 }
 
 /// A user as a key of a store: itself, or where that is long, its hash.

@@ -7,9 +7,9 @@ use std::task::Poll;
 use plimsoll_policy::pipeline::Next;
 use plimsoll_policy::{Deadline, Outcome, Time};
 
-use super::answer::OwnAnswer;
 use super::attempt::{Answered, Ask, Failed, attempt};
 use super::{BodyError, Incoming};
+use crate::answers::OwnAnswer;
 use crate::core::Core;
 use crate::figures::{InstanceFigures, Own};
 use crate::net::Alarm;

@@ -8,17 +8,20 @@ use std::sync::Arc;
 use plimsoll_model::system::FallbackAnswer;
 use plimsoll_policy::{Outcome, Time};
 
-use super::answer::OwnAnswer;
+use super::admission::Admitted;
 use super::attempt::Answered;
-use super::cached::{Found, Kept};
+use super::conclusion::conclude;
 use super::facts::Facts;
 use super::fetch::{Fetched, Outgoing, Tried, discard, fetch};
-use super::sharing::Shared;
+use super::whole::{fill, keep, remember};
 use super::{BodyError, Incoming};
+use crate::answers::kept::Found;
+use crate::answers::sharing::Shared;
+use crate::answers::{Kept, OwnAnswer};
 use crate::core::{Core, Current};
 use crate::figures::{Own, RouteFigures};
 use crate::http1::Framing;
-use crate::inbound::{Asked, Held, Inbound};
+use crate::inbound::Held;
 use crate::net::Alarm;
 use crate::upstream::Call;
 use crate::upstream::call::Ended;
@@ -103,7 +106,7 @@ pub struct Job {
 impl Job {
     /// What is to be given to the client.
     pub async fn handle<I: Incoming>(&mut self, incoming: &mut I, alarm: &mut Alarm) -> Handled {
-        let (core, current, now) = (self.core.clone(), self.current.clone(), self.started);
+        let (core, current) = (self.core.clone(), self.current.clone());
         let plan = &current.live.plan;
         let limits = &plan.serving.limits;
         let route = &plan.routes[self.facts.route as usize];
@@ -112,26 +115,9 @@ impl Job {
         {
             return Handled::Own(OwnAnswer::new(413, Own::BadRequest));
         }
-        let quota_name = std::mem::take(&mut self.facts.quota_name);
-        let asked = Asked {
-            route: self.facts.route,
-            quota_key: self.facts.quota_key,
-            quota_name: &quota_name,
-            shared_quota: plan.shared_quota.is_some(),
-            bulkhead: route.bulkhead,
-            guarded: Inbound::guards(plan),
-            class: self.facts.class,
-            deadline: self.facts.caller_deadline.unwrap_or(Time::MAX),
-        };
-        let mut held = match current.live.inbound.admit(now, asked, &core, incoming).await {
-            Ok(held) => held,
-            Err(Some(own)) => {
-                if own.why == Own::Shed || own.why == Own::InFlight {
-                    self.figures().shed[usize::from(self.facts.class.min(7))].bump();
-                }
-                return Handled::Own(own);
-            }
-            Err(None) => return Handled::Body(BodyError::Gone),
+        let Admitted { mut held, record, at: mut now } = match self.admit(incoming, alarm).await {
+            Ok(admitted) => admitted,
+            Err(handled) => return handled,
         };
         let end_held = |held: &mut Held, outcome: Outcome| {
             let now = core.clock.now();
@@ -140,10 +126,10 @@ impl Job {
         let mut right = None;
         let wanted = self.facts.cached.take();
         if let (Some(store), Some((id, key))) = (&current.live.caches[self.facts.route as usize], &wanted) {
-            match self.look_up(store, id, *key, incoming, alarm).await {
+            match self.look_up(store, id, *key, &mut now, incoming, alarm).await {
                 Some(Found::Hit(kept, refresh)) => {
                     if let Some(right) = refresh {
-                        self.refresh(right, id.clone());
+                        self.refresh(right, id.clone(), *key);
                     }
                     end_held(&mut held, Outcome::Success);
                     return Handled::Kept(kept);
@@ -161,22 +147,20 @@ impl Job {
                 }
             }
         }
-        if let (Some(sharing), Some((id, key)), None) = (&current.live.sharing[route.target], wanted, &right) {
-            match self.share(sharing, id, key, incoming, alarm).await {
+        if let (Some(sharing), Some((id, key))) = (&current.live.sharing[route.target], wanted) {
+            match self.share(sharing, id, key, now, incoming, alarm).await {
                 Some(Shared::Answer(kept)) => {
-                    end_held(&mut held, Ended::Answered(kept.status, None).outcome());
-                    let failed = Ended::Answered(kept.status, None).outcome() == Outcome::Failure;
-                    return match route.fallback.as_ref().filter(|_| failed) {
-                        Some(fallback) => Handled::Fallback(fallback.clone()),
-                        None => Handled::Shared(kept),
-                    };
+                    if let Some((right, _)) = right {
+                        fill(right, &core, &kept);
+                    }
+                    let (fallback, outcome) = conclude(route, Ok(Ended::Answered(kept.status, None)));
+                    end_held(&mut held, outcome);
+                    return fallback.map_or(Handled::Shared(kept), |fallback| Handled::Fallback(fallback.clone()));
                 }
                 Some(Shared::Own(own)) => {
-                    end_held(&mut held, Outcome::Failure);
-                    return match &route.fallback {
-                        Some(fallback) => Handled::Fallback(fallback.clone()),
-                        None => Handled::Own(own),
-                    };
+                    let (fallback, outcome) = conclude(route, Err(own));
+                    end_held(&mut held, outcome);
+                    return fallback.map_or(Handled::Own(own), |fallback| Handled::Fallback(fallback.clone()));
                 }
                 Some(Shared::Alone) => {}
                 None => {
@@ -185,12 +169,18 @@ impl Job {
                 }
             }
         }
-        let (kept, streamed) = match self.keep(incoming, alarm).await {
+        let (kept, streamed) = match self.keep(&mut now, incoming, alarm).await {
             Ok(kept) => kept,
             Err(error) => {
                 end_held(&mut held, Outcome::Cancelled);
                 return Handled::Body(error);
             }
+        };
+        // `timeout` runs from a request's arrival, whatever it waited for here.
+        let waited = plan.targets[route.target].policies.pipeline.timeout.filter(|_| now > self.started);
+        let caller_deadline = match (waited.map(|timeout| self.started + timeout), self.facts.caller_deadline) {
+            (Some(ours), Some(caller)) => Some(ours.min(caller)),
+            (ours, caller) => ours.or(caller),
         };
         let outgoing = Outgoing {
             head: &mut self.out,
@@ -201,7 +191,7 @@ impl Job {
             upgrade: self.facts.upgrade,
             hedges: plan.targets[route.target].policies.pipeline.hedge.is_some(),
             repeatable: self.facts.repeatable,
-            caller_deadline: self.facts.caller_deadline,
+            caller_deadline,
             key: self.facts.key,
         };
         let upstream = &current.live.upstreams[route.target];
@@ -214,24 +204,28 @@ impl Job {
         match fetched {
             Fetched::Answer(mut answered, slot) => {
                 if let Some((right, id)) = right {
-                    right.keep(&core, &mut answered, &id, alarm, limits.body_timeout).await;
+                    keep(right, &core, &mut answered, &id, alarm, limits.body_timeout).await;
                 }
-                let failed = Ended::Answered(answered.status, None).outcome() == Outcome::Failure;
-                if let Some(fallback) = route.fallback.as_ref().filter(|_| failed) {
+                let ended = Ended::Answered(answered.status, answered.retry_after);
+                if let Some(record) = record {
+                    remember(record, &core, &mut answered, ended, alarm, limits.body_timeout).await;
+                }
+                let (fallback, outcome) = conclude(route, Ok(ended));
+                if let Some(fallback) = fallback {
                     discard(&core, *answered, core.clock.now());
-                    end_held(&mut held, Outcome::Success);
+                    end_held(&mut held, outcome);
                     return Handled::Fallback(fallback.clone());
                 }
                 Handled::Answer(Box::new(Passing { answered: *answered, slot, call, held }))
             }
             Fetched::Own(own) => {
-                if let Some(fallback) = &route.fallback {
-                    end_held(&mut held, Outcome::Success);
-                    return Handled::Fallback(fallback.clone());
+                // What was sent, and never answered, may have had its effect all the same.
+                if let Some(record) = record.filter(|_| !matches!(own.why, Own::Reset | Own::Timeout)) {
+                    record.abandon();
                 }
-                let ours = matches!(own.why, Own::Breaker | Own::Bulkhead | Own::Limit);
-                end_held(&mut held, if ours { Outcome::Ignored } else { Outcome::Failure });
-                Handled::Own(own)
+                let (fallback, outcome) = conclude(route, Err(own));
+                end_held(&mut held, outcome);
+                fallback.map_or(Handled::Own(own), |fallback| Handled::Fallback(fallback.clone()))
             }
             Fetched::Body(error) => {
                 end_held(&mut held, Outcome::Cancelled);
@@ -244,6 +238,7 @@ impl Job {
     /// more is to come.
     async fn keep<I: Incoming>(
         &mut self,
+        now: &mut Time,
         incoming: &mut I,
         alarm: &mut Alarm,
     ) -> Result<(Option<super::KeptBody>, bool), BodyError> {
@@ -259,9 +254,12 @@ impl Job {
             // What has arrived with the head goes out with it.
             incoming.keep_arrived()?
         } else {
-            let until = self.started.plus_nanos(limits.body_timeout);
+            let until = now.plus_nanos(limits.body_timeout);
             let keep = poll_fn(|cx| incoming.poll_keep(cx, most));
-            alarm.within(until, keep).await.unwrap_or(Err(BodyError::Slow))?
+            let whole = alarm.within(until, keep).await.unwrap_or(Err(BodyError::Slow))?;
+            // The client's time is none of the upstream's.
+            *now = self.core.clock.now();
+            whole
         };
         Ok(if whole { (Some(incoming.take_kept(&self.core)), false) } else { (None, true) })
     }

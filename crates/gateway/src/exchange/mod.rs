@@ -1,21 +1,24 @@
 //! A request's way to an upstream and back.
 
-pub mod answer;
+pub mod admission;
 pub mod attempt;
 pub mod borrowed;
-pub mod cached;
+pub mod conclusion;
 pub mod ending;
 pub mod facts;
 pub mod fetch;
+pub mod flight;
 pub mod forward;
 pub mod handle;
 pub mod hedge;
-pub mod sharing;
+pub mod whole;
 
 use std::io;
 use std::task::{Context, Poll};
 
+use crate::answers::OwnAnswer;
 use crate::core::Core;
+use crate::figures::Own;
 use crate::net::Buffer;
 
 /// A request's body as it comes in from a client.
@@ -75,6 +78,19 @@ pub enum BodyError {
     Slow,
     /// The client has gone.
     Gone,
+}
+
+impl BodyError {
+    /// What is answered; nothing if nobody is there to be told.
+    pub fn answer(&self) -> Option<OwnAnswer> {
+        let status = match self {
+            BodyError::Malformed => 400,
+            BodyError::TooLarge => 413,
+            BodyError::Slow => 408,
+            BodyError::Gone => return None,
+        };
+        Some(OwnAnswer::new(status, Own::BadRequest))
+    }
 }
 
 impl From<io::Error> for BodyError {

@@ -30,23 +30,37 @@ impl Open {
         self.tasks.borrow().len()
     }
 
-    /// Closes those that wait for a request.
-    pub fn close_idle(&self) {
-        for (task, _) in self.tasks.borrow().values().filter(|(_, idle)| idle.get()) {
-            task.abort();
+    /// Closes those that wait for a request: all of them, or those whose address is listened on no more.
+    pub fn close_idle(&self, all: bool) {
+        for task in self.tasks.borrow().values().filter(|task| task.idle.get() && (all || task.leaving.get())) {
+            task.handle.abort();
         }
     }
 
     /// Closes all.
     pub fn close_all(&self) {
-        for (task, _) in self.tasks.borrow().values() {
-            task.abort();
+        for task in self.tasks.borrow().values() {
+            task.handle.abort();
         }
     }
 }
 
-/// A connection's task, and whether it waits for a request.
-type Task = (AbortHandle, Rc<Cell<bool>>);
+/// A connection's task.
+struct Task {
+    handle: AbortHandle,
+    /// Whether it waits for a request.
+    idle: Rc<Cell<bool>>,
+    leaving: Rc<Cell<bool>>,
+}
+
+/// An address that is listened on.
+#[derive(Clone)]
+pub struct Listening {
+    /// The socket.
+    pub listener: Rc<TcpListener>,
+    /// Set once it is to be closed: connections from there end with the request that they are at.
+    pub leaving: Rc<Cell<bool>>,
+}
 
 /// Takes itself off the list when its task ends, however it ends.
 struct Listed {
@@ -63,10 +77,10 @@ impl Drop for Listed {
 }
 
 /// Accepts connections for ever.
-pub async fn accept(core: Rc<Core>, open: Rc<Open>, listener: Rc<TcpListener>) {
+pub async fn accept(core: Rc<Core>, open: Rc<Open>, listening: Listening) {
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => start(&core, &open, stream, peer),
+        match listening.listener.accept().await {
+            Ok((stream, peer)) => start(&core, &open, stream, peer, &listening.leaving),
             // Out of files, perhaps: they come back as connections close.
             Err(error) if is_ours(&error) => tokio::time::sleep(Duration::from_millis(10)).await,
             Err(_) => {}
@@ -81,13 +95,14 @@ fn is_ours(error: &std::io::Error) -> bool {
 }
 
 /// Accepts what waits already, and no more.
-pub async fn accept_waiting(core: &Rc<Core>, open: &Rc<Open>, listener: &TcpListener) {
-    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::from_millis(1), listener.accept()).await {
-        start(core, open, stream, peer);
+pub async fn accept_waiting(core: &Rc<Core>, open: &Rc<Open>, listening: &Listening) {
+    let one = || tokio::time::timeout(Duration::from_millis(1), listening.listener.accept());
+    while let Ok(Ok((stream, peer))) = one().await {
+        start(core, open, stream, peer, &listening.leaving);
     }
 }
 
-fn start(core: &Rc<Core>, open: &Rc<Open>, stream: TcpStream, peer: SocketAddr) {
+fn start(core: &Rc<Core>, open: &Rc<Open>, stream: TcpStream, peer: SocketAddr, leaving: &Rc<Cell<bool>>) {
     let current = core.current();
     let serving = &current.live.plan.serving;
     let address = peer.ip().to_canonical();
@@ -105,11 +120,11 @@ fn start(core: &Rc<Core>, open: &Rc<Open>, stream: TcpStream, peer: SocketAddr) 
     let tls = current.live.tls.clone();
     let patience = Duration::from_nanos(serving.limits.header_timeout);
     let peer = Peer { address, trusted, tls: tls.is_some() };
-    let (shared_core, flag) = (core.clone(), idle.clone());
+    let (shared_core, flag, leaves) = (core.clone(), idle.clone(), leaving.clone());
     let task = match tls {
         None => {
             let stream = Stream::Plain(stream);
-            let connection = Connection { core: shared_core, stream, peer, idle: flag, place };
+            let connection = Connection { core: shared_core, stream, peer, idle: flag, leaving: leaves, place };
             spawn_local(async move {
                 let _listed = listed;
                 http1::serve(connection).await;
@@ -121,12 +136,12 @@ fn start(core: &Rc<Core>, open: &Rc<Open>, stream: TcpStream, peer: SocketAddr) 
             let Ok(Ok(stream)) = tokio::time::timeout(patience, handshake).await else { return };
             let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
             let stream = Stream::Tls(Box::new(stream));
-            let connection = Connection { core: shared_core, stream, peer, idle: flag, place };
+            let connection = Connection { core: shared_core, stream, peer, idle: flag, leaving: leaves, place };
             match http2 {
                 true => Box::pin(http2::serve(connection, Vec::new())).await,
                 false => Box::pin(http1::serve(connection)).await,
             }
         }),
     };
-    open.tasks.borrow_mut().insert(number, (task.abort_handle(), idle));
+    open.tasks.borrow_mut().insert(number, Task { handle: task.abort_handle(), idle, leaving: leaving.clone() });
 }

@@ -18,8 +18,8 @@ use plimsoll_policy::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{http2, request};
+use crate::answers::OwnAnswer;
 use crate::core::{Core, Place};
-use crate::exchange::answer::OwnAnswer;
 use crate::exchange::forward::Peer;
 use crate::figures::Own;
 use crate::http1::head;
@@ -45,6 +45,8 @@ pub struct Connection {
     pub peer: Peer,
     /// Whether it waits for a request: then it can be closed at any time.
     pub idle: Rc<Cell<bool>>,
+    /// Whether its address is listened on no more: then it ends with the request that it is at.
+    pub leaving: Rc<Cell<bool>>,
     /// Its place among those allowed.
     pub place: Place,
 }

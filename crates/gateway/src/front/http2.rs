@@ -19,8 +19,8 @@ use tokio::task::spawn_local;
 
 use super::http1::Connection;
 use super::incoming2::Stream2;
+use crate::answers::OwnAnswer;
 use crate::core::{Core, Place};
-use crate::exchange::answer::OwnAnswer;
 use crate::exchange::attempt::Answered;
 use crate::exchange::ending::{End, unrouted};
 use crate::exchange::facts::facts;
@@ -45,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Serves a connection to its end.
 pub async fn serve(connection: Connection, prefix: Vec<u8>) {
-    let Connection { core, stream, peer, idle, place } = connection;
+    let Connection { core, stream, peer, idle, leaving: closing, place } = connection;
     idle.set(false);
     let _place: Place = place;
     let limits = core.current().live.plan.serving.limits.clone();
@@ -88,7 +88,7 @@ pub async fn serve(connection: Connection, prefix: Vec<u8>) {
                     last = core.clock.now();
                 }
                 let idle = core.clock.now().nanos_since(last) > limits.idle_timeout;
-                if (core.shared.is_stopping() || idle) && !leaving {
+                if (core.shared.is_stopping() || closing.get() || idle) && !leaving {
                     leaving = true;
                     connection.graceful_shutdown();
                 }
@@ -188,7 +188,7 @@ async fn stream_task(
             End { status, bytes, own: cached.then_some(Own::Cached) }
         }
         Handled::Answer(passing) => pass_on(&core, *passing, &mut respond, &mut alarm, timeout).await,
-        Handled::Body(error) => match OwnAnswer::bad_body(&error) {
+        Handled::Body(error) => match error.answer() {
             Some(own) => {
                 own_answer(&mut respond, own, head_only);
                 End { status: own.status, bytes: own.text().len() as u64, own: Some(own.why) }

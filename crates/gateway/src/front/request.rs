@@ -10,9 +10,9 @@ use super::http1::{After, Connection};
 use super::incoming::{Arriving, GO_ON};
 use super::relay::{Patience, relay};
 use super::tunnel::{Ways, tunnel};
+use crate::answers::own::reason;
+use crate::answers::{Kept, OwnAnswer};
 use crate::exchange::BodyError;
-use crate::exchange::answer::{OwnAnswer, reason};
-use crate::exchange::cached::Kept;
 use crate::exchange::ending::{End, unrouted};
 use crate::exchange::facts::facts;
 use crate::exchange::fetch::Tried;
@@ -96,7 +96,8 @@ impl Serving<'_> {
     /// Whether the connection goes on after an answer that was not the upstream's. A body that has all come
     /// is skipped; any other would have to be waited for.
     fn stays(&self) -> bool {
-        self.job.facts.keep_alive && self.body.is_over() && !self.job.core.shared.is_stopping()
+        let leaving = self.job.core.shared.is_stopping() || self.connection.leaving.get();
+        self.job.facts.keep_alive && self.body.is_over() && !leaving
     }
 
     /// Hands an upstream's answer on.
@@ -196,7 +197,7 @@ impl Serving<'_> {
 
     async fn bad_body(&mut self, error: BodyError) -> After {
         self.job.facts.keep_alive = false;
-        match OwnAnswer::bad_body(&error) {
+        match error.answer() {
             Some(own) => self.answer(own).await,
             None => {
                 let now = self.job.core.clock.now();

@@ -1,26 +1,25 @@
 //! Policies on what the gateway gets, in the order in which the simulation has them: degradation level,
-//! quota, adaptive limit, bulkhead, and at last a seat: how many requests it holds, and how many more wait
+//! idempotency key, quota, adaptive limit, bulkhead, and at last a seat: how many requests it holds, and how many more wait
 //! by priority class.
+//!
+//! Nothing here waits or reads a clock on a request's way: [`Inbound::arrive`] and the steps of [`Held`] take
+//! the time and say what is next. `exchange::admission` does the waiting.
 
-mod permits;
+mod held;
 mod seats;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plimsoll_policy::bulkhead::{self, Bulkhead, Granted, Ticket};
-use plimsoll_policy::rate_limit::{Config as Quota, RateLimit, Scope};
-use plimsoll_policy::{
-    AdaptiveLimit, Counts, Degradation, InvalidConfig, Outcome, Reason, Rejected, ShedQueue, Time, adaptive_limit,
-};
+use plimsoll_policy::rate_limit::{Config as Quota, RateLimit, Scope, StoreAnswer};
+use plimsoll_policy::{AdaptiveLimit, Counts, Degradation, InvalidConfig, Outcome, Reason, Rejected, ShedQueue, Time};
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
-use crate::core::Core;
-use crate::exchange::Incoming;
-use crate::exchange::answer::OwnAnswer;
 use crate::plan::Plan;
 use crate::redis::Limiter;
+pub use held::{Held, Next, Woken};
 
 /// Parts of a quota's table, so that cores rarely wait for each other.
 const STRIPES: usize = 16;
@@ -51,29 +50,17 @@ struct State {
     waiters: Vec<(usize, Ticket, oneshot::Sender<Granted>)>,
 }
 
-/// What a request holds while the gateway works on it.
-#[derive(Debug)]
-pub struct Held {
-    inbound: Arc<Inbound>,
-    limit: Option<adaptive_limit::Permit>,
-    bulkhead: Option<(usize, bulkhead::Permit)>,
-    outcome: Outcome,
-    at: Time,
-    /// Whether it counts among those held.
-    seated: bool,
-}
-
 /// What is asked for a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct Asked {
     /// The route.
     pub route: u32,
     /// Whose quota it counts against.
     pub quota_key: u64,
-    /// The same by name, where several gateways share it.
-    pub quota_name: &'a [u8],
     /// The bulkhead of its group.
     pub bulkhead: Option<usize>,
+    /// Whether it has an idempotency key that is to be looked up.
+    pub remembered: bool,
     /// Whether the quota is in a store.
     pub shared_quota: bool,
     /// Whether limit, bulkheads or ladder have a say.
@@ -86,7 +73,7 @@ pub struct Asked<'a> {
 
 impl Inbound {
     /// The policies of a plan, with no history.
-    pub fn new(plan: &Plan, clock: Clock) -> Result<Inbound, InvalidConfig> {
+    pub fn new(plan: &Plan, clock: Clock, now: Time) -> Result<Inbound, InvalidConfig> {
         let inbound = Inbound {
             held: AtomicU32::new(0),
             queues: AtomicBool::new(false),
@@ -98,7 +85,7 @@ impl Inbound {
             state: Mutex::default(),
             shared: Mutex::new(None),
         };
-        inbound.reconfigure(plan, clock.now())?;
+        inbound.reconfigure(plan, now)?;
         Ok(inbound)
     }
 
@@ -159,41 +146,8 @@ impl Inbound {
         plan.limit.is_some() || !plan.bulkheads.is_empty() || plan.degradation.is_some()
     }
 
-    /// Admits a request, perhaps after a wait, or says what to answer: nothing, if the client has gone.
-    pub async fn admit<I: Incoming>(
-        self: &Arc<Self>,
-        now: Time,
-        asked: Asked<'_>,
-        core: &Core,
-        incoming: &mut I,
-    ) -> Result<Held, Option<OwnAnswer>> {
-        self.held.fetch_add(1, Ordering::SeqCst);
-        let mut held = Held {
-            inbound: self.clone(),
-            limit: None,
-            bulkhead: None,
-            outcome: Outcome::Ignored,
-            at: now,
-            seated: true,
-        };
-        let refuse = |rejected: Rejected| Some(OwnAnswer::refused(rejected, now));
-        if asked.guarded
-            && let Some(ladder) = &mut self.lock().ladder
-        {
-            ladder.admit(asked.route).map_err(refuse)?;
-        }
-        if asked.shared_quota {
-            self.take_shared(now, asked, core).await.map_err(refuse)?;
-        } else {
-            self.take_quota(now, asked.quota_key).map_err(refuse)?;
-        }
-        if asked.guarded {
-            held.take(now, asked, core.clock, incoming).await.map_err(|rejected| rejected.and_then(refuse))?;
-        }
-        if self.held.load(Ordering::SeqCst) > self.max_in_flight.load(Ordering::Relaxed) {
-            self.seat(&mut held, asked, core, incoming).await?;
-        }
-        Ok(held)
+    fn limiter(&self) -> Option<Arc<Limiter>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn take_quota(&self, now: Time, key: u64) -> Result<(), Rejected> {
@@ -208,10 +162,7 @@ impl Inbound {
 
     /// A unit of a quota that is counted in a store. The first stripe has the settings, and counts what was
     /// decided.
-    async fn take_shared(&self, now: Time, asked: Asked<'_>, core: &Core) -> Result<(), Rejected> {
-        let limiter = self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(limiter) = limiter else { return Ok(()) };
-        let answer = limiter.take(core, asked.quota_name, now).await;
+    fn take_shared(&self, answer: StoreAnswer) -> Result<(), Rejected> {
         match &mut *self.stripes[0].lock().unwrap_or_else(PoisonError::into_inner) {
             Some(limit) => limit.admit_by_store(answer),
             None => Ok(()),
@@ -274,32 +225,20 @@ fn part(quota: Quota, at: usize) -> Option<Quota> {
     }
 }
 
-impl Held {
-    /// How it ended. `answered` is when the head of the answer was there.
-    pub fn finish(&mut self, now: Time, answered: Time, outcome: Outcome) {
-        if let Some(permit) = &mut self.limit {
-            permit.exclude(now.nanos_since(answered));
+impl State {
+    fn grant(&mut self, bulkhead: usize, granted: Granted) {
+        let at = self.waiters.iter().position(|(b, ticket, _)| *b == bulkhead && *ticket == granted.ticket);
+        if let Some(at) = at {
+            let (_, _, waiter) = self.waiters.remove(at);
+            let _ = waiter.send(granted);
         }
-        self.outcome = outcome;
-        self.at = now;
     }
-}
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        if self.seated {
-            self.inbound.leave();
-        }
-        if self.limit.is_none() && self.bulkhead.is_none() {
-            return;
-        }
-        let inbound = self.inbound.clone();
-        let mut state = inbound.lock();
-        if let (Some(permit), Some(limit)) = (self.limit.take(), &mut state.limit) {
-            limit.settle(self.at, permit, self.outcome);
-        }
-        if let Some((at, permit)) = self.bulkhead.take() {
-            state.settle(self.at, at, permit, self.outcome);
+    fn settle(&mut self, now: Time, bulkhead: usize, permit: bulkhead::Permit, outcome: Outcome) {
+        if let Some((_, policy)) = self.bulkheads.get_mut(bulkhead)
+            && let Some(granted) = policy.settle(now, permit, outcome)
+        {
+            self.grant(bulkhead, granted);
         }
     }
 }

@@ -1,85 +1,80 @@
 //! Seats: how many requests the gateway holds, and who waits for one.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
-use std::task::Poll;
 
-use plimsoll_policy::Reason;
 use plimsoll_policy::shed::{self, Push};
+use plimsoll_policy::{Reason, Time};
 use tokio::sync::oneshot;
 
-use super::{Asked, Held, Inbound};
-use crate::core::Core;
-use crate::exchange::Incoming;
-use crate::exchange::answer::OwnAnswer;
+use super::held::{Held, Next, Wait};
+use super::{Asked, Inbound};
+use crate::answers::OwnAnswer;
 use crate::figures::Own;
 
-impl Inbound {
-    /// Waits for a seat, as the queue says.
-    #[cold]
-    pub(super) async fn seat<I: Incoming>(
-        self: &Arc<Self>,
-        held: &mut Held,
-        asked: Asked<'_>,
-        core: &Core,
-        incoming: &mut I,
-    ) -> Result<(), Option<OwnAnswer>> {
-        let full = Some(OwnAnswer::busy(Own::InFlight));
-        if !self.queues.load(Ordering::SeqCst) {
-            return Err(full);
+impl Held {
+    /// A seat, or a place in the queue for one.
+    pub(super) fn sit(&mut self, now: Time, asked: &Asked) -> Next {
+        let inbound = &self.inbound;
+        if inbound.has_seat() {
+            return Next::In;
         }
-        let mut place = {
-            let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-            if self.held.load(Ordering::SeqCst) <= self.max_in_flight.load(Ordering::Relaxed) {
-                return Ok(());
+        if !inbound.queues.load(Ordering::SeqCst) {
+            return Next::Refused(OwnAnswer::busy(Own::InFlight));
+        }
+        let mut seats = inbound.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if inbound.has_seat() {
+            return Next::In;
+        }
+        let (sender, receiver) = oneshot::channel();
+        let handle = match seats.push(now, sender, asked.class, asked.deadline) {
+            Push::Queued(handle) => handle,
+            Push::Displaced { handle, item, reason } => {
+                let _ = item.send(Err(reason));
+                handle
             }
-            let (sender, receiver) = oneshot::channel();
-            let handle = match seats.push(core.clock.now(), sender, asked.class, asked.deadline) {
-                Push::Queued(handle) => handle,
-                Push::Displaced { handle, item, reason } => {
-                    let _ = item.send(Err(reason));
-                    handle
-                }
-                Push::Rejected(_) => return Err(full),
-            };
-            // It holds nothing while it waits. Nobody looks into the queue before the lock is free.
-            self.held.fetch_sub(1, Ordering::SeqCst);
-            held.seated = false;
-            Waiting { inbound: self.clone(), handle, receiver }
+            Push::Rejected(_) => return Next::Refused(OwnAnswer::busy(Own::InFlight)),
         };
-        let mut timer = std::pin::pin!(tokio::time::sleep_until(core.clock.instant(asked.deadline)));
-        let verdict = std::future::poll_fn(|cx| {
-            if let Poll::Ready(verdict) = Pin::new(&mut place.receiver).poll(cx) {
-                return Poll::Ready(Some(verdict.unwrap_or(Err(Reason::Shed))));
-            }
-            if incoming.poll_gone(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            timer.as_mut().poll(cx).map(|()| Some(Err(Reason::DeadlineExceeded)))
-        })
-        .await;
-        match verdict {
-            Some(Ok(())) => {
-                held.seated = true;
-                Ok(())
-            }
-            Some(Err(Reason::DeadlineExceeded)) => Err(Some(OwnAnswer::new(504, Own::Deadline))),
-            Some(Err(_)) => Err(Some(OwnAnswer::busy(Own::Shed))),
-            None => Err(None),
+        // It holds nothing while it waits. Nobody looks into the queue before the lock is free.
+        inbound.held.fetch_sub(1, Ordering::SeqCst);
+        drop(seats);
+        self.seated = false;
+        self.wait = Wait::Seat { handle, receiver };
+        Next::Wait(asked.deadline)
+    }
+
+    /// Takes the request off the queue; a seat that it was just given is for the next one.
+    pub(super) fn leave_queue(
+        &self,
+        now: Time,
+        handle: shed::Handle,
+        mut receiver: oneshot::Receiver<Result<(), Reason>>,
+    ) {
+        let mut seats = self.inbound.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if seats.remove(handle).is_none()
+            && let Ok(Ok(())) = receiver.try_recv()
+        {
+            drop(seats);
+            self.inbound.leave(now);
         }
+    }
+}
+
+impl Inbound {
+    /// Whether those who are held, all of them, may be.
+    fn has_seat(&self) -> bool {
+        self.held.load(Ordering::SeqCst) <= self.max_in_flight.load(Ordering::Relaxed)
     }
 
     /// A seat is free: the next one in the queue takes it.
-    pub(super) fn leave(&self) {
+    pub(super) fn leave(&self, now: Time) {
         self.held.fetch_sub(1, Ordering::SeqCst);
         if !self.queues.load(Ordering::SeqCst) {
             return;
         }
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         while !seats.is_empty() && self.held.load(Ordering::SeqCst) < self.max_in_flight.load(Ordering::Relaxed) {
-            let next = seats.pop(self.clock.now(), |sender, reason| {
+            let next = seats.pop(now, |sender, reason| {
                 let _ = sender.send(Err(reason));
             });
             let Some(next) = next else { return };
@@ -94,25 +89,5 @@ impl Inbound {
     pub fn queue(&self) -> (shed::Counts, usize) {
         let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         (*seats.counts(), seats.len())
-    }
-}
-
-/// A place in the queue for seats, which is given up with it.
-struct Waiting {
-    inbound: Arc<Inbound>,
-    handle: shed::Handle,
-    receiver: oneshot::Receiver<Result<(), Reason>>,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut seats = self.inbound.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        if seats.remove(self.handle).is_none()
-            && let Ok(Ok(())) = self.receiver.try_recv()
-        {
-            // A seat was given just now, and nobody takes it.
-            drop(seats);
-            self.inbound.leave();
-        }
     }
 }

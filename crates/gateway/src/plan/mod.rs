@@ -50,6 +50,8 @@ pub struct Plan {
     pub rate_limit: Option<RateLimit>,
     /// The same where several gateways share it.
     pub shared_quota: Option<SharedQuota>,
+    /// Answers that it keeps by idempotency key, and the field that has the key.
+    pub idempotency: Option<(policy::idempotency::Config, String)>,
     /// The limit on what it holds.
     pub limit: Option<policy::adaptive_limit::Config>,
     /// Permits that groups of routes share.
@@ -69,6 +71,8 @@ pub struct Route {
     pub repeatable: bool,
     /// The field whose presence makes a request repeatable all the same.
     pub key_header: Option<String>,
+    /// Whether the gateway keeps its answers by idempotency key.
+    pub remembers: bool,
     /// The priority class, where the endpoint states one.
     pub class: Option<u8>,
     /// Position in `bulkheads`.
@@ -100,11 +104,6 @@ impl Plan {
         let Some(serving) = service.serving.as_deref() else {
             return error(service.line, format!("`{}` is no gateway", service.name));
         };
-        if service.idempotency.is_some() {
-            let why =
-                "a real gateway does not keep answers by idempotency key: state `idempotency` on the service behind";
-            return error(service.line, format!("`{}`: {why}", service.name));
-        }
         let mut plan = Plan {
             name: service.name.clone(),
             text: String::new(),
@@ -119,6 +118,7 @@ impl Plan {
             targets: Vec::new(),
             rate_limit: service.rate_limit.clone(),
             shared_quota: shared_quota(system, service)?,
+            idempotency: service.idempotency.map(|config| (config, service.idempotency_header.clone())),
             limit: service.limit,
             bulkheads: service.bulkheads.clone(),
             degradation: service.degradation.clone(),
@@ -155,6 +155,7 @@ impl Plan {
                 target,
                 repeatable: at_origin.idempotent,
                 key_header: keeper.idempotency.as_ref().map(|_| keeper.idempotency_header.clone()),
+                remembers: service.idempotency.is_some() && !endpoint.idempotent,
                 class: at_origin.class,
                 bulkhead: service.bulkheads.iter().position(|b| b.endpoints.contains(&(position as u32))),
                 cache: cache.map(|cache| (system.keyspaces[cache.keyspace.index()].name.clone(), cache.freshness)),

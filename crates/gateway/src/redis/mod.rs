@@ -20,7 +20,7 @@ use plimsoll_policy::rate_limit::gcra::Gcra;
 use plimsoll_policy::rate_limit::{Algorithm, StoreAnswer};
 use plimsoll_policy::{InvalidConfig, Outcome, Pipeline, PipelineConfig, Time};
 
-use crate::core::Core;
+use crate::clock::Clock;
 pub use link::Link;
 
 /// How long the server is waited for where the file gives no timeout.
@@ -68,8 +68,8 @@ impl Limiter {
         Ok(Limiter { quota, pipeline })
     }
 
-    /// Asks the store for one unit of `key`'s quota.
-    pub async fn take(&self, core: &Core, key: &[u8], now: Time) -> StoreAnswer {
+    /// Asks the store, over a core's connection to it, for one unit of `key`'s quota.
+    pub async fn take(&self, link: &Link, clock: Clock, key: &[u8], now: Time, random: u64) -> StoreAnswer {
         let lock = || self.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut flight, attempt) = {
             let mut pipeline = lock();
@@ -84,10 +84,9 @@ impl Limiter {
                 Err(_) => return StoreAnswer::Down,
             }
         };
-        let deadline = core.clock.instant(attempt.deadline().time());
-        let link = core.link(&self.quota.address);
+        let deadline = clock.instant(attempt.deadline().time());
         let answered = tokio::time::timeout_at(deadline, link.ask(&self.quota, key)).await;
-        let end = core.clock.now();
+        let end = clock.now();
         let (answer, outcome) = match answered {
             Ok(Some(wait)) if wait < 0 => (StoreAnswer::Allowed, Outcome::Success),
             Ok(Some(wait)) => {
@@ -96,7 +95,7 @@ impl Limiter {
             }
             Ok(None) | Err(_) => (StoreAnswer::Down, Outcome::Failure),
         };
-        let _ = lock().settle(end, &mut flight, attempt, Reply::new(outcome), core.random.bits());
+        let _ = lock().settle(end, &mut flight, attempt, Reply::new(outcome), random);
         answer
     }
 }

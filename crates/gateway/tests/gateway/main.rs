@@ -5,6 +5,8 @@
 mod hostility;
 mod http;
 mod http2;
+mod idempotency;
+mod listening;
 mod operations;
 mod policies;
 mod redis;

@@ -41,7 +41,7 @@ fn a_plan_that_needs_another_process_is_refused() {
     let other = plan(&file(&[backend.address], "cores: 3", ""));
     assert_eq!(
         gateway.reload(other).unwrap_err().to_string(),
-        "`cores` cannot change while the gateway runs: start it anew"
+        "`cores` cannot change while the gateway runs: start another in its place"
     );
     assert_eq!(get(&gateway, "/").status, 200);
     gateway.stop(true);

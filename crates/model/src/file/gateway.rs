@@ -113,7 +113,7 @@ static ROUTE: Object = Object {
             "cache",
             Kind::Object(&cache::ROUTE_CACHE),
             "every request is forwarded",
-            "Answers that each instance keeps, of idempotent requests.",
+            "Answers to `GET` and `HEAD` that each instance keeps.",
         ),
         value(
             "fallback",

@@ -211,7 +211,9 @@ impl P2c {
                 new.latency_ns = new.latency_ns.max(latency_ns);
             }
             Outcome::Cancelled | Outcome::Ignored => {
-                if latency_ns <= new.latency_ns {
+                // What was known has aged meanwhile: a hedge that loses again after as long as before says anew
+                // that the endpoint is no quicker, or it would draw load again while nothing has changed.
+                if latency_ns <= self.at(i, now).latency_ns {
                     return;
                 }
                 new.penalty_ns *= keep;

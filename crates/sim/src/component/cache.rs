@@ -9,6 +9,7 @@ use crate::component::edge::{Parent, What};
 use crate::component::instance::CHECKED;
 use crate::component::task::{Context, TaskParent, Waiting};
 use crate::engine::{Answer, Event, Ref};
+use crate::journal::{Kept, Stage};
 use crate::plan::Plan;
 use crate::world::{Wake, World};
 
@@ -130,6 +131,14 @@ impl World<'_> {
         let key = context.key as u64;
         let (lookup, _) = self.cache(id).lookup(time, key, random);
         let hit = matches!(lookup, Lookup::Fresh { .. } | Lookup::Stale { .. });
+        if self.journal.is_some() && id.2 {
+            let kept = match &lookup {
+                Lookup::Fresh { refresh } | Lookup::Stale { refresh } => Kept::Hit { refresh: refresh.is_some() },
+                Lookup::Miss { .. } => Kept::Miss,
+                Lookup::Wait { until } => Kept::Wait(*until),
+            };
+            self.note_visit(instance, task, Stage::LooksUp(key, random, kept));
+        }
         let segment = self.segment;
         if let (store, _, false) = id {
             let hits = &mut self.stores[store as usize].hits[segment];
@@ -143,6 +152,7 @@ impl World<'_> {
                     let context = Context { draw, deadline: u64::MAX, ..context };
                     let refresher = self.new_task(TaskParent::Background, instance, pc + 1, endpoint, context);
                     self.tasks[refresher].fetch = Some(Box::new(Fetch { ticket, since: now, site, refresh: true }));
+                    self.note_visit(instance, refresher, Stage::Refreshes(key));
                     self.soon(Event::Go { task: refresher });
                 }
                 self.tasks[task].degraded |= matches!(lookup, Lookup::Stale { .. });
@@ -225,6 +235,9 @@ impl World<'_> {
             t.refreshing = true;
         }
         let id = self.cache_id(fetch.site, instance);
+        if id.2 {
+            self.note_visit(instance, task, Stage::Fetched(stored, random));
+        }
         let cache = self.cache(id);
         if stored {
             let _ = cache.fill(time, key as u64, fetch.ticket, Some(0), now - fetch.since, random);

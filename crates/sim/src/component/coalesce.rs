@@ -10,6 +10,7 @@ use crate::component::edge::{Parent, What};
 use crate::component::instance::CHECKED;
 use crate::component::task::Context;
 use crate::engine::{Answer, Ref, mix};
+use crate::journal::Stage;
 use crate::world::World;
 
 /// Flights of one caller over one edge.
@@ -77,9 +78,11 @@ impl World<'_> {
             if let Some(sharing) = &mut self.ends[end as usize].sharing {
                 sharing.flights.insert(flight.key, (flight, made));
             }
+            self.note_sharing(end, call, Stage::Joins(flight.key, true));
             self.attempt(made);
         } else {
             sharing.joined[segment] += 1;
+            self.note_sharing(end, call, Stage::Joins(flight.key, false));
         }
         true
     }
@@ -93,6 +96,7 @@ impl World<'_> {
         for call in &calls {
             sharing.waiting.remove(call);
         }
+        self.note_sharing(end, Ref::NONE, Stage::Landed(key, calls.len()));
         for call in calls {
             self.end_call(call, answer);
         }
@@ -102,7 +106,10 @@ impl World<'_> {
     pub(crate) fn leave_flight(&mut self, end: u32, call: Ref) {
         let Some(sharing) = &mut self.ends[end as usize].sharing else { return };
         let Some((flight, handle)) = sharing.waiting.remove(&call) else { return };
-        if let Left::Last(_) = sharing.coalescer.leave(flight, handle)
+        let left = sharing.coalescer.leave(flight, handle);
+        self.note_sharing(end, call, Stage::Leaves(matches!(left, Left::Last(_))));
+        let Some(sharing) = &mut self.ends[end as usize].sharing else { return };
+        if let Left::Last(_) = left
             && let Some((_, made)) = sharing.flights.remove(&flight.key)
         {
             self.cancel_call(made);

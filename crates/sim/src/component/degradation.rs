@@ -2,6 +2,8 @@ use plimsoll_model::run::EventKind;
 use plimsoll_policy::Mode;
 
 use crate::component::instance::{InstancePolicies, State};
+use crate::engine::Ref;
+use crate::journal::Stage;
 use crate::measure::Reader;
 use crate::world::{Wake, World};
 
@@ -40,7 +42,10 @@ impl World<'_> {
             return;
         }
         let pressure = if service.asynchronous { cores } else { cores.max(workers) };
-        let Some(change) = state.ladder.as_mut().and_then(|ladder| ladder.observe(time, pressure)) else { return };
+        let change = state.ladder.as_mut().and_then(|ladder| ladder.observe(time, pressure));
+        let level = change.as_ref().map(|change| change.to);
+        self.note_visit(instance, Ref::NONE, Stage::Pressure(pressure, level));
+        let Some(change) = change else { return };
         let (kind, text) = match change.to.checked_sub(1).map(|level| &degradation.levels[level].name) {
             Some(name) if change.to > change.from => {
                 (EventKind::Degraded, format!("up to level {}, {name}", change.to))

@@ -1223,7 +1223,7 @@ pub(crate) enum Link {
 }
 
 /// What a busy server says about coming back: a second, as nginx's and Envoy's examples do.
-const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+pub(crate) const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn outcome(answer: Answer) -> Outcome {
     match answer {

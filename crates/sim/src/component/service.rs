@@ -1,5 +1,5 @@
 use plimsoll_model::run::EventKind;
-use plimsoll_model::system::{Dist, RateLimitKey};
+use plimsoll_model::system::{Dist, RateLimitKey, ServiceKind};
 use plimsoll_policy::idempotency::Idempotency;
 use plimsoll_policy::rate_limit::{StoreAnswer, StoreDown};
 use plimsoll_policy::shed::Push;
@@ -9,6 +9,7 @@ use crate::component::edge::{Parent, What};
 use crate::component::instance::{CHECKED, Instance, InstancePolicies, Slowness, State};
 use crate::component::task::{Context, Hold, PROBE, Permits, TaskParent, Waiting};
 use crate::engine::{Answer, Draw, Event, Ref, mix};
+use crate::journal::{self, Refusal, Stage};
 use crate::measure::{Counter, Gauge, SegmentTimes, Times};
 use crate::world::World;
 
@@ -184,7 +185,7 @@ impl World<'_> {
         state.counter.now.offered += 1;
         state.held_requests += 1;
         state.in_flight.add(self.now, 1);
-        if state.guarded {
+        if state.guarded || self.journal.is_some() {
             self.ask_guards(task);
         } else if state.limited {
             self.ask_limits(task);
@@ -209,8 +210,11 @@ impl World<'_> {
             self.out_of_memory(instance);
             return;
         }
+        if self.journal.is_some() {
+            self.note_arrival(task);
+        }
         if self.is_rejected(instance, code.index) {
-            return self.finish(task, Answer::Busy);
+            return self.refuse(task, Answer::Busy, Refusal::Degraded);
         }
         if self.idempotent_repeat(task, code.service, code.idempotent) {
             return;
@@ -227,7 +231,7 @@ impl World<'_> {
             let time = self.time();
             let limiter = self.instances[instance as usize].rate_limit.as_mut().expect("local limits live here");
             if limiter.admit(time, key, 1).is_err() {
-                return self.finish(task, Answer::TooMany);
+                return self.refuse(task, Answer::TooMany, Refusal::Quota);
             }
         }
         self.admit_limited(task);
@@ -247,10 +251,11 @@ impl World<'_> {
             limiter.admit_by_store(StoreAnswer::Down).is_ok()
         };
         self.tasks[task].waiting = Waiting::Nothing;
+        self.note_visit(self.tasks[task].instance, task, Stage::Counted(answer.is_ok().then_some(admitted)));
         if admitted {
             self.admit_limited(task);
         } else if answer.is_ok() || limiter_refuses(self.plan.system.services[service as usize].rate_limit.as_ref()) {
-            self.finish(task, Answer::TooMany);
+            self.refuse(task, Answer::TooMany, Refusal::Quota);
         } else {
             self.finish(task, Answer::Unavailable);
         }
@@ -275,7 +280,7 @@ impl World<'_> {
         if let Some(limit) = &mut state.limit {
             match limit.admit(time) {
                 Ok(permit) => self.tasks[task].permits().limit = Some(permit),
-                Err(_) => return self.finish(task, Answer::Busy),
+                Err(_) => return self.refuse(task, Answer::Busy, Refusal::Limit),
             }
         }
         if let Some(b) = service.bulkheads.iter().position(|b| b.endpoints.contains(&index)) {
@@ -291,9 +296,9 @@ impl World<'_> {
                     if until < Time::MAX {
                         self.queue.at(until.as_nanos(), Event::ServerBulkheadTimeout { task });
                     }
-                    return;
+                    return self.note_visit(instance, task, Stage::WaitsForPermit(until));
                 }
-                Err(_) => return self.finish(task, Answer::Busy),
+                Err(_) => return self.refuse(task, Answer::Busy, Refusal::Bulkhead),
             }
         }
         self.seat(task);
@@ -308,20 +313,23 @@ impl World<'_> {
         let state = &mut self.instances[instance as usize];
         if state.take_worker(now) {
             t.hold.insert(Hold::WORKER);
+            self.note_visit(instance, task, Stage::Seated);
             self.start_task(task);
         } else if state.spec.asynchronous && state.spec.queue.capacity == 0 {
-            self.finish(task, Answer::Busy);
+            self.refuse(task, Answer::Busy, Refusal::Full);
         } else {
             let (class, deadline) = (t.context.class, Time::from_nanos(t.context.deadline));
             match state.queue.push(time, task, class, deadline) {
                 Push::Queued(handle) => {
                     state.waiting.add(now, 1);
                     self.tasks[task].waiting = Waiting::Queue(handle);
+                    self.note_visit(instance, task, Stage::WaitsForSeat);
                 }
                 Push::Displaced { handle, item, .. } => {
                     self.tasks[task].waiting = Waiting::Queue(handle);
                     self.tasks[item].waiting = Waiting::Nothing;
-                    self.finish(item, Answer::Busy);
+                    self.note_visit(instance, task, Stage::WaitsForSeat);
+                    self.refuse(item, Answer::Busy, Refusal::Shed);
                 }
                 Push::Rejected(task) => {
                     if !state.queue_full_noted {
@@ -329,7 +337,7 @@ impl World<'_> {
                         let name = self.instance_name(instance);
                         self.happened(EventKind::QueueFull, name, "the queue is full: requests are refused with 503");
                     }
-                    self.finish(task, Answer::Busy);
+                    self.refuse(task, Answer::Busy, Refusal::Full);
                 }
             }
         }
@@ -364,13 +372,14 @@ impl World<'_> {
                 let t = &mut self.tasks[task];
                 t.waiting = Waiting::Nothing;
                 t.hold.insert(Hold::WORKER);
+                self.note_visit(instance, task, Stage::Seated);
                 self.soon(Event::Start { task });
             }
             None => state.free_workers += 1,
         }
         for task in dropped {
             self.tasks[task].waiting = Waiting::Nothing;
-            self.finish(task, Answer::Busy);
+            self.refuse(task, Answer::Busy, Refusal::Shed);
         }
     }
 
@@ -392,7 +401,28 @@ impl World<'_> {
             state.bulkheads[bulkhead as usize].leave(ticket, true);
         }
         self.tasks[task].waiting = Waiting::Nothing;
-        self.finish(task, Answer::Busy);
+        self.refuse(task, Answer::Busy, Refusal::BulkheadTimeout);
+    }
+
+    /// A policy on what comes in says no.
+    fn refuse(&mut self, task: Ref, answer: Answer, why: Refusal) {
+        self.note_visit(self.tasks[task].instance, task, Stage::Refused(why));
+        self.finish(task, answer);
+    }
+
+    #[cold]
+    fn note_arrival(&mut self, task: Ref) {
+        let t = &self.tasks[task];
+        let code = &self.plan.code.endpoints[t.endpoint as usize];
+        let service = &self.plan.system.services[code.service as usize];
+        let arrives = Stage::Arrives {
+            endpoint: code.index,
+            quota: service.rate_limit.as_ref().map_or(0, |limit| self.quota_key(task, limit.per)),
+            class: t.context.class,
+            deadline: Time::from_nanos(t.context.deadline),
+            key: (service.idempotency.is_some() && !code.idempotent).then_some(t.context.logical),
+        };
+        self.note_visit(t.instance, task, arrives);
     }
 
     /// Whether a repeated request is answered from memory, or refused because the first is in
@@ -412,13 +442,17 @@ impl World<'_> {
             }
             Begin::Replay(answer) => {
                 let answer = *answer;
+                self.note_visit(self.tasks[task].instance, task, Stage::Replayed);
                 self.finish(task, answer);
                 true
             }
             // A full table is the service's own fault, and no conflict of two requests.
             Begin::Refused(refused) => {
-                let full = refused.reason == Reason::LimitReached;
-                self.finish(task, if full { Answer::Busy } else { Answer::Conflict });
+                if refused.reason == Reason::LimitReached {
+                    self.refuse(task, Answer::Busy, Refusal::KeysFull);
+                } else {
+                    self.refuse(task, Answer::Conflict, Refusal::InProgress);
+                }
                 true
             }
         }
@@ -484,6 +518,9 @@ impl World<'_> {
         let probe = t.endpoint == PROBE;
         let worker = t.hold.contains(Hold::WORKER);
         let permits = t.permits.take();
+        if permits.is_some() || self.journal.is_some() {
+            self.settle_permits(task, permits, answer, worker);
+        }
         let mut state = &mut self.instances[instance as usize];
         let asynchronous = state.spec.asynchronous;
         state.held_requests -= 1;
@@ -504,10 +541,7 @@ impl World<'_> {
                 }
             }
         }
-        if permits.is_some() || state.version > 0 {
-            if let Some(permits) = permits {
-                self.settle_permits(instance, *permits, answer);
-            }
+        if state.version > 0 {
             self.deploy_watch(instance, answer);
             state = &mut self.instances[instance as usize];
         }
@@ -529,14 +563,24 @@ impl World<'_> {
     }
 
     /// Gives back what policies gave a request.
-    fn settle_permits(&mut self, instance: u32, permits: Permits, answer: Answer) {
+    fn settle_permits(&mut self, task: Ref, permits: Option<Box<Permits>>, answer: Answer, worked: bool) {
         let time = self.time();
+        let t = &self.tasks[task];
+        let instance = t.instance;
+        let gateway = matches!(self.instances[instance as usize].spec.kind, ServiceKind::Gateway(_));
         let outcome = match answer {
             Answer::Ok | Answer::Degraded => Outcome::Success,
             Answer::Cancelled => Outcome::Cancelled,
             Answer::Rejected | Answer::TooMany | Answer::Conflict => Outcome::Ignored,
+            // What a policy here has turned away was never made; neither was what one of a gateway's own has turned
+            // away on its way out. A service's own code answers for whatever it made of such a refusal.
+            Answer::Busy if !worked => Outcome::Ignored,
+            _ if gateway && t.failure == Answer::Rejected => Outcome::Ignored,
             _ => Outcome::Failure,
         };
+        let failed = if worked && !answer.is_ok() { journal::failure(t.failure) } else { None };
+        self.note_visit(instance, task, Stage::Ends(outcome, failed));
+        let Some(permits) = permits else { return };
         let state = &mut self.instances[instance as usize];
         let service = state.service as usize;
         if let (Some(permit), Some(policy)) = (permits.limit, &mut state.limit) {
@@ -564,6 +608,7 @@ impl World<'_> {
         let t = &mut self.tasks[task];
         t.waiting = Waiting::Nothing;
         t.permits().bulkhead = Some((b, granted.permit));
+        self.note_visit(instance, task, Stage::Granted);
         self.soon(Event::Seat { task });
     }
 }

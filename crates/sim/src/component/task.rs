@@ -5,6 +5,7 @@ use crate::compile::{Op, Pc};
 use crate::component::cache::Fetch;
 use crate::component::edge::{Parent, What};
 use crate::engine::{Answer, Draw, Event, Ref, count, duration, mix, pick_alias};
+use crate::journal::{self, Stage};
 use crate::world::World;
 
 /// A program that runs on an instance: a request, a branch of one, or work without a caller.
@@ -461,6 +462,8 @@ impl World<'_> {
                 }
                 t.degraded = true;
                 t.pc += 1;
+                let (instance, failed) = (t.instance, t.failure);
+                self.note_visit(instance, task, Stage::FallsBack(journal::failure(failed)));
             }
             Op::Lock(lease) => {
                 if self.lock(task, *lease) {

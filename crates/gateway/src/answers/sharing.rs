@@ -5,21 +5,14 @@
 //! (it sets a cookie, says `private`, or is too large to be kept) sends everybody to ask for themselves.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plimsoll_policy::coalesce::{Coalescer, Config, Counts, Flight, Handle, Join, Left};
 use plimsoll_policy::{InvalidConfig, Time};
 use tokio::sync::oneshot;
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::AbortHandle;
 
-use super::answer::OwnAnswer;
-use super::cached::{self, Kept};
-use super::fetch::{Fetched, Outgoing, Tried, discard, fetch};
-use super::hedge::Nobody;
-use crate::core::{Core, Current};
-use crate::net::Alarm;
-use crate::upstream::call::Ended;
+use super::{Kept, OwnAnswer};
 
 /// What a call has brought.
 #[derive(Clone, Debug)]
@@ -64,22 +57,6 @@ pub enum Joined {
     Alone,
 }
 
-/// A call that is made for others, as [`Sharing::fly`] needs it.
-pub struct Call {
-    /// The plan that it is made by.
-    pub current: Rc<Current>,
-    /// The route.
-    pub route: usize,
-    /// The head for the upstream.
-    pub head: Vec<u8>,
-    /// `GET` or `HEAD`.
-    pub method: &'static str,
-    /// For balancing.
-    pub key: u64,
-    /// What is asked for.
-    pub id: String,
-}
-
 impl Sharing {
     /// No flights.
     pub fn new() -> Result<Sharing, InvalidConfig> {
@@ -107,25 +84,25 @@ impl Sharing {
         }
     }
 
-    /// Makes a flight's call.
-    pub fn fly(self: &Arc<Self>, core: &Rc<Core>, flight: Flight, call: Call) {
-        let landing = Landing { sharing: self.clone(), flight, shared: Shared::Alone };
-        let core = core.clone();
-        let task = spawn_local(async move {
-            let mut landing = landing;
-            landing.shared = call.make(&core).await;
-        });
-        let mut state = self.lock();
+    /// The task that makes a flight's call.
+    pub fn made_by(&self, flight: Flight, task: AbortHandle) {
         // Flights of one key follow one another: the newest has the place.
-        state.tasks.insert(flight.key, task.abort_handle());
+        self.lock().tasks.insert(flight.key, task);
+    }
+
+    /// A flight that is about to be made. Whoever waits is told once it is dropped, however that comes about.
+    pub fn landing(self: &Arc<Self>, flight: Flight) -> Landing {
+        Landing { sharing: self.clone(), flight, shared: Shared::Alone }
     }
 }
 
 /// Tells all who wait, however the call's task ends.
-struct Landing {
+#[derive(Debug)]
+pub struct Landing {
     sharing: Arc<Sharing>,
     flight: Flight,
-    shared: Shared,
+    /// What they are told.
+    pub shared: Shared,
 }
 
 impl Drop for Landing {
@@ -150,47 +127,5 @@ impl Drop for Waiter {
         if let Some(task) = task {
             task.abort();
         }
-    }
-}
-
-impl Call {
-    async fn make(mut self, core: &Rc<Core>) -> Shared {
-        let plan = &self.current.live.plan;
-        let now = core.clock.now();
-        let timeout = plan.serving.limits.body_timeout;
-        let mut alarm = Alarm::new(core.clock, now.plus_nanos(timeout));
-        let route = &plan.routes[self.route];
-        let outgoing = Outgoing {
-            head: &mut self.head,
-            deadline_field: &plan.serving.headers.deadline,
-            body: &[],
-            streamed: false,
-            method: self.method,
-            upgrade: false,
-            hedges: plan.targets[route.target].policies.pipeline.hedge.is_some(),
-            repeatable: route.repeatable,
-            caller_deadline: None,
-            key: self.key,
-        };
-        let upstream = &self.current.live.upstreams[route.target];
-        let mut tried = Tried::default();
-        let (mut call, fetched) = fetch(core, upstream, outgoing, &mut Nobody, &mut alarm, now, &mut tried).await;
-        let shared = match fetched {
-            Fetched::Answer(mut answered, slot) => {
-                let whole = match answered.private {
-                    true => None,
-                    false => cached::whole(&mut answered, &self.id, &mut alarm, core.clock, timeout).await,
-                };
-                let ended = Ended::Answered(answered.status, answered.retry_after);
-                let (end, at) = (core.clock.now(), answered.at);
-                call.settle(slot, end, at, ended, core.random.bits());
-                discard(core, *answered, end);
-                whole.map_or(Shared::Alone, |kept| Shared::Answer(Arc::new(kept)))
-            }
-            Fetched::Own(own) => Shared::Own(own),
-            Fetched::Body(_) => Shared::Alone,
-        };
-        core.put_head(self.head);
-        shared
     }
 }

@@ -2,9 +2,8 @@
 
 use std::io::Write;
 
-use plimsoll_policy::{Reason, Rejected, Time};
+use plimsoll_policy::{Outcome, Reason, Rejected, Time};
 
-use super::BodyError;
 use crate::figures::Own;
 use crate::http1::Refused;
 
@@ -41,9 +40,20 @@ impl OwnAnswer {
             Reason::LimitReached => (503, Own::Limit),
             Reason::Degraded => (503, Own::Degraded),
             Reason::NoTarget => (503, Own::NoTarget),
+            Reason::InProgress => (409, Own::InProgress),
+            Reason::KeyReused => (422, Own::KeyReused),
             _ => (503, Own::Shed),
         };
         OwnAnswer { status, retry_after: seconds.or((status == 503).then_some(1)), why }
+    }
+
+    /// What it says about the gateway's own work on the request: nothing, where a policy towards the upstream said no
+    /// and nobody was asked.
+    pub fn outcome(&self) -> Outcome {
+        match self.why {
+            Own::Breaker | Own::Bulkhead | Own::Limit => Outcome::Ignored,
+            _ => Outcome::Failure,
+        }
     }
 
     /// A head that was not taken.
@@ -57,17 +67,6 @@ impl OwnAnswer {
         OwnAnswer::new(status, Own::BadRequest)
     }
 
-    /// A body that was not taken; none if nobody is there to be told.
-    pub fn bad_body(error: &BodyError) -> Option<OwnAnswer> {
-        let status = match error {
-            BodyError::Malformed => 400,
-            BodyError::TooLarge => 413,
-            BodyError::Slow => 408,
-            BodyError::Gone => return None,
-        };
-        Some(OwnAnswer::new(status, Own::BadRequest))
-    }
-
     /// Its body: one line.
     pub fn text(&self) -> &'static str {
         match self.status {
@@ -75,8 +74,10 @@ impl OwnAnswer {
             404 => "not found\n",
             405 => "method not allowed\n",
             408 => "request timeout\n",
+            409 => "conflict\n",
             413 => "content too large\n",
             417 => "expectation failed\n",
+            422 => "unprocessable content\n",
             429 => "too many requests\n",
             431 => "request header fields too large\n",
             502 => "bad gateway\n",
@@ -116,8 +117,10 @@ pub fn reason(status: u16) -> &'static str {
         404 => "Not Found",
         405 => "Method Not Allowed",
         408 => "Request Timeout",
+        409 => "Conflict",
         413 => "Content Too Large",
         417 => "Expectation Failed",
+        422 => "Unprocessable Content",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
@@ -144,6 +147,8 @@ mod tests {
             (Rejected::new(Reason::BulkheadFull), 503, Some(1)),
             (Rejected::until(Reason::BreakerOpen, at(5_000)), 503, Some(5)),
             (Rejected::new(Reason::DeadlineExceeded), 504, None),
+            (Rejected::until(Reason::InProgress, at(60_000)), 409, Some(60)),
+            (Rejected::new(Reason::KeyReused), 422, None),
         ] {
             let answer = OwnAnswer::refused(rejected, now);
             assert_eq!((answer.status, answer.retry_after), (status, seconds), "{rejected:?}");

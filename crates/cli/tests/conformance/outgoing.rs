@@ -1,6 +1,4 @@
-//! What the virtual world decides, the gateway decides. A run of the simulation is written down step by step at
-//! the gateway's end of its edge, and what was asked there, with its time, its random bits and the upstream's
-//! answers, is asked of the gateway's own driver. Every decision has to be the same.
+//! One target's policies: balancing, health, ejection, breaker, retries, hedges, connections.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -22,7 +20,7 @@ use plimsoll_model::{Source, parse};
 use plimsoll_sim::Scenario;
 use plimsoll_sim::journal::{End, Entry, Go, Journal, Step, journal};
 
-const SEED: u64 = 7;
+use super::SEED;
 
 /// A gateway with these keys before three instances that fail now and then; the second of them is stopped, and
 /// later slow, for a while.

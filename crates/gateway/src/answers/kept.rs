@@ -11,20 +11,14 @@ use plimsoll_policy::cache::{Cache, Config, Counts, Lookup, Ticket};
 use plimsoll_policy::{InvalidConfig, Time};
 use tokio::sync::oneshot;
 
-use super::attempt::Answered;
 use crate::clock::Clock;
-use crate::core::Core;
-use crate::http1::{Body, Framing};
-use crate::net::Alarm;
-
-/// The largest body that is kept.
-pub const BODY_MAX: usize = 1 << 20;
+use crate::plan::Plan;
 
 /// A kept answer.
 #[derive(Debug)]
 pub struct Kept {
     /// What it answers: host and target, so that two with one hash are not taken for each other.
-    id: Box<str>,
+    pub id: Box<str>,
     /// Its head as a client gets it, with its length, without what says how the connection goes on.
     pub head: Vec<u8>,
     /// Its body, without framing.
@@ -32,7 +26,7 @@ pub struct Kept {
     /// Its status.
     pub status: u16,
     /// When it came.
-    at: Time,
+    pub at: Time,
 }
 
 impl Kept {
@@ -137,26 +131,13 @@ impl Store {
 
 impl Fetch {
     /// The answer that was fetched; none if there is no such thing.
-    fn fill(mut self, now: Time, kept: Option<Arc<Kept>>, random: u64) {
+    pub fn fill(mut self, now: Time, kept: Option<Arc<Kept>>, random: u64) {
         let Some(ticket) = self.ticket.take() else { return };
         let store = self.store.clone();
         let mut state = store.lock();
         let took = now.nanos_since(self.since);
         let _ = state.cache.fill(now, self.key, ticket, kept, took, random);
         state.wake(self.key);
-    }
-
-    /// Keeps an answer if it may be kept. Its body is read whole for that, and stays where it was.
-    pub async fn keep(self, core: &Core, answered: &mut Answered, id: &str, alarm: &mut Alarm, timeout: u64) {
-        let now = core.clock.now();
-        if matches!(answered.status, 404 | 410) {
-            return self.fill(now, None, core.random.bits());
-        }
-        if answered.status != 200 || answered.private {
-            return;
-        }
-        let Some(kept) = whole(answered, id, alarm, core.clock, timeout).await else { return };
-        self.fill(core.clock.now(), Some(Arc::new(kept)), core.random.bits());
     }
 }
 
@@ -178,52 +159,9 @@ impl State {
     }
 }
 
-/// An answer as it can be given to several; none if its body is too large or breaks off.
-pub async fn whole(answered: &mut Answered, id: &str, alarm: &mut Alarm, clock: Clock, timeout: u64) -> Option<Kept> {
-    let body = complete(answered, alarm, clock, timeout).await?;
-    let mut head = answered.head.clone();
-    if answered.framing == Framing::Chunked {
-        super::forward::framing(&mut head, Framing::Length(body.len() as u64));
-    }
-    Some(Kept { id: id.into(), head, body, status: answered.status, at: answered.at })
-}
-
-/// Reads the rest of a body into its buffer, and gives its content; none if it is too large or breaks off.
-async fn complete(answered: &mut Answered, alarm: &mut Alarm, clock: Clock, timeout: u64) -> Option<Vec<u8>> {
-    match answered.framing {
-        Framing::None => return Some(Vec::new()),
-        Framing::Length(length) if length <= BODY_MAX as u64 => {}
-        Framing::Chunked => {}
-        // Whether all of it has come could not be told.
-        Framing::Length(_) | Framing::UntilClose => return None,
-    }
-    let mut body = Body::new(answered.framing, 1024);
-    let mut content = Vec::new();
-    let mut looked = 0;
-    loop {
-        let arrived = &answered.buffer.bytes()[looked..];
-        looked += body.unwrap(arrived, |range| content.extend_from_slice(&arrived[range])).ok()?;
-        if body.is_over() {
-            return Some(content);
-        }
-        if looked > BODY_MAX {
-            return None;
-        }
-        if answered.buffer.is_full() {
-            answered.buffer.grow();
-        }
-        let until = clock.now().plus_nanos(timeout);
-        let (buffer, stream) = (&mut answered.buffer, &mut answered.stream);
-        let read = alarm.within(until, std::future::poll_fn(|cx| buffer.poll_read(stream, cx))).await;
-        if !matches!(read, Ok(Ok(1..))) {
-            return None;
-        }
-    }
-}
-
 /// The stores of a plan, by name: those of the plan before, and new ones.
 pub fn stores(
-    plan: &crate::plan::Plan,
+    plan: &Plan,
     old: &BTreeMap<String, Arc<Store>>,
     clock: Clock,
 ) -> Result<BTreeMap<String, Arc<Store>>, InvalidConfig> {
