@@ -899,17 +899,17 @@ impl World<'_> {
                 *slot = Ref::NONE;
             }
         }
-        if answer.is_ok() {
-            // Said apart from the rest, so that what follows a failure is not in the way.
-            let settled = e.pipeline.settle(time, &mut c.flight, permit, Reply::new(Outcome::Success), 0);
+        if answer.is_ok() && e.pipeline.bulkhead().is_none() {
+            // Said apart from the rest, so that what follows a failure or a grant is not in the way.
+            let Settled { next, .. } = e.pipeline.settle(time, &mut c.flight, permit, Reply::new(Outcome::Success), 0);
             let tripped = e.pipeline.breaker().is_some_and(|breaker| breaker.state() != Breaker::Closed);
             let over = c.over();
-            if tripped || settled.granted.is_some() || self.journal.is_some() {
-                self.settled(end, call, settled);
+            if tripped || self.journal.is_some() {
+                self.settled(end, call, Settled { next, granted: None });
             }
             return self.conclude(call, over, answer);
         }
-        let settled = e.settle_failed(c, time, permit, answer);
+        let settled = e.settle(c, time, permit, answer);
         let next = settled.next;
         self.settled(end, call, settled);
         match next {
@@ -1131,9 +1131,9 @@ impl EdgeEnd {
         (self.draw.bits(4), self.draw.bits(3))
     }
 
-    /// Tells the policies of an attempt that did not end well.
-    #[cold]
-    fn settle_failed(&mut self, call: &mut Call, time: Time, permit: pipeline::Attempt, answer: Answer) -> Settled {
+    /// Tells the policies how an attempt has ended.
+    #[inline(never)]
+    fn settle(&mut self, call: &mut Call, time: Time, permit: pipeline::Attempt, answer: Answer) -> Settled {
         let retry_after = (answer == Answer::Busy).then_some(RETRY_AFTER);
         let hint = Hint { throttled: answer == Answer::TooMany, retry_after };
         let reply = Reply { outcome: outcome(answer), retryable: self.is_retryable(answer), hint };
