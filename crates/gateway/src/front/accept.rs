@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio_rustls::TlsAcceptor;
 
-use super::http1::{self, Connection};
-use super::http2;
+use super::connection::Connection;
+use super::{http1, http2};
 use crate::core::Core;
 use crate::exchange::forward::Peer;
 use crate::net::Stream;
@@ -127,7 +127,7 @@ fn start(core: &Rc<Core>, open: &Rc<Open>, stream: TcpStream, peer: SocketAddr, 
             let connection = Connection { core: shared_core, stream, peer, idle: flag, leaving: leaves, place };
             spawn_local(async move {
                 let _listed = listed;
-                http1::serve(connection).await;
+                serve(connection, false).await;
             })
         }
         Some(config) => spawn_local(async move {
@@ -137,11 +137,20 @@ fn start(core: &Rc<Core>, open: &Rc<Open>, stream: TcpStream, peer: SocketAddr, 
             let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
             let stream = Stream::Tls(Box::new(stream));
             let connection = Connection { core: shared_core, stream, peer, idle: flag, leaving: leaves, place };
-            match http2 {
-                true => Box::pin(http2::serve(connection, Vec::new())).await,
-                false => Box::pin(http1::serve(connection)).await,
-            }
+            Box::pin(serve(connection, http2)).await;
         }),
     };
     open.tasks.borrow_mut().insert(number, Task { handle: task.abort_handle(), idle, leaving: leaving.clone() });
+}
+
+/// Serves a connection by the protocol that it speaks.
+async fn serve(connection: Connection, http2: bool) {
+    let found = match http2 {
+        true => Some((connection, Vec::new())),
+        // A client may know beforehand what is spoken here, and begin with HTTP/2.
+        false => http1::serve(connection).await,
+    };
+    if let Some((connection, read)) = found {
+        Box::pin(http2::serve(connection, read)).await;
+    }
 }

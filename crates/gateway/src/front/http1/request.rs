@@ -6,10 +6,8 @@ use std::io::Write;
 use plimsoll_model::system::FallbackAnswer;
 use plimsoll_policy::Time;
 
-use super::http1::{After, Connection};
 use super::incoming::{Arriving, GO_ON};
 use super::relay::{Patience, relay};
-use super::tunnel::{Ways, tunnel};
 use crate::answers::own::reason;
 use crate::answers::{Kept, OwnAnswer};
 use crate::exchange::BodyError;
@@ -18,10 +16,23 @@ use crate::exchange::facts::facts;
 use crate::exchange::fetch::Tried;
 use crate::exchange::handle::{Handled, Job, Passed, Passing};
 use crate::figures::Own;
+use crate::front::connection::Connection;
+use crate::front::tunnel::{Ways, tunnel};
 use crate::http1::request::room;
 use crate::http1::{Body, Framing, Request};
 use crate::net::stream::poll_write_both;
 use crate::net::{Alarm, Buffer};
+
+/// What follows a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next one.
+    Next,
+    /// The connection is closed.
+    Close,
+    /// The same, but the client may still be sending.
+    Linger,
+}
 
 /// Serves the request whose head is the first `end` bytes of `input`.
 pub async fn serve(connection: &mut Connection, input: &mut Buffer, end: usize, alarm: &mut Alarm, now: Time) -> After {

@@ -10,17 +10,19 @@
 //! A cold connection has no buffers, and its task is a few hundred bytes. Thousands of clients that keep
 //! connections open for later cost little.
 
-use std::cell::Cell;
+pub mod incoming;
+pub mod relay;
+pub mod request;
+
 use std::rc::Rc;
 use std::time::Duration;
 
 use plimsoll_policy::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{http2, request};
+use self::request::After;
+use super::connection::Connection;
 use crate::answers::OwnAnswer;
-use crate::core::{Core, Place};
-use crate::exchange::forward::Peer;
 use crate::figures::Own;
 use crate::http1::head;
 use crate::net::{Alarm, Buffer, Stream};
@@ -35,22 +37,6 @@ const WARM_MOST: usize = 512;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 << 10;
 
-/// A client's connection.
-pub struct Connection {
-    /// Its core.
-    pub core: Rc<Core>,
-    /// The connection.
-    pub stream: Stream,
-    /// Who stands at its other end.
-    pub peer: Peer,
-    /// Whether it waits for a request: then it can be closed at any time.
-    pub idle: Rc<Cell<bool>>,
-    /// Whether its address is listened on no more: then it ends with the request that it is at.
-    pub leaving: Rc<Cell<bool>>,
-    /// Its place among those allowed.
-    pub place: Place,
-}
-
 /// How a stretch of requests ended.
 enum Rest {
     Cold,
@@ -62,19 +48,11 @@ enum Rest {
 /// How a connection begins that speaks HTTP/2 without having asked (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
-/// What follows a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// The next one.
-    Next,
-    /// The connection is closed.
-    Close,
-    /// The same, but the client may still be sending.
-    Linger,
-}
+/// A connection that turns out to speak HTTP/2, and what was read of it.
+pub type Http2 = (Connection, Vec<u8>);
 
-/// Serves a connection to its end.
-pub async fn serve(mut connection: Connection) {
+/// Serves a connection to its end, or until it is seen to speak HTTP/2.
+pub async fn serve(mut connection: Connection) -> Option<Http2> {
     let mut first = true;
     loop {
         let serving = &connection.core.current().live.plan.serving.limits;
@@ -87,13 +65,13 @@ pub async fn serve(mut connection: Connection) {
             Stream::Tls(stream) => tokio::time::timeout(wait, stream.get_ref().0.readable()).await,
         };
         if !matches!(readable, Ok(Ok(()))) {
-            return;
+            return None;
         }
         // In a box, so that it takes no room while the connection is cold.
         match Box::pin(warm(&mut connection, first)).await {
             Rest::Cold => first = false,
-            Rest::Closed => return,
-            Rest::Http2(prefix) => return Box::pin(http2::serve(connection, prefix)).await,
+            Rest::Closed => return None,
+            Rest::Http2(prefix) => return Some((connection, prefix)),
         }
     }
 }

@@ -1,0 +1,102 @@
+//! A client's connection that speaks HTTP/2. Its requests go to the upstream as HTTP/1.1.
+//!
+//! Each stream is a task of its own. What the `h2` crate refuses is refused: fields for one hop, upper
+//! case, a length that the body does not have. Where an answer is whole before its request is, `h2` asks for
+//! no more by RST_STREAM(NO_ERROR). Trailers of requests and answers are not passed on.
+
+pub mod head;
+pub mod incoming;
+pub mod relay;
+pub mod request;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::task::spawn_local;
+
+use super::connection::Connection;
+use crate::core::Place;
+use crate::net::prefixed::Prefixed;
+
+/// Streams of one connection at once (nginx, http2_max_concurrent_streams).
+const STREAMS: u32 = 128;
+/// Bytes that a stream, and a connection, may send before they are told to go on.
+const WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of answers that wait to be sent, a connection.
+const SEND_BUFFER: usize = 256 << 10;
+/// Between two looks whether the gateway stops or the connection is idle.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Serves a connection to its end.
+pub async fn serve(connection: Connection, prefix: Vec<u8>) {
+    let Connection { core, stream, peer, idle, leaving: closing, place } = connection;
+    idle.set(false);
+    let _place: Place = place;
+    let limits = core.current().live.plan.serving.limits.clone();
+    let handshake = h2::server::Builder::new()
+        .max_concurrent_streams(STREAMS)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(limits.header_bytes)
+        .handshake(Prefixed::new(prefix, stream));
+    let patience = Duration::from_nanos(limits.header_timeout);
+    let Ok(Ok(mut connection)) = tokio::time::timeout(patience, handshake).await else { return };
+    let open = Rc::new(Cell::new(0usize));
+    let mut last = core.clock.now();
+    let mut leaving = false;
+    let mut look = Box::pin(tokio::time::sleep(LOOK));
+    loop {
+        let accepted = std::future::poll_fn(|cx| {
+            if let Poll::Ready(accepted) = connection.poll_accept(cx) {
+                return Poll::Ready(Some(accepted));
+            }
+            look.as_mut().poll(cx).map(|()| None)
+        })
+        .await;
+        match accepted {
+            Some(Some(Ok((request, respond)))) => {
+                last = core.clock.now();
+                let open = Counted::new(&open);
+                let task = request::serve(core.clone(), peer, request, respond, last);
+                spawn_local(async move {
+                    let _open = open;
+                    task.await;
+                });
+            }
+            // The connection has ended, well or badly.
+            Some(None | Some(Err(_))) => return,
+            None => {
+                look.as_mut().reset(core.clock.instant(core.clock.now() + LOOK));
+                if open.get() > 0 {
+                    last = core.clock.now();
+                }
+                let idle = core.clock.now().nanos_since(last) > limits.idle_timeout;
+                if (core.shared.is_stopping() || closing.get() || idle) && !leaving {
+                    leaving = true;
+                    connection.graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Counts a stream for as long as it lives.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(open: &Rc<Cell<usize>>) -> Counted {
+        open.set(open.get() + 1);
+        Counted(open.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
