@@ -11,7 +11,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::access_log::LogSender;
 use crate::answers::{Records, Sharing, Store};
-use crate::clock::Clock;
+use crate::clock::{Clock, Date};
 use crate::figures::{CoreFigures, Figures, InstanceFigures, RouteFigures};
 use crate::inbound::Inbound;
 use crate::net::{Buffers, Pool};
@@ -154,6 +154,8 @@ pub struct Core {
     pub index: usize,
     /// The time.
     pub clock: Clock,
+    /// The same as fields have it.
+    pub date: Date,
     /// Its random bits.
     pub random: Random,
     /// Its connections to instances.
@@ -187,6 +189,7 @@ impl Core {
         Core {
             index,
             clock: shared.clock,
+            date: Date::default(),
             random: Random::new(crate::random::mix(shared.secret ^ (index as u64 + 1))),
             pool: Pool::default(),
             buffers: Buffers::default(),

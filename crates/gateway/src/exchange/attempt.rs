@@ -188,7 +188,7 @@ impl Exchange {
                 return Err((Failed::Reset, true));
             }
             let mut head = core.take_head();
-            forward::response(&mut head, &response);
+            forward::response(&mut head, &response, &core.date.at(at));
             let framing = response.framing;
             // A server that answers before it has the whole request may not read the rest.
             let keep_alive = response.keep_alive && self.sending == Sending::Done && status != 101;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use crate::clock::DateText;
 use crate::http1::name::{Field, field, members};
 use crate::http1::{Framing, Request, Response};
 use crate::random::Random;
@@ -40,9 +41,20 @@ impl Peer {
     }
 }
 
+/// What a gateway says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Gateway<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The field in which it says how much time remains.
+    pub deadline: &'a str,
+    /// `HTTP/1.1`: what the client spoke.
+    pub version: &'a str,
+}
+
 /// Writes a request's head as an upstream gets it, all but the remaining time and the empty line.
-/// `deadline` is the name of the field that the gateway writes itself.
-pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadline: &str, random: &Random) {
+pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, gateway: &Gateway<'_>, random: &Random) {
+    let counts = counts_hops(request.method);
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(request.target.as_bytes());
@@ -54,7 +66,12 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadli
     for header in request.fields {
         match field(header.name) {
             Field::Other if request.lists && request.is_listed(header.name) => {}
-            Field::Other if header.name.eq_ignore_ascii_case(deadline) => {}
+            Field::Other if header.name.eq_ignore_ascii_case(gateway.deadline) => {}
+            Field::Other if counts && header.name.eq_ignore_ascii_case("max-forwards") => {
+                if let Some(left) = crate::http1::body::decimal(header.value) {
+                    let _ = write!(out, "max-forwards: {}\r\n", left.saturating_sub(1));
+                }
+            }
             Field::Connection
             | Field::ContentLength
             | Field::TransferEncoding
@@ -62,6 +79,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadli
             | Field::Expect
             | Field::Upgrade
             | Field::Te
+            | Field::Alike
             | Field::Hop => {}
             Field::ForwardedFor => forwarded_for = Some(header.value),
             Field::Forwarded => forwarded = Some(header.value),
@@ -72,6 +90,8 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadli
             _ => put(out, header.name, header.value),
         }
     }
+    // After those of proxies before (RFC 9110, section 7.6.3).
+    let _ = write!(out, "via: {} {}\r\n", gateway.version.trim_start_matches("HTTP/"), gateway.name);
     forward(out, peer, request.host, (forwarded_for, forwarded, host, proto));
     match id {
         Some(id) => put(out, "x-request-id", id),
@@ -102,6 +122,16 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadli
         put(out, "upgrade", protocol);
         out.extend_from_slice(b"connection: upgrade\r\n");
     }
+}
+
+/// Whether `Max-Forwards` bounds how often such a request is passed on (RFC 9110, section 7.6.2).
+fn counts_hops(method: &str) -> bool {
+    matches!(method, "OPTIONS" | "TRACE")
+}
+
+/// Whether a request has come as far as it may.
+pub fn is_at_its_end(request: &Request<'_, '_>) -> bool {
+    counts_hops(request.method) && request.value("max-forwards").and_then(crate::http1::body::decimal) == Some(0)
 }
 
 type Said<'b> = (Option<&'b [u8]>, Option<&'b [u8]>, Option<&'b [u8]>, Option<&'b [u8]>);
@@ -148,15 +178,21 @@ pub fn framing(out: &mut Vec<u8>, framing: Framing) {
 }
 
 /// Writes an answer's head as a client gets it, all but `Connection`, `Transfer-Encoding` and the empty
-/// line. `Content-Length` is kept, also where a `HEAD` or a 304 has no body to go with it.
-pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>) {
+/// line. `Content-Length` is kept, also where a `HEAD` or a 304 has no body to go with it. `date` is when it came,
+/// for those who do not say when they gave it (RFC 9110, section 6.6.1).
+pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, date: &DateText) {
     out.extend_from_slice(b"HTTP/1.1 ");
     let _ = write!(out, "{}", response.status);
     out.push(b' ');
     out.extend_from_slice(response.reason.as_bytes());
     out.extend_from_slice(b"\r\n");
+    let mut dated = false;
     for header in response.fields {
         match field(header.name) {
+            Field::Date => {
+                dated = true;
+                put(out, header.name, header.value);
+            }
             Field::Other if response.is_listed(header.name) => {}
             Field::Connection | Field::TransferEncoding | Field::Hop => {}
             // A 204 has none (RFC 9110, section 8.6).
@@ -164,6 +200,9 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>) {
             Field::Upgrade if response.status != 101 && response.status != 426 => {}
             _ => put(out, header.name, header.value),
         }
+    }
+    if !dated {
+        put(out, "date", date);
     }
 }
 
@@ -233,7 +272,8 @@ mod tests {
         let mut room = room();
         let parsed = Request::parse(head.as_bytes(), &mut room, 100).unwrap();
         let mut out = Vec::new();
-        request(&mut out, &parsed, &peer, "X-Request-Timeout-Ms", &Random::new(1));
+        let gateway = Gateway { name: "edge", deadline: "X-Request-Timeout-Ms", version: "HTTP/1.1" };
+        request(&mut out, &parsed, &peer, &gateway, &Random::new(1));
         String::from_utf8(out).unwrap()
     }
 
@@ -264,6 +304,50 @@ mod tests {
             out.contains("x-forwarded-for: 1.1.1.1, 10.0.0.9\r\nx-forwarded-host: a\r\nx-forwarded-proto: https\r\n")
         );
         assert!(out.contains("\r\nforwarded: for=1.1.1.1, for=10.0.0.9;"), "{out}");
+    }
+
+    #[test]
+    fn each_hop_is_named_and_counted() {
+        let out = forwarded("OPTIONS / HTTP/1.1\r\nHost: a\r\nVia: 1.0 before\r\nMax-Forwards: 3\r\n\r\n", false);
+        assert!(out.contains("Via: 1.0 before\r\nmax-forwards: 2\r\nvia: 1.1 edge\r\n"), "{out}");
+        // It means nothing elsewhere.
+        let out = forwarded("GET / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3\r\n\r\n", false);
+        assert!(out.contains("Max-Forwards: 3\r\nvia: 1.1 edge\r\n"), "{out}");
+        for (head, at_its_end) in [
+            ("TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", true),
+            ("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", true),
+            ("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 1\r\n\r\n", false),
+            ("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: x\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", false),
+        ] {
+            let mut room = room();
+            let request = Request::parse(head.as_bytes(), &mut room, 100).unwrap();
+            assert_eq!(is_at_its_end(&request), at_its_end, "{head}");
+        }
+    }
+
+    #[test]
+    fn answers_without_a_date_get_one() {
+        let written = |head: &str| {
+            let mut room = room();
+            let parsed = Response::parse(head.as_bytes(), &mut room, "GET").unwrap();
+            let mut out = Vec::new();
+            response(&mut out, &parsed, b"Sun, 06 Nov 1994 08:49:37 GMT");
+            String::from_utf8(out).unwrap()
+        };
+        let out = written("HTTP/1.1 200 OK\r\nX: 1\r\n\r\n");
+        assert_eq!(out, "HTTP/1.1 200 OK\r\nX: 1\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+        let out = written("HTTP/1.1 200 OK\r\nDate: Mon, 07 Nov 1994 08:49:37 GMT\r\n\r\n");
+        assert_eq!(out.to_ascii_lowercase().matches("date:").count(), 1);
+    }
+
+    #[test]
+    fn names_that_some_take_for_others_stay_here() {
+        let out = forwarded(
+            "GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 1.1.1.1\r\nContent_Length: 5\r\nX_Own: 1\r\n\r\n",
+            true,
+        );
+        assert!(!out.contains("1.1.1.1") && !out.contains("Content") && out.contains("X_Own: 1"), "{out}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ fn requests_go_there_and_back_on_one_connection() {
         assert_eq!(received.field("x-forwarded-for"), Some("127.0.0.1"));
         assert_eq!(received.field("x-request-id").map(str::len), Some(32));
         assert!(received.field("traceparent").is_some() && received.field("connection").is_none());
+        assert_eq!(received.field("via"), Some("1.1 edge"));
         assert!(received.field("x-request-timeout-ms").unwrap().parse::<u64>().unwrap() > 59_000);
         Does::Answer(answer(200, "X-Made: here\r\nKeep-Alive: timeout=5\r\n", received.head.split(' ').nth(1).unwrap()))
     });
@@ -20,6 +21,7 @@ fn requests_go_there_and_back_on_one_connection() {
         let got = client.get(path);
         assert_eq!((got.status, got.body.as_str(), got.field("x-made")), (200, path, Some("here")));
         assert_eq!((got.field("connection"), got.field("keep-alive")), (None, None));
+        assert!(got.field("date").is_some_and(|date| date.ends_with(" GMT")), "{got:?}");
     }
     assert_eq!(backend.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
     gateway.stop(true);
@@ -189,10 +191,51 @@ fn malformed_requests_are_refused_and_the_connection_closed() {
 fn unknown_endpoints_are_told_apart_from_other_methods() {
     let backend = Backend::ok("here");
     let gateway = gateway(&[&backend], "");
+    // The connection goes on, but where a body would have to be skipped.
     let mut client = Client::of(&gateway);
-    assert_eq!(client.get("/nowhere").status, 404);
-    let mut client = Client::of(&gateway);
+    let got = client.get("/nowhere");
+    assert_eq!((got.status, got.field("connection")), (404, None));
+    assert!(got.field("date").is_some(), "{got:?}");
+    assert_eq!(client.ask("HEAD /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").status, 404);
     assert_eq!(client.ask("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n").status, 405);
+    let got = client.ask("POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nGET ");
+    assert_eq!((got.status, got.field("connection")), (404, Some("close")));
+    assert!(client.is_closed());
+    gateway.stop(true);
+}
+
+#[test]
+fn requests_go_as_far_as_they_may() {
+    let backend = Backend::new(|received| Does::Answer(ok(received.field("max-forwards").unwrap_or("none"))));
+    let api = "endpoints: { GET /: [], OPTIONS /: [], TRACE /: [] }";
+    let gateway = start(&file(&[backend.address], "", api));
+    let mut client = Client::of(&gateway);
+    let mut ask = |method: &str, left: u8| {
+        let got = client.ask(&format!("{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {left}\r\n\r\n"));
+        (got.status, got.body)
+    };
+    assert_eq!(ask("OPTIONS", 2), (200, "1".to_owned()));
+    assert_eq!(ask("OPTIONS", 0), (204, String::new()));
+    assert_eq!(ask("TRACE", 0).0, 405);
+    assert_eq!(ask("GET", 0), (200, "0".to_owned()));
+    gateway.stop(true);
+}
+
+/// Behind a tunnel to another version of HTTP, requests would come past routes and policies.
+#[test]
+fn no_other_version_of_http_is_changed_to() {
+    let backend = Backend::new(|received| {
+        assert_eq!((received.field("upgrade"), received.field("http2-settings")), (None, None));
+        Does::Answer(ok("as it was"))
+    });
+    let gateway = gateway(&[&backend], "");
+    for protocol in ["h2c", "H2C", "HTTP/2.0", "TLS/1.3", "websocket, h2c", "websocket\r\nUpgrade: h2c"] {
+        let got = Client::of(&gateway).ask(&format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n\
+             HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n"
+        ));
+        assert_eq!(got.body, "as it was", "{protocol}");
+    }
     gateway.stop(true);
 }
 

@@ -97,7 +97,7 @@ async fn warm(connection: &mut Connection, first: bool) -> Rest {
                 core.current().unrouted.own[own.why as usize].bump();
                 core.current().unrouted.answers[usize::from(own.status / 100)].bump();
                 let mut out = core.take_head();
-                own.write(&mut out, true, false);
+                own.write(&mut out, true, false, &core.date.at(core.clock.now()));
                 let _ = tokio::time::timeout(LINGER, connection.stream.write_all(&out)).await;
                 core.put_head(out);
                 linger(connection).await;

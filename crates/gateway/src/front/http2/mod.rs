@@ -2,12 +2,13 @@
 //!
 //! Each stream is a task of its own. What the `h2` crate refuses is refused: fields for one hop, upper
 //! case, a length that the body does not have. Where an answer is whole before its request is, `h2` asks for
-//! no more by RST_STREAM(NO_ERROR). Trailers of requests and answers are not passed on.
+//! no more by RST_STREAM(NO_ERROR).
 
 pub mod head;
 pub mod incoming;
 pub mod relay;
 pub mod request;
+pub mod websocket;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -43,6 +44,7 @@ pub async fn serve(connection: Connection, prefix: Vec<u8>) {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(limits.header_bytes)
+        .enable_connect_protocol()
         .handshake(Prefixed::new(prefix, stream));
     let patience = Duration::from_nanos(limits.header_timeout);
     let Ok(Ok(mut connection)) = tokio::time::timeout(patience, handshake).await else { return };

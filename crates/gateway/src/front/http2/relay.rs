@@ -7,12 +7,15 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::server::SendResponse;
 
-use super::head::answer_head;
+use super::head::{answer_head, trailers};
 use crate::core::Core;
 use crate::exchange::attempt::Answered;
 use crate::exchange::handle::Passed;
 use crate::http1::{Body, Framing};
 use crate::net::Alarm;
+
+/// Bytes of an answer's trailers, at most.
+const TRAILER_MAX: usize = 16 << 10;
 
 /// Sends a head and the body that belongs to it. `bytes` counts what of the body was sent.
 pub async fn relay(
@@ -24,7 +27,8 @@ pub async fn relay(
     bytes: &mut u64,
 ) -> Passed {
     let Some(response) = answer_head(&answered.head, answered.status) else { return Passed::Broken };
-    let mut body = Body::new(answered.framing, 16 << 10);
+    let mut body = Body::new(answered.framing, TRAILER_MAX);
+    body.keep_trailers();
     let bodiless = body.is_over();
     let Ok(mut stream) = respond.send_response(response, bodiless) else { return Passed::ClientGone };
     if bodiless {
@@ -38,14 +42,19 @@ pub async fn relay(
         };
         answered.buffer.consume(count);
         let over = body.is_over();
+        let trailers = if over { trailers(body.trailers()) } else { None };
         if !content.is_empty() || over {
             *bytes += content.len() as u64;
-            if send(&mut stream, content.into(), over, alarm, core.clock, timeout).await.is_err() {
+            let last = over && trailers.is_none();
+            if send(&mut stream, content.into(), last, alarm, core.clock, timeout).await.is_err() {
                 return Passed::ClientGone;
             }
         }
         if over {
-            return Passed::Whole;
+            return match trailers.map(|trailers| stream.send_trailers(trailers)) {
+                Some(Err(_)) => Passed::ClientGone,
+                Some(Ok(())) | None => Passed::Whole,
+            };
         }
         let until = core.clock.now().plus_nanos(timeout);
         let (buffer, from) = (&mut answered.buffer, &mut answered.stream);

@@ -3,15 +3,18 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use h2::Reason;
 use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::header::SEC_WEBSOCKET_ACCEPT;
 use http::{HeaderValue, Request as Http2Request};
 use plimsoll_policy::Time;
 
-use super::head::{answer_head, as_http1, set_status};
+use super::head::{Words, answer_head, as_http1, set_status};
 use super::incoming::Stream2;
 use super::relay::{relay, send};
+use super::websocket::Duplex;
 use crate::answers::OwnAnswer;
+use crate::clock::DateText;
 use crate::core::Core;
 use crate::exchange::ending::{End, unrouted};
 use crate::exchange::facts::facts;
@@ -19,6 +22,7 @@ use crate::exchange::fetch::Tried;
 use crate::exchange::forward::Peer;
 use crate::exchange::handle::{Handled, Job, Passed, Passing};
 use crate::figures::Own;
+use crate::front::tunnel::{Ways, tunnel};
 use crate::http1::Framing;
 use crate::net::Alarm;
 
@@ -26,14 +30,16 @@ use crate::net::Alarm;
 pub async fn serve(
     core: Rc<Core>,
     peer: Peer,
-    request: Http2Request<h2::RecvStream>,
+    request: Http2Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     now: Time,
 ) {
     let current = core.current();
     let (parts, recv) = request.into_parts();
     let mut out = core.take_head();
-    let found = as_http1(&parts, recv.is_end_stream())
+    let words = Words::new(&parts, &core.random);
+    let fields_max = current.live.plan.serving.limits.header_count as usize;
+    let found = as_http1(&parts, &words, recv.is_end_stream(), fields_max)
         .map_err(|own| (own, None))
         .and_then(|read| facts(&core, &current, &peer, &read.request(), "HTTP/2.0", &mut out, now));
     let facts = match found {
@@ -43,7 +49,8 @@ pub async fn serve(
             let bytes = own.text().len() as u64;
             let end = End { status: own.status, bytes, own: Some(own.why) };
             unrouted(&core, &current, parts.method.as_str(), said.as_deref(), &end, now);
-            own_answer(&mut respond, own, parts.method == http::Method::HEAD);
+            let head_only = parts.method == http::Method::HEAD;
+            own_answer(&mut respond, own, head_only, &core.date.at(core.clock.now()));
             return;
         }
     };
@@ -61,17 +68,22 @@ pub async fn serve(
         tried: Tried::default(),
         attempts: 0,
     };
-    let mut incoming = Stream2::new(recv, &mut respond, chunked, body_bytes);
+    let waits = job.facts.expects_continue && job.facts.framing.has_body();
+    let mut incoming = Stream2::new(recv, &mut respond, chunked, body_bytes, waits);
     let handled = job.handle(&mut incoming, &mut alarm).await;
-    drop(incoming);
+    // What else of a body comes is not waited for.
+    let recv = incoming.into_recv();
+    let socket = words.accept().map(move |accept| (recv, accept));
+    let date = core.date.at(core.clock.now());
     let end = match handled {
         Handled::Own(own) => {
-            own_answer(&mut respond, own, head_only);
+            own_answer(&mut respond, own, head_only, &date);
             End { status: own.status, bytes: own.text().len() as u64, own: Some(own.why) }
         }
         Handled::Fallback(answer) => {
             let mut response = http::Response::new(());
             set_status(&mut response, answer.status);
+            set_date(&mut response, &date);
             if let Ok(kind) = HeaderValue::from_str(&answer.content_type) {
                 response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
             }
@@ -96,10 +108,16 @@ pub async fn serve(
             }
             End { status, bytes, own: cached.then_some(Own::Cached) }
         }
-        Handled::Answer(passing) => pass_on(&core, *passing, &mut respond, &mut alarm, timeout).await,
+        Handled::Answer(passing) => {
+            let mut giving = Giving { core: &core, respond: &mut respond, alarm: &mut alarm, timeout };
+            match socket {
+                Some((recv, accept)) => giving.connect(*passing, recv, &accept).await,
+                None => giving.pass_on(*passing).await,
+            }
+        }
         Handled::Body(error) => match error.answer() {
             Some(own) => {
-                own_answer(&mut respond, own, head_only);
+                own_answer(&mut respond, own, head_only, &date);
                 End { status: own.status, bytes: own.text().len() as u64, own: Some(own.why) }
             }
             None => End { status: 499, bytes: 0, own: None },
@@ -110,27 +128,83 @@ pub async fn serve(
     core.put_head(out);
 }
 
-/// Hands an upstream's answer on.
-async fn pass_on(
-    core: &Rc<Core>,
-    mut passing: Passing,
-    respond: &mut SendResponse<Bytes>,
-    alarm: &mut Alarm,
+/// What an upstream's answer is given with.
+struct Giving<'s> {
+    core: &'s Rc<Core>,
+    respond: &'s mut SendResponse<Bytes>,
+    alarm: &'s mut Alarm,
     timeout: u64,
-) -> End {
-    let mut bytes = 0;
-    let status = passing.answered.status;
-    let passed = relay(core, &mut passing.answered, respond, alarm, timeout, &mut bytes).await;
-    if passed == Passed::Broken {
-        respond.send_reset(Reason::INTERNAL_ERROR);
-    }
-    passing.end(core, passed, core.clock.now());
-    End { status: if passed == Passed::ClientGone { 499 } else { status }, bytes, own: None }
 }
 
-fn own_answer(respond: &mut SendResponse<Bytes>, own: OwnAnswer, head_only: bool) {
+impl Giving<'_> {
+    /// Hands an upstream's answer on.
+    async fn pass_on(&mut self, mut passing: Passing) -> End {
+        let mut bytes = 0;
+        let status = passing.answered.status;
+        let Giving { core, respond, alarm, timeout } = self;
+        let passed = relay(core, &mut passing.answered, respond, alarm, *timeout, &mut bytes).await;
+        if passed == Passed::Broken {
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+        self.end(passing, passed, status, bytes)
+    }
+
+    /// Hands on the answer to a request for a WebSocket, and what follows it.
+    async fn connect(&mut self, mut passing: Passing, recv: RecvStream, accept: &str) -> End {
+        let answered = &mut passing.answered;
+        let agreed = match answered.status {
+            101 => match answer_head(&answered.head, 200) {
+                Some(mut head) => {
+                    let said = head.headers_mut().remove(SEC_WEBSOCKET_ACCEPT);
+                    said.is_some_and(|said| said == *accept).then_some(head)
+                }
+                None => None,
+            },
+            // To the client any success would say that it has its WebSocket.
+            200..=299 => None,
+            _ => return self.pass_on(passing).await,
+        };
+        let Some(head) = agreed else {
+            let own = OwnAnswer::new(502, Own::Reset);
+            own_answer(self.respond, own, false, &self.core.date.at(self.core.clock.now()));
+            let bytes = own.text().len() as u64;
+            return End { own: Some(own.why), ..self.end(passing, Passed::Broken, own.status, bytes) };
+        };
+        let mut bytes = 0;
+        let passed = match self.respond.send_response(head, false) {
+            Err(_) => Passed::ClientGone,
+            Ok(send) => {
+                let mut client = Duplex::new(recv, send);
+                let mut input = self.core.buffers.take();
+                let ways = Ways { client: &mut client, answered, input: &mut input };
+                let passed = tunnel(ways, &[], self.alarm, self.timeout, self.core.clock, &mut bytes).await;
+                self.core.buffers.put(input);
+                passed
+            }
+        };
+        self.end(passing, passed, 200, bytes)
+    }
+
+    fn end(&self, passing: Passing, passed: Passed, status: u16, bytes: u64) -> End {
+        passing.end(self.core, passed, self.core.clock.now());
+        End { status: if passed == Passed::ClientGone { 499 } else { status }, bytes, own: None }
+    }
+}
+
+fn set_date(response: &mut http::Response<()>, date: &DateText) {
+    if let Ok(date) = HeaderValue::from_bytes(date) {
+        response.headers_mut().insert(http::header::DATE, date);
+    }
+}
+
+fn own_answer(respond: &mut SendResponse<Bytes>, own: OwnAnswer, head_only: bool, date: &DateText) {
     let mut response = http::Response::new(());
     set_status(&mut response, own.status);
+    set_date(&mut response, date);
+    if own.status == 204 {
+        let _ = respond.send_response(response, true);
+        return;
+    }
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     if let Some(seconds) = own.retry_after {
         response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
