@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_model::system::{Addresses, LogFormat, Serving};
+use plimsoll_model::system::{Addresses, LogFormat, RedisAt, RedisTls, Serving, StoreKind};
 
 use crate::{parse_text, small};
 
@@ -45,6 +45,54 @@ fn what_is_stated_is_read() {
         at("{ file: api.txt, every: 2s }"),
         Addresses::File { path: "api.txt".to_owned(), every: 2_000_000_000 }
     );
+}
+
+/// The small file with a Redis of these keys.
+fn redis(keys: &str) -> String {
+    small(&[("stores:\n", &format!("stores:\n  counts: {{ kind: redis, {keys} }}\n"))])
+}
+
+#[test]
+fn a_redis_is_read_with_what_lets_us_in() {
+    let at = |keys: &str| {
+        let system = parse_text(redis(keys).as_bytes()).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        let StoreKind::Redis(redis) = &system.stores[0].kind else { panic!("a Redis") };
+        redis.at.clone()
+    };
+    assert_eq!(at("pool: 3"), None);
+    let address = "10.0.0.9:6379".to_owned();
+    let plain = RedisAt { address, database: 0, user: None, password_file: None, tls: None };
+    assert_eq!(at("at: 10.0.0.9:6379"), Some(plain.clone()));
+    let tls = RedisTls {
+        ca: "ca.pem".to_owned(),
+        name: Some("counts".to_owned()),
+        own: Some(("edge.pem".to_owned(), "edge.key".to_owned())),
+    };
+    let all = RedisAt {
+        database: 7,
+        user: Some("edge".to_owned()),
+        password_file: Some("password".to_owned()),
+        tls: Some(tls),
+        ..plain
+    };
+    let keys = "at: 10.0.0.9:6379, database: 7, user: edge, password_file: password, \
+                tls: { ca: ca.pem, name: counts, certificate: edge.pem, key: edge.key }";
+    assert_eq!(at(keys), Some(all));
+    for (keys, why) in [
+        ("database: 2", "`database` plays a part only beside `at`"),
+        ("password_file: x", "`password_file` plays a part only beside `at`"),
+        ("at: a:1, user: edge", "`user` plays a part only beside `password_file`"),
+        ("at: a:1, database: -1", "expected a whole number from 0"),
+        ("at: a:1, password: secret", "redis has no key `password`"),
+        ("tls: { ca: x }", "`tls` plays a part only beside `at`"),
+        ("at: a:1, tls: true", "expected a mapping"),
+        ("at: a:1, tls: {}", "`ca`"),
+        ("at: a:1, tls: { ca: x, key: y }", "`key` plays a part only beside `certificate`"),
+        ("at: a:1, tls: { ca: x, certificate: y }", "a certificate needs its key: add `key: redis-client.key`"),
+    ] {
+        let problems = parse_text(redis(keys).as_bytes()).expect_err(keys).render(false);
+        assert!(problems.contains(why), "{keys}: no `{why}` in\n{problems}");
+    }
 }
 
 #[test]
