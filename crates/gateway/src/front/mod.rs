@@ -7,4 +7,5 @@ pub mod accept;
 pub mod connection;
 pub mod http1;
 pub mod http2;
+pub mod open;
 pub mod tunnel;

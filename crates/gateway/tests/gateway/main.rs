@@ -11,3 +11,4 @@ mod operations;
 mod policies;
 mod redis;
 mod support;
+mod tls;

@@ -49,7 +49,7 @@ pub async fn serve(connection: &mut Connection, input: &mut Buffer, end: usize, 
         match Request::parse(&input.bytes()[..end], &mut room, fields_max) {
             Ok(request) => {
                 method = interned(request.method);
-                let leaving = core.shared.is_stopping() || connection.leaving.get();
+                let leaving = core.shared.is_stopping() || connection.listed.is_leaving();
                 stays = request.keep_alive && !request.framing.has_body() && !leaving;
                 let version = if request.old { "HTTP/1.0" } else { "HTTP/1.1" };
                 facts(&core, &current, &connection.peer, &request, version, &mut out, now)
@@ -119,7 +119,7 @@ impl Serving<'_> {
     /// Whether the connection goes on after an answer that was not the upstream's. A body that has all come
     /// is skipped; any other would have to be waited for.
     fn stays(&self) -> bool {
-        let leaving = self.job.core.shared.is_stopping() || self.connection.leaving.get();
+        let leaving = self.job.core.shared.is_stopping() || self.connection.listed.is_leaving();
         self.job.facts.keep_alive && self.body.is_over() && !leaving
     }
 

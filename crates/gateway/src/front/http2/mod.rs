@@ -33,9 +33,9 @@ const SEND_BUFFER: usize = 256 << 10;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Serves a connection to its end.
-pub async fn serve(connection: Connection, prefix: Vec<u8>) {
-    let Connection { core, stream, peer, idle, leaving: closing, place } = connection;
-    idle.set(false);
+pub async fn serve(connection: Box<Connection>, prefix: Vec<u8>) {
+    let Connection { core, stream, peer, listed, place } = *connection;
+    listed.set_idle(false);
     let _place: Place = place;
     let limits = core.current().live.plan.serving.limits.clone();
     let handshake = h2::server::Builder::new()
@@ -64,11 +64,7 @@ pub async fn serve(connection: Connection, prefix: Vec<u8>) {
             Some(Some(Ok((request, respond)))) => {
                 last = core.clock.now();
                 let open = Counted::new(&open);
-                let task = request::serve(core.clone(), peer, request, respond, last);
-                spawn_local(async move {
-                    let _open = open;
-                    task.await;
-                });
+                spawn_local(request::serve(core.clone(), peer, request, respond, last, open));
             }
             // The connection has ended, well or badly.
             Some(None | Some(Err(_))) => return,
@@ -78,7 +74,7 @@ pub async fn serve(connection: Connection, prefix: Vec<u8>) {
                     last = core.clock.now();
                 }
                 let idle = core.clock.now().nanos_since(last) > limits.idle_timeout;
-                if (core.shared.is_stopping() || closing.get() || idle) && !leaving {
+                if (core.shared.is_stopping() || listed.is_leaving() || idle) && !leaving {
                     leaving = true;
                     connection.graceful_shutdown();
                 }
@@ -88,7 +84,7 @@ pub async fn serve(connection: Connection, prefix: Vec<u8>) {
 }
 
 /// Counts a stream for as long as it lives.
-struct Counted(Rc<Cell<usize>>);
+pub struct Counted(Rc<Cell<usize>>);
 
 impl Counted {
     fn new(open: &Rc<Cell<usize>>) -> Counted {

@@ -9,6 +9,7 @@ use http::header::SEC_WEBSOCKET_ACCEPT;
 use http::{HeaderValue, Request as Http2Request};
 use plimsoll_policy::Time;
 
+use super::Counted;
 use super::head::{Words, answer_head, as_http1, set_status};
 use super::incoming::Stream2;
 use super::relay::{relay, send};
@@ -33,6 +34,7 @@ pub async fn serve(
     request: Http2Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     now: Time,
+    _open: Counted,
 ) {
     let current = core.current();
     let (parts, recv) = request.into_parts();
