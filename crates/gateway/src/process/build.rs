@@ -60,8 +60,9 @@ pub(super) fn build(
         };
         // Names are looked up here too, so that the first requests have somewhere to go; if that fails,
         // it is tried again.
-        if let Ok(found) = control::resolve::find(&target.addresses, folder) {
-            upstream.set_instances(&found, slots, now, known.is_none()).map_err(about)?;
+        let bits = random::mix(secret ^ now.as_nanos() ^ position as u64);
+        if let Ok(looked) = control::resolve::find(&target.addresses, folder, bits) {
+            upstream.set_instances(&looked.found, slots, now, known.is_none()).map_err(about)?;
         }
         upstreams.push(upstream);
     }

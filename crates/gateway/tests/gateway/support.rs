@@ -56,7 +56,10 @@ impl Backend {
     }
 
     pub(crate) fn new(handle: impl Fn(&Received) -> Does + Send + Sync + 'static) -> Backend {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Backend::on(TcpListener::bind("127.0.0.1:0").unwrap(), handle)
+    }
+
+    pub(crate) fn on(listener: TcpListener, handle: impl Fn(&Received) -> Does + Send + Sync + 'static) -> Backend {
         let address = listener.local_addr().unwrap();
         let (requests, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let handle = Arc::new(handle);

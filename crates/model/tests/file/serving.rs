@@ -39,8 +39,12 @@ fn what_is_stated_is_read() {
     };
     let Addresses::List(list) = at("[ a:80, { address: b:80, weight: 2 } ]") else { panic!("a list") };
     assert_eq!(list.iter().map(|a| (a.address.as_str(), a.weight)).collect::<Vec<_>>(), [("a:80", 1.0), ("b:80", 2.0)]);
-    let dns = Addresses::Dns { host: "api.internal".to_owned(), port: 80, every: 10_000_000_000 };
-    assert_eq!(at("{ dns: api.internal:80 }"), dns);
+    let dns = |server: Option<&str>| {
+        let server = server.map(|server| server.parse().unwrap());
+        Addresses::Dns { host: "api.internal".to_owned(), port: 80, server, every: 10_000_000_000 }
+    };
+    assert_eq!(at("{ dns: api.internal:80 }"), dns(None));
+    assert_eq!(at("{ dns: api.internal:80, server: 127.0.0.1:8600 }"), dns(Some("127.0.0.1:8600")));
     assert_eq!(
         at("{ file: api.txt, every: 2s }"),
         Addresses::File { path: "api.txt".to_owned(), every: 2_000_000_000 }
@@ -100,7 +104,7 @@ fn what_cannot_be_is_refused_in_words() {
     for (lines, why) in [
         ("listen: []", "a gateway listens on at least one address"),
         ("listen: [\":80\"]", "write `0.0.0.0:80` for all of them"),
-        ("listen: [localhost:80]", "a name is no address to listen on"),
+        ("listen: [localhost:80]", "a name is no IP address"),
         ("admin: 127.0.0.1", "expected an IP address and a port"),
         ("trusted: [10.0.0.0/33]", "it is neither an address nor an address with its leading bits"),
         ("limits: { header_count: 129 }", "expected at most 128, found `129`"),
@@ -110,6 +114,7 @@ fn what_cannot_be_is_refused_in_words() {
         ("at: [10.0.0.1]", "the port is missing"),
         ("at: [\"10.0.0.1:0\"]", "the port is no number from 1 to 65535"),
         ("at: []", "a service has at least one address"),
+        ("at: { dns: api:80, server: ns.internal }", "expected an IP address and a port"),
         ("at: { dns: api:80, file: x }", "either `dns` or `file`, not both"),
         ("routes: [ { to: api, fallback_answer: { status: 203 } } ]", "plays a part only where `fallback` is `true`"),
         ("routes: [ { to: api, fallback: true, fallback_answer: { status: 99 } } ]", "a status from 200 to 599"),
