@@ -118,18 +118,73 @@ fn answers_to_the_end_of_the_connection_and_old_clients() {
     gateway.stop(true);
 }
 
+/// A server that answers a head with this before it reads the body, and then with what it has read.
+fn hesitating(first: &'static [u8]) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = Vec::new();
+            let mut piece = [0; 1024];
+            while !bytes.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut piece) {
+                    Ok(count @ 1..) => bytes.extend_from_slice(&piece[..count]),
+                    _ => return,
+                }
+            }
+            let head = String::from_utf8_lossy(&bytes).into_owned();
+            assert!(head.ends_with("\r\nexpect: 100-continue\r\n\r\n"), "{head}");
+            let _ = stream.write_all(first);
+            let mut body = [0; 5];
+            if stream.read_exact(&mut body).is_ok() {
+                let _ = stream.write_all(&ok(&String::from_utf8_lossy(&body)));
+            }
+        }
+    });
+    address
+}
+
+const EXPECTING: &str = "POST /items HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+
 #[test]
-fn waits_with_the_body_when_asked() {
+fn a_body_that_waits_comes_when_the_server_wants_it() {
+    // The second does not know what is expected of it.
+    for first in [&b"HTTP/1.1 100 Continue\r\n\r\n"[..], b""] {
+        let gateway = start(&file(&[hesitating(first)], "", ""));
+        let mut client = Client::of(&gateway);
+        client.send(EXPECTING);
+        assert_eq!(client.next(true).unwrap().status, 100);
+        client.send("hello");
+        assert_eq!(client.next(false).unwrap().body, "hello");
+        gateway.stop(true);
+    }
+}
+
+#[test]
+fn a_body_that_nobody_wants_is_not_asked_for() {
+    let gateway = start(&file(&[hesitating(b"HTTP/1.1 403 X\r\nContent-Length: 2\r\n\r\nno")], "", ""));
+    let mut client = Client::of(&gateway);
+    client.send(EXPECTING);
+    let got = client.next(false).unwrap();
+    assert_eq!((got.status, got.body.as_str(), got.field("connection")), (403, "no", Some("close")));
+    gateway.stop(true);
+}
+
+#[test]
+fn a_body_that_is_kept_for_retries_is_asked_for_at_once() {
     let backend = Backend::new(|received| {
         assert_eq!(received.field("expect"), None);
         Does::Answer(ok(&String::from_utf8_lossy(&received.body)))
     });
-    let gateway = gateway(&[&backend], "");
+    let gateway = gateway(&[&backend], "retry: {}");
     let mut client = Client::of(&gateway);
-    client.send("POST /items HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    client.send(&EXPECTING.replace("POST /items", "PUT /items/1"));
     assert_eq!(client.next(true).unwrap().status, 100);
     client.send("hello");
     assert_eq!(client.next(false).unwrap().body, "hello");
+    // Who does not wait is not asked.
+    let got = client.ask(&format!("{EXPECTING}hello"));
+    assert_eq!((got.status, got.body.as_str()), (200, "hello"));
     gateway.stop(true);
 }
 

@@ -95,6 +95,10 @@ impl<'s> Stream2<'s> {
 }
 
 impl Incoming for Stream2<'_> {
+    fn waits(&self) -> bool {
+        self.waits && self.framed.is_empty()
+    }
+
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
         while self.sent == self.framed.len() {
             self.framed.clear();

@@ -29,8 +29,10 @@ const WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of answers that wait to be sent, a connection.
 const SEND_BUFFER: usize = 256 << 10;
-/// Between two looks whether the gateway stops or the connection is idle.
+/// Between two looks whether the gateway stops or the connection is idle: while there are streams, and without any.
+/// Thousands of connections that nobody uses would keep a core busy with looking.
 const LOOK: Duration = Duration::from_millis(100);
+const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end.
 pub async fn serve(connection: Box<Connection>, prefix: Vec<u8>) {
@@ -69,10 +71,14 @@ pub async fn serve(connection: Box<Connection>, prefix: Vec<u8>) {
             // The connection has ended, well or badly.
             Some(None | Some(Err(_))) => return,
             None => {
-                look.as_mut().reset(core.clock.instant(core.clock.now() + LOOK));
+                // Whoever drains in a second is seen in time all the same.
+                let drain = Duration::from_nanos(core.current().live.plan.drain);
+                let mut next = IDLE_LOOK.min(drain / 10).max(LOOK);
                 if open.get() > 0 {
                     last = core.clock.now();
+                    next = LOOK;
                 }
+                look.as_mut().reset(core.clock.instant(core.clock.now() + next));
                 let idle = core.clock.now().nanos_since(last) > limits.idle_timeout;
                 if (core.shared.is_stopping() || listed.is_leaving() || idle) && !leaving {
                     leaving = true;
