@@ -6,9 +6,10 @@
 //!
 //! builds `plimsoll` as it is released, starts all of them (nginx and haproxy have to be installed, and
 //! setpriv of util-linux), and prints one table. `-- --quick` takes shorter rounds, `-- --plimsoll PATH`
-//! another binary. They take turns in each round, so that a slow moment of the machine hits all of them;
-//! figures are medians over the rounds, and ratios those of medians. The load comes from this process
-//! (`load.rs`), settings are in `proxies.rs`, backends in `backend.rs`. What it starts ends with it.
+//! another binary, `-- --memory` measures memory alone. They take turns in each round, so that a slow moment
+//! of the machine hits all of them; figures are medians over the rounds, and ratios those of medians. The load
+//! comes from this process (`load.rs`), settings are in `proxies.rs`, backends in `backend.rs`. What it starts
+//! ends with it.
 
 mod backend;
 mod http;
@@ -39,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(backend::run(address.parse()?)?);
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
+    let memory = arguments.iter().any(|argument| argument == "--memory");
     let given = arguments.iter().position(|argument| argument == "--plimsoll").and_then(|at| arguments.get(at + 1));
     let plimsoll = match given {
         Some(path) => path.clone(),
@@ -59,10 +61,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!();
     println!("| | nginx | HAProxy | ours | ratio to nginx | ours, no policies |");
     println!("|---|---:|---:|---:|---:|---:|");
-    let most = bench.cpu(64);
-    bench.cpu(256);
-    bench.p99(most * 0.6);
-    bench.faults()?;
+    if !memory {
+        let most = bench.cpu(64);
+        bench.cpu(256);
+        bench.p99(most * 0.6);
+        bench.faults()?;
+    }
     bench.memory(if quick { 2_000 } else { 10_000 })?;
     println!();
     println!("{}", machine());

@@ -212,7 +212,7 @@ fn only_gateway_and_middleware_have_an_asynchronous_runtime() {
 }
 
 /// The gateway's modules from the bottom up: each uses those before it only.
-const GATEWAY: [&str; 18] = [
+const GATEWAY: [&str; 19] = [
     "clock",
     "random",
     "figures",
@@ -220,6 +220,7 @@ const GATEWAY: [&str; 18] = [
     "signals",
     "access_log",
     "net",
+    "dns",
     "redis",
     "plan",
     "upstream",

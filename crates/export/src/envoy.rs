@@ -525,6 +525,15 @@ fn cluster(out: &mut Text, gateway: &Gateway, upstream: &Upstream) {
         out.once(level, "`at.every`");
         out.line(level, format!("dns_refresh_rate: {}", seconds(every.max(Duration::from_millis(1)))));
     }
+    if let Some(server) = upstream.name_server {
+        out.once(level, "`at.server`");
+        out.line(level, "typed_dns_resolver_config:");
+        out.line(level + 1, "name: envoy.network.dns_resolver.cares");
+        out.line(level + 1, "typed_config:");
+        out.line(level + 2, kind("network.dns_resolver.cares.v3.CaresDnsResolverConfig"));
+        let (ip, port) = (string(&server.ip().to_string()), server.port());
+        out.line(level + 2, format!("resolvers: [{{ socket_address: {{ address: {ip}, port_value: {port} }} }}]"));
+    }
     out.line(level, format!("connect_timeout: {}", seconds(upstream.connect_timeout(gateway))));
     out.once(level, "`limits.upstream_idle`");
     out.line(level, "typed_extension_protocol_options:");

@@ -68,6 +68,8 @@ pub(crate) struct Upstream<'a> {
     weights: Vec<f64>,
     /// How often all addresses of the one name are looked up.
     pub(crate) found: Option<Duration>,
+    /// The name server that knows them, where it is not the system's.
+    pub(crate) name_server: Option<std::net::SocketAddr>,
     /// Who says where they are, for a comment.
     source: &'static str,
 }
@@ -319,7 +321,7 @@ fn upstream<'a>(
         name = format!("{first}_{number}");
     }
     let malformed = |why| Error::Malformed { key: format!("{}.at", to.name), why };
-    let mut found = None;
+    let (mut found, mut name_server) = (None, None);
     let (addresses, weights, source) = match (site.upstreams.get(&to.name), &to.at) {
         (Some(given), _) => (given.clone(), None, "where the command says"),
         (None, None) => {
@@ -331,7 +333,8 @@ fn upstream<'a>(
             let addresses = addresses.collect::<Result<Vec<Address>, _>>().map_err(malformed)?;
             (addresses, Some(list.iter().map(|instance| instance.weight).collect()), "at `at`")
         }
-        (None, Some(Addresses::Dns { host, port, every })) => {
+        (None, Some(Addresses::Dns { host, port, server, every })) => {
+            name_server = *server;
             found = Some(Duration::from_nanos(*every));
             (vec![format!("{host}:{port}").parse().map_err(malformed)?], None, "at all addresses of a name")
         }
@@ -340,7 +343,7 @@ fn upstream<'a>(
         }
     };
     let weights = weights.unwrap_or_else(|| vec![1.0; addresses.len()]);
-    Ok(Upstream { name, to, policies: &edge.policies, addresses, weights, found, source })
+    Ok(Upstream { name, to, policies: &edge.policies, addresses, weights, found, name_server, source })
 }
 
 /// Weights as whole numbers up to a largest one, in the same proportions as nearly as these allow. What had some

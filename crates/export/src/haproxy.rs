@@ -22,18 +22,36 @@ const FEWEST_FIELDS: u32 = 16;
 /// HAProxy keeps an answer's headers beside its body.
 const HEADERS: u64 = 1_024;
 
+/// The section that says who looks an upstream's names up.
+fn names(upstream: &Upstream) -> String {
+    match upstream.name_server {
+        None => "names".to_owned(),
+        Some(_) => format!("names-{}", upstream.name),
+    }
+}
+
 /// A whole `haproxy.cfg` that makes HAProxy do what a gateway of a system does.
 pub fn haproxy(system: &System, gateway: ServiceId, site: &Site) -> Result<String, Error> {
     let gateway = Gateway::new(system, gateway, site)?;
     let mut out = Text::new("    ");
     global(&mut out, &gateway);
-    if gateway.upstreams.iter().flat_map(|upstream| &upstream.addresses).any(Address::is_name) {
+    let of_system = |upstream: &&Upstream| upstream.name_server.is_none();
+    if gateway.upstreams.iter().filter(of_system).flat_map(|upstream| &upstream.addresses).any(Address::is_name) {
         out.gap();
         out.note(0, "Instances with names are looked up again and again, by the resolvers of this machine.");
         out.line(0, "resolvers names");
         out.line(1, "parse-resolv-conf");
-        if let Some(every) = gateway.upstreams.iter().filter_map(|upstream| upstream.found).min() {
+        if let Some(every) = gateway.upstreams.iter().filter(of_system).filter_map(|upstream| upstream.found).min() {
             out.note(1, "`at.every`");
+            out.line(1, format!("hold valid {}", short(every, LONGEST)));
+        }
+    }
+    for upstream in &gateway.upstreams {
+        if let (Some(server), Some(every)) = (upstream.name_server, upstream.found) {
+            out.gap();
+            out.note(0, "`at.server` and `at.every`");
+            out.line(0, format!("resolvers {}", names(upstream)));
+            out.line(1, format!("nameserver given {server}"));
             out.line(1, format!("hold valid {}", short(every, LONGEST)));
         }
     }
@@ -777,7 +795,9 @@ fn servers(out: &mut Text, gateway: &Gateway, upstream: &Upstream) {
     }
     if upstream.addresses.iter().any(Address::is_name) {
         out.note(1, "A name that cannot be looked up yet is no reason not to start.");
-        server.push("resolvers names init-addr last,libc,none".to_owned());
+        // The system's resolver knows nothing of a name server that the file gives.
+        let first = if upstream.name_server.is_some() { "last,none" } else { "last,libc,none" };
+        server.push(format!("resolvers {} init-addr {first}", names(upstream)));
     }
     out.note(1, "`limits.upstream_idle`");
     let idle = Duration::from_nanos(gateway.serving.limits.upstream_idle);

@@ -412,6 +412,9 @@ fn peers(out: &mut Text, gateway: &Gateway, upstream: &Upstream) {
     if let Some(every) = upstream.found {
         let every = people(every);
         out.note(1, format!("`at.every` {every}: nginx looks names up when it starts, and not again before a reload."));
+        if let Some(server) = upstream.name_server {
+            out.note(1, format!("`at.server` {server}: the system's resolver has to know the name."));
+        }
     } else if upstream.addresses.iter().any(crate::Address::is_name) {
         out.note(1, "nginx looks names up when it starts, and not again before a reload.");
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use plimsoll_model::system::{AccessLog, LogFormat};
 
-use crate::clock::civil;
+use crate::clock::{MONTHS, civil};
 
 /// What is said of a request.
 #[derive(Debug, Default)]
@@ -170,7 +170,6 @@ fn json(entry: &Entry<'_>) -> String {
 /// nginx's `combined`, followed by the request's time, the upstream's address and its time, in seconds.
 fn combined(entry: &Entry<'_>) -> String {
     use std::fmt::Write;
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let mut line = String::with_capacity(320);
     let (year, month, day, hour, minute, second) = civil(entry.at);
     let month = MONTHS[(month as usize + 11) % 12];

@@ -5,6 +5,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is where real time enters")]
 
+use std::cell::Cell;
+use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
 
 use plimsoll_policy::Time;
@@ -43,6 +45,46 @@ impl Clock {
     }
 }
 
+/// The value of a `Date` field: always of this length (RFC 9110, section 5.6.7).
+pub type DateText = [u8; 29];
+
+/// A core's `Date`, written anew once a second. It follows the system's clock, which may be set.
+#[derive(Debug, Default)]
+pub struct Date {
+    text: Cell<DateText>,
+    /// When the next second begins.
+    until: Cell<Time>,
+}
+
+impl Date {
+    /// The date at `now`.
+    #[inline]
+    pub fn at(&self, now: Time) -> DateText {
+        if now >= self.until.get() {
+            let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.text.set(imf_fixdate(wall));
+            self.until.set(now.plus_nanos(u64::from(1_000_000_000 - wall.subsec_nanos())));
+        }
+        self.text.get()
+    }
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`
+fn imf_fixdate(wall: Duration) -> DateText {
+    // 1970 began on a Thursday.
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let (year, month, day, hour, minute, second) = civil(wall);
+    let weekday = DAYS[(wall.as_secs() / 86_400 % 7) as usize];
+    let month = MONTHS[(month as usize + 11) % 12];
+    let mut text = [b' '; 29];
+    // All of it fits until the year 10000.
+    let _ = write!(&mut text[..], "{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
+    text
+}
+
+/// As dates of logs and fields have them.
+pub const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /// Years, months, days, hours, minutes and seconds of a time since 1970, in UTC.
 ///
 /// After Howard Hinnant's `civil_from_days`: eras of 400 years, which start in March.
@@ -73,5 +115,20 @@ mod tests {
         ] {
             assert_eq!(civil(Duration::from_secs(seconds)), date);
         }
+    }
+
+    #[test]
+    fn dates_are_those_of_the_standard() {
+        for (seconds, text) in [
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (1_709_210_096, "Thu, 29 Feb 2024 12:34:56 GMT"),
+        ] {
+            assert_eq!(imf_fixdate(Duration::from_secs(seconds)), *text.as_bytes());
+        }
+        let date = Date::default();
+        let first = date.at(Time::ZERO);
+        assert!(first.ends_with(b" GMT"));
+        assert_eq!(date.at(Time::ZERO), first);
     }
 }

@@ -11,13 +11,13 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::access_log::LogSender;
 use crate::answers::{Records, Sharing, Store};
-use crate::clock::Clock;
+use crate::clock::{Clock, Date};
 use crate::figures::{CoreFigures, Figures, InstanceFigures, RouteFigures};
 use crate::inbound::Inbound;
 use crate::net::{Buffers, Pool};
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::redis::Link;
+use crate::redis::{Link, SharedQuota};
 use crate::upstream::{Slots, Upstream};
 
 /// A plan with the state that runs it. A reload makes a new one; requests under way keep theirs.
@@ -61,7 +61,11 @@ pub struct Shared {
     live: Mutex<Arc<Live>>,
     version: AtomicU64,
     per_client: Mutex<BTreeMap<IpAddr, u32>>,
+    notices: Mutex<Vec<String>>,
 }
+
+/// Notices that are kept until somebody takes them.
+const NOTICES: usize = 100;
 
 impl Shared {
     /// A process that runs this.
@@ -76,6 +80,7 @@ impl Shared {
             live: Mutex::new(Arc::new(live)),
             version: AtomicU64::new(1),
             per_client: Mutex::default(),
+            notices: Mutex::default(),
         }
     }
 
@@ -93,6 +98,19 @@ impl Shared {
     /// Whether the gateway is to stop.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Something that an operator should know of. The last hundred are kept until somebody takes them.
+    pub fn say(&self, notice: &str) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        if notices.len() < NOTICES {
+            notices.push(notice.to_owned());
+        }
+    }
+
+    /// What was said.
+    pub fn notices(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A place for a connection from this address, unless there are too many.
@@ -154,6 +172,8 @@ pub struct Core {
     pub index: usize,
     /// The time.
     pub clock: Clock,
+    /// The same as fields have it.
+    pub date: Date,
     /// Its random bits.
     pub random: Random,
     /// Its connections to instances.
@@ -170,7 +190,7 @@ pub struct Core {
     current: RefCell<Rc<Current>>,
     version: Cell<u64>,
     instances: RefCell<Vec<Option<Arc<InstanceFigures>>>>,
-    links: RefCell<BTreeMap<String, Rc<Link>>>,
+    link: RefCell<Option<Rc<Link>>>,
 }
 
 /// Heads that a core keeps for later, and the largest of them.
@@ -187,6 +207,7 @@ impl Core {
         Core {
             index,
             clock: shared.clock,
+            date: Date::default(),
             random: Random::new(crate::random::mix(shared.secret ^ (index as u64 + 1))),
             pool: Pool::default(),
             buffers: Buffers::default(),
@@ -196,7 +217,7 @@ impl Core {
             current: RefCell::new(current),
             version: Cell::new(version),
             instances: RefCell::default(),
-            links: RefCell::default(),
+            link: RefCell::default(),
             shared,
         }
     }
@@ -221,12 +242,21 @@ impl Core {
         instances[slot].get_or_insert_with(|| self.shared.figures.instance(slot, self.index)).clone()
     }
 
-    /// This core's connection to a Redis.
-    pub fn link(&self, address: &str) -> Rc<Link> {
-        let mut links = self.links.borrow_mut();
-        match links.get(address) {
-            Some(link) => link.clone(),
-            None => links.entry(address.to_owned()).or_insert(Link::new(address.to_owned())).clone(),
+    /// This core's connection to the Redis of a shared quota.
+    pub fn link(&self, quota: &Arc<SharedQuota>) -> Rc<Link> {
+        let mut link = self.link.borrow_mut();
+        match &*link {
+            Some(link) if link.is_for(quota) => link.clone(),
+            _ => {
+                // What one core has to say of it, all have.
+                let (shared, first) = (self.shared.clone(), self.index == 0);
+                let say = move |notice: &str| {
+                    if first {
+                        shared.say(notice)
+                    }
+                };
+                link.insert(Link::new(quota.clone(), say)).clone()
+            }
         }
     }
 

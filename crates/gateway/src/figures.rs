@@ -99,6 +99,8 @@ pub enum Own {
     BadRequest,
     /// There is no such endpoint.
     NotFound,
+    /// It had come as far as its `Max-Forwards` lets it.
+    MaxForwards,
     /// The fallback was given.
     Fallback,
     /// An answer from the cache.
@@ -115,7 +117,7 @@ pub enum Own {
 
 impl Own {
     /// All of them, with the names that figures have.
-    pub const ALL: [(Own, &'static str); 20] = [
+    pub const ALL: [(Own, &'static str); 21] = [
         (Own::RateLimited, "rate_limited"),
         (Own::InFlight, "max_in_flight"),
         (Own::Limit, "limit"),
@@ -130,6 +132,7 @@ impl Own {
         (Own::Timeout, "timeout"),
         (Own::BadRequest, "bad_request"),
         (Own::NotFound, "not_found"),
+        (Own::MaxForwards, "max_forwards"),
         (Own::Fallback, "fallback"),
         (Own::Cached, "cached"),
         (Own::InProgress, "in_progress"),

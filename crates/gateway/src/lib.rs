@@ -19,6 +19,7 @@ pub mod answers;
 pub mod clock;
 pub mod control;
 pub mod core;
+pub mod dns;
 pub mod exchange;
 pub mod figures;
 pub mod front;

@@ -14,6 +14,7 @@ use plimsoll_gateway::clock::Clock;
 use plimsoll_gateway::exchange::conclusion::conclude;
 use plimsoll_gateway::figures::Own;
 use plimsoll_gateway::inbound::{Asked, Held, Inbound, Next, Woken};
+use plimsoll_gateway::redis::SharedQuota;
 use plimsoll_gateway::upstream::call::Ended;
 use plimsoll_model::system::System;
 use plimsoll_model::system::policy::rate_limit::StoreAnswer;
@@ -157,9 +158,11 @@ impl Replay {
     fn new(system: &System) -> Replay {
         let plan = Plan::new(system, None).unwrap();
         let clock = Clock::start();
+        let load = |stored| SharedQuota::load(stored, std::path::Path::new(".")).unwrap();
+        let quota = plan.shared_quota.as_ref().map(load);
         let store = plan.routes.iter().find_map(|route| route.cache.as_ref());
         Replay {
-            inbound: Arc::new(Inbound::new(&plan, clock, Time::ZERO).unwrap()),
+            inbound: Arc::new(Inbound::new(&plan, quota, clock, Time::ZERO).unwrap()),
             records: plan.idempotency.as_ref().map(|(config, _)| Arc::new(Records::new(*config).unwrap())),
             store: store.map(|(_, config)| Arc::new(Store::new(*config, clock).unwrap())),
             sharing: plan.targets[0].policies.coalesce.then(|| Arc::new(Sharing::new().unwrap())),

@@ -58,6 +58,11 @@ fn addresses_of_the_file_are_taken() {
             "server api-2 127.0.0.2:82 weight 5\n",
         ),
         ("{ dns: \"localhost:83\", every: 7s }", "server localhost:83 ", "server-template api- 3 localhost:83\n"),
+        (
+            "{ dns: \"localhost:83\", every: 7s, server: \"127.0.0.1:8600\" }",
+            "# `at.server` 127.0.0.1:8600: the system's resolver has to know the name.\n",
+            "    nameserver given 127.0.0.1:8600\n    hold valid 7s\n",
+        ),
     ] {
         let text = crate::gateway("upstream: api, balance: least_connections, listen: [ \"127.0.0.1:18081\" ]");
         let system =
@@ -72,6 +77,8 @@ fn addresses_of_the_file_are_taken() {
         }
         let envoy = plimsoll_export::envoy(&system, gateway, &site).unwrap();
         assert_eq!(envoy.contains("dns_refresh_rate: 7s\n"), at.contains("dns"), "{envoy}");
+        let asks = "resolvers: [{ socket_address: { address: \"127.0.0.1\", port_value: 8600 } }]\n";
+        assert_eq!(envoy.contains(asks), at.contains("8600"), "{envoy}");
         assert_eq!(envoy.contains("load_balancing_weight: 5\n"), !at.contains("dns"), "{envoy}");
     }
 }

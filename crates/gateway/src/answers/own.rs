@@ -4,6 +4,7 @@ use std::io::Write;
 
 use plimsoll_policy::{Outcome, Reason, Rejected, Time};
 
+use crate::clock::DateText;
 use crate::figures::Own;
 use crate::http1::Refused;
 
@@ -70,6 +71,7 @@ impl OwnAnswer {
     /// Its body: one line.
     pub fn text(&self) -> &'static str {
         match self.status {
+            204 => "",
             400 => "bad request\n",
             404 => "not found\n",
             405 => "method not allowed\n",
@@ -80,6 +82,7 @@ impl OwnAnswer {
             422 => "unprocessable content\n",
             429 => "too many requests\n",
             431 => "request header fields too large\n",
+            501 => "not implemented\n",
             502 => "bad gateway\n",
             504 => "gateway timeout\n",
             505 => "version not supported\n",
@@ -88,11 +91,16 @@ impl OwnAnswer {
     }
 
     /// The whole answer as HTTP/1.1. `head_only` is for `HEAD`.
-    pub fn write(&self, out: &mut Vec<u8>, close: bool, head_only: bool) {
+    pub fn write(&self, out: &mut Vec<u8>, close: bool, head_only: bool, date: &DateText) {
         let (text, reason) = (self.text(), reason(self.status));
         let length = text.len();
         let status = self.status;
-        let _ = write!(out, "HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n");
+        let _ = write!(out, "HTTP/1.1 {status} {reason}\r\ndate: ");
+        out.extend_from_slice(date);
+        out.extend_from_slice(b"\r\n");
+        if length > 0 {
+            let _ = write!(out, "content-type: text/plain\r\ncontent-length: {length}\r\n");
+        }
         if let Some(seconds) = self.retry_after {
             let _ = write!(out, "retry-after: {seconds}\r\n");
         }
@@ -124,6 +132,7 @@ pub fn reason(status: u16) -> &'static str {
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
+        501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
@@ -158,9 +167,18 @@ mod tests {
     #[test]
     fn an_answer_is_whole() {
         let mut out = Vec::new();
-        OwnAnswer::busy(Own::InFlight).write(&mut out, true, false);
-        let expected = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\
-                        retry-after: 1\r\nconnection: close\r\n\r\nservice unavailable\n";
+        let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
+        OwnAnswer::busy(Own::InFlight).write(&mut out, true, false, date);
+        let expected = "HTTP/1.1 503 Service Unavailable\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+                        content-type: text/plain\r\ncontent-length: 20\r\nretry-after: 1\r\n\
+                        connection: close\r\n\r\nservice unavailable\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+        // Without a body there is no length (RFC 9110, section 8.6).
+        let mut out = Vec::new();
+        OwnAnswer::new(204, Own::MaxForwards).write(&mut out, false, false, date);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "HTTP/1.1 204 No Content\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n"
+        );
     }
 }

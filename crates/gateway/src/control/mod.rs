@@ -28,7 +28,7 @@ pub struct Control {
     pub(crate) folder: PathBuf,
     cores: Mutex<Vec<RuntimeMetrics>>,
     changed: Notify,
-    notices: Mutex<Vec<String>>,
+    waiting: Mutex<()>,
     wait: std::sync::Condvar,
     admins: UnboundedSender<Option<std::net::TcpListener>>,
 }
@@ -63,7 +63,7 @@ impl Control {
             folder,
             cores: Mutex::default(),
             changed: Notify::new(),
-            notices: Mutex::default(),
+            waiting: Mutex::default(),
             wait: std::sync::Condvar::new(),
             admins,
         };
@@ -86,22 +86,19 @@ impl Control {
         self.changed.notify_waiters();
     }
 
-    /// Something that an operator should know of. The last hundred are kept until somebody takes them.
+    /// Something that an operator should know of.
     pub fn say(&self, notice: &str) {
-        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        if notices.len() < 100 {
-            notices.push(notice.to_owned());
-        }
+        self.shared.say(notice);
     }
 
     /// What was said.
     pub fn notices(&self) -> Vec<String> {
-        std::mem::take(&mut *self.notices.lock().unwrap_or_else(PoisonError::into_inner))
+        self.shared.notices()
     }
 
     /// Waits.
     pub(crate) fn pause(&self, time: Duration) {
-        let guard = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = self.wait.wait_timeout_while(guard, time, |_| true);
     }
 

@@ -1,6 +1,6 @@
 //! Where instances are: a list, a name, or a file.
 
-use std::net::ToSocketAddrs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,24 +9,39 @@ use plimsoll_model::system::Addresses;
 use tokio::task::spawn_local;
 
 use super::Control;
+use crate::dns;
+use crate::random::mix;
 use crate::upstream::{Found, Upstream};
 
 /// Instances of one service, at most.
 const MOST: usize = 10_000;
+/// Between two looks for names in a list or a file, at most.
+const NAMES: Duration = Duration::from_secs(10);
+/// Between two looks, at least, however short a record's time to live: some servers say zero, and mean that
+/// nobody may keep an answer, not that everybody should ask all the time.
+const SOONEST: Duration = Duration::from_secs(1);
 
-/// Looks addresses up, once. A name takes as long as the system's resolver does.
-pub fn find(addresses: &Addresses, folder: &Path) -> Result<Vec<Found>, String> {
-    let mut found = Vec::new();
+/// Addresses, and how long they hold where a name server has said so.
+#[derive(Clone, Debug, Default)]
+pub struct Looked {
+    /// The addresses.
+    pub found: Vec<Found>,
+    ttl: Option<Duration>,
+}
+
+/// Looks addresses up, once, which may wait for name servers. `random` is what nobody else knows.
+pub fn find(addresses: &Addresses, folder: &Path, random: u64) -> Result<Looked, String> {
+    let mut looked = Looked::default();
     match addresses {
         Addresses::List(list) => {
             for address in list {
-                look_up(&address.address, address.weight, &mut found)?;
+                looked.add(&address.address, None, address.weight, random)?;
             }
         }
-        Addresses::Dns { host, port, .. } => {
-            look_up(&format!("{host}:{port}"), 1.0, &mut found)?;
+        Addresses::Dns { host, port, server, .. } => {
+            looked.add(&format!("{host}:{port}"), *server, 1.0, random)?;
             // Name servers turn their answers round; `weights` go by the order.
-            found.sort_by_key(|found| found.address);
+            looked.found.sort_by_key(|found| found.address);
         }
         Addresses::File { path, .. } => {
             let path = folder.join(path);
@@ -42,34 +57,42 @@ pub fn find(addresses: &Addresses, folder: &Path) -> Result<Vec<Found>, String> 
                 let (Some(weight), None) = (weight, words.next()) else {
                     return Err(format!("{}: expected an address and perhaps a weight, found `{line}`", place()));
                 };
-                look_up(address, weight, &mut found).map_err(|error| format!("{}: {error}", place()))?;
+                looked.add(address, None, weight, random).map_err(|error| format!("{}: {error}", place()))?;
             }
         }
     }
-    if found.len() > MOST {
-        return Err(format!("{} addresses are more than {MOST}", found.len()));
+    if looked.found.len() > MOST {
+        return Err(format!("{} addresses are more than {MOST}", looked.found.len()));
     }
-    Ok(found)
+    Ok(looked)
 }
 
-fn look_up(address: &str, weight: f64, found: &mut Vec<Found>) -> Result<(), String> {
-    let resolved = address.to_socket_addrs().map_err(|error| format!("{address}: {error}"))?;
-    for address in resolved {
-        if !found.iter().any(|other| other.address == address) {
-            found.push(Found { address, weight });
+impl Looked {
+    /// All addresses of one that may have a name.
+    fn add(&mut self, address: &str, server: Option<SocketAddr>, weight: f64, random: u64) -> Result<(), String> {
+        let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+        let Some((host, port)) = parts else {
+            return Err(format!("{address}: expected a name or an address, and a port"));
+        };
+        let named = dns::look_up(host, server, random)?;
+        self.ttl = [self.ttl, named.ttl].into_iter().flatten().min();
+        for address in named.addresses.into_iter().map(|address| SocketAddr::new(address, port)) {
+            if !self.found.iter().any(|other| other.address == address) {
+                self.found.push(Found { address, weight });
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
-/// How long until the next look; none for addresses that cannot change.
+/// How long until the next look, at most; none for addresses that cannot change.
 fn every(addresses: &Addresses) -> Option<Duration> {
     match addresses {
         Addresses::List(list) if list.iter().all(|address| address.address.parse::<std::net::SocketAddr>().is_ok()) => {
             None
         }
         // A name in a list is looked up as often as one alone.
-        Addresses::List(_) => Some(Duration::from_secs(10)),
+        Addresses::List(_) => Some(NAMES),
         Addresses::Dns { every, .. } | Addresses::File { every, .. } => Some(Duration::from_nanos(*every)),
     }
 }
@@ -99,13 +122,15 @@ pub(super) async fn keep(control: Arc<Control>) {
 async fn watch(control: Arc<Control>, addresses: Addresses, upstream: Arc<Upstream>, every: Duration) {
     let mut last: Option<String> = None;
     loop {
-        tokio::time::sleep(every).await;
+        let random = mix(control.shared.secret ^ control.shared.clock.now().as_nanos());
         let (addresses, folder) = (addresses.clone(), control.folder.clone());
-        // The system's resolver waits, and so must not do it here.
-        let found = tokio::task::spawn_blocking(move || find(&addresses, &folder)).await;
-        let problem = match found {
-            Ok(Ok(found)) if found.is_empty() => Some("no addresses".to_owned()),
-            Ok(Ok(found)) => {
+        // A look waits, and so must not be taken here.
+        let looked = tokio::task::spawn_blocking(move || find(&addresses, &folder, random)).await;
+        let mut ttl = None;
+        let problem = match looked {
+            Ok(Ok(Looked { found, .. })) if found.is_empty() => Some("no addresses".to_owned()),
+            Ok(Ok(Looked { found, ttl: holds })) => {
+                ttl = holds;
                 let now = control.shared.clock.now();
                 let changed = upstream.set_instances(&found, &control.shared.slots, now, false);
                 match changed {
@@ -124,7 +149,13 @@ async fn watch(control: Arc<Control>, addresses: Addresses, upstream: Arc<Upstre
             control.say(&format!("{}: {problem}; its instances stay as they are", upstream.service));
         }
         last = problem;
+        tokio::time::sleep(pause(every, ttl)).await;
     }
+}
+
+/// Until the time to live is over, within bounds.
+fn pause(every: Duration, ttl: Option<Duration>) -> Duration {
+    ttl.map_or(every, |ttl| ttl.max(SOONEST).min(every))
 }
 
 #[cfg(test)]
@@ -138,17 +169,31 @@ mod tests {
         let file = Addresses::File { path: "a.txt".to_owned(), every: 1 };
         let write = |text: &str| std::fs::write(folder.path().join("a.txt"), text).unwrap();
         write("# comment\n127.0.0.1:80\n\n127.0.0.2:80 0.5\n127.0.0.1:80\n");
-        let found = find(&file, folder.path()).unwrap();
+        let found = find(&file, folder.path(), 0).unwrap().found;
         let found: Vec<_> = found.iter().map(|found| (found.address.to_string(), found.weight)).collect();
         assert_eq!(found, [("127.0.0.1:80".to_owned(), 1.0), ("127.0.0.2:80".to_owned(), 0.5)]);
         for (text, place) in
             [("127.0.0.1:80 x\n", "a.txt:1"), ("\n127.0.0.1:80 1 2\n", "a.txt:2"), ("nowhere\n", "a.txt:1")]
         {
             write(text);
-            assert!(find(&file, folder.path()).unwrap_err().contains(place), "{text}");
+            assert!(find(&file, folder.path(), 0).unwrap_err().contains(place), "{text}");
         }
         let missing = Addresses::File { path: "b.txt".to_owned(), every: 1 };
-        assert!(find(&missing, folder.path()).unwrap_err().contains("b.txt"));
+        assert!(find(&missing, folder.path(), 0).unwrap_err().contains("b.txt"));
+    }
+
+    #[test]
+    fn a_time_to_live_is_kept_within_bounds() {
+        let seconds = Duration::from_secs;
+        for (every, ttl, expected) in [
+            (seconds(10), None, seconds(10)),
+            (seconds(10), Some(seconds(5)), seconds(5)),
+            (seconds(10), Some(seconds(3_600)), seconds(10)),
+            (seconds(10), Some(seconds(0)), seconds(1)),
+            (Duration::from_millis(20), Some(seconds(0)), Duration::from_millis(20)),
+        ] {
+            assert_eq!(pause(every, ttl), expected, "{every:?} {ttl:?}");
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Job {
                     held.recalled(at, &asked)
                 }
                 Next::Count(limiter) => {
-                    let link = core.link(&limiter.quota.address);
+                    let link = core.link(&limiter.quota);
                     let answer = limiter.take(&link, core.clock, &quota_name, at, core.random.bits()).await;
                     at = core.clock.now();
                     held.counted(at, &asked, answer)

@@ -19,6 +19,10 @@ use crate::upstream::Instance;
 
 /// Bytes of an answer's head, at most.
 const HEAD_MAX: usize = 64 << 10;
+/// What is said to a server where the client waits for its word, and how long that is waited for, ns: one that does
+/// not know the expectation says nothing (RFC 9110, section 10.1.1; curl waits as long).
+const EXPECTS: &[u8] = b"expect: 100-continue\r\n\r\n";
+const WORD: u64 = 1_000_000_000;
 
 /// An answer whose head has come.
 #[derive(Debug)]
@@ -112,7 +116,10 @@ pub async fn attempt<I: Incoming>(
         };
         let body = (limits.body_timeout, None);
         let buffer = core.buffers.take();
-        let exchange = Exchange { stream, buffer, sent: 0, sending: Sending::Goes, heard: false, body };
+        let expects = ask.streamed && incoming.as_ref().is_some_and(|incoming| incoming.waits());
+        let word = if expects { Word::Sent } else { Word::Given };
+        let sending = Sending::Goes;
+        let exchange = Exchange { stream, buffer, sent: 0, sending, heard: false, body, expects, word };
         match exchange.run(core, instance, ask, incoming.as_deref_mut(), alarm).await {
             // The server closed a connection that nobody used just as it was used again. That is no
             // failure of the server's, and a fresh connection will do.
@@ -131,6 +138,17 @@ enum Sending {
     Broken,
 }
 
+/// The server's word that it wants the body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// It will be asked for it, with the head.
+    Sent,
+    /// It is waited for, until then.
+    Awaited(Time),
+    /// It was given, or none is needed.
+    Given,
+}
+
 struct Exchange {
     stream: TcpStream,
     buffer: Buffer,
@@ -141,6 +159,9 @@ struct Exchange {
     heard: bool,
     /// How long the client may be silent within its body, ns, and until when it may now.
     body: (u64, Option<Time>),
+    /// Whether the head says that the body waits for the server's word.
+    expects: bool,
+    word: Word,
 }
 
 impl Exchange {
@@ -156,15 +177,20 @@ impl Exchange {
         let mut seen = 0;
         loop {
             let end = std::future::poll_fn(|cx| match self.poll(cx, ask, incoming.as_deref_mut(), &mut seen, core) {
-                Poll::Ready(ended) => Poll::Ready(ended),
-                Poll::Pending => match self.body.1 {
-                    Some(until) if until < ask.deadline => {
-                        alarm.poll(cx, until).map(|()| Err(Failed::Body(BodyError::Slow)))
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending => match (self.body.1, self.word) {
+                    (_, Word::Awaited(until)) if until < ask.deadline => alarm.poll(cx, until).map(|()| None),
+                    (Some(until), _) if until < ask.deadline => {
+                        alarm.poll(cx, until).map(|()| Some(Err(Failed::Body(BodyError::Slow))))
                     }
-                    _ => alarm.poll(cx, ask.deadline).map(|()| Err(Failed::Timeout)),
+                    _ => alarm.poll(cx, ask.deadline).map(|()| Some(Err(Failed::Timeout))),
                 },
             })
             .await;
+            let Some(end) = end else {
+                self.word = Word::Given;
+                continue;
+            };
             let end = match end {
                 Ok(end) => end,
                 Err(failed) => {
@@ -179,7 +205,8 @@ impl Exchange {
             };
             let status = response.status;
             if status < 200 && status != 101 {
-                // Interim answers were for us.
+                // Interim answers were for us. With any of them the server shows that it goes on.
+                self.word = Word::Given;
                 self.buffer.consume(end);
                 seen = 0;
                 continue;
@@ -188,7 +215,7 @@ impl Exchange {
                 return Err((Failed::Reset, true));
             }
             let mut head = core.take_head();
-            forward::response(&mut head, &response);
+            forward::response(&mut head, &response, &core.date.at(at));
             let framing = response.framing;
             // A server that answers before it has the whole request may not read the rest.
             let keep_alive = response.keep_alive && self.sending == Sending::Done && status != 101;
@@ -219,7 +246,7 @@ impl Exchange {
                 self.body.1 = None;
             }
         }
-        if self.sending != Sending::Goes
+        if (self.sending != Sending::Goes || self.word != Word::Given)
             && let Some(incoming) = incoming
             && incoming.poll_gone(cx).is_ready()
         {
@@ -250,8 +277,16 @@ impl Exchange {
         core: &Core,
     ) -> Poll<Result<(), Option<BodyError>>> {
         let broken = |_: io::Error| None;
-        if self.sent < ask.head.len() + ask.body.len() {
-            ready!(poll_write_both(&mut self.stream, cx, ask.head, ask.body, &mut self.sent)).map_err(broken)?;
+        // A body that waits is not here, so that nothing but the end of the head follows.
+        let (head, rest) = if self.expects { (&ask.head[..ask.head.len() - 2], EXPECTS) } else { (ask.head, ask.body) };
+        if self.sent < head.len() + rest.len() {
+            ready!(poll_write_both(&mut self.stream, cx, head, rest, &mut self.sent)).map_err(broken)?;
+        }
+        if self.word == Word::Sent {
+            self.word = Word::Awaited(core.clock.now().plus_nanos(WORD));
+        }
+        if self.word != Word::Given {
+            return Poll::Pending;
         }
         let Some(incoming) = incoming.filter(|_| ask.streamed) else { return Poll::Ready(Ok(())) };
         loop {

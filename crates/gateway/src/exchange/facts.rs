@@ -120,7 +120,12 @@ pub fn facts(
         Found::Nothing => return Err((OwnAnswer::new(404, Own::NotFound), said)),
     };
     let about = &plan.routes[route as usize];
-    forward::request(out, request, peer, &serving.headers.deadline, &core.random);
+    if forward::is_at_its_end(request) {
+        let status = if request.method == "OPTIONS" { 204 } else { 405 };
+        return Err((OwnAnswer::new(status, Own::MaxForwards), said));
+    }
+    let gateway = forward::Gateway { name: &plan.name, deadline: &serving.headers.deadline, version };
+    forward::request(out, request, peer, &gateway, &core.random);
     let caller = request.value(&serving.headers.deadline).and_then(forward::caller_timeout);
     let keyed = about.key_header.as_ref().is_some_and(|header| request.value(header).is_some());
     // Who asks: by the field that names users, or by address.
@@ -224,7 +229,7 @@ fn is_repeatable(method: &str, endpoint: &str) -> bool {
 }
 
 /// A method without a vector of its own, if it is a usual one.
-fn interned(method: &str) -> Cow<'static, str> {
+pub fn interned(method: &str) -> Cow<'static, str> {
     const USUAL: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"];
     match USUAL.iter().find(|usual| **usual == method) {
         Some(usual) => Cow::Borrowed(usual),

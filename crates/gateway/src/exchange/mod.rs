@@ -23,6 +23,10 @@ use crate::net::Buffer;
 
 /// A request's body as it comes in from a client.
 pub trait Incoming {
+    /// Whether the client sends the body only once it is asked for it, and was not yet.
+    fn waits(&self) -> bool {
+        false
+    }
     /// Ready with true once [`piece`](Self::piece) has something, with false at the body's end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>>;
     /// What has arrived, framed as the upstream gets it.

@@ -1,57 +1,21 @@
-//! New connections of clients, and what becomes of them when the gateway stops.
+//! New connections of clients.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::spawn_local;
 use tokio_rustls::TlsAcceptor;
 
-use super::http1::{self, Connection};
-use super::http2;
+use super::connection::Connection;
+use super::open::{Listed, Open};
+use super::{http1, http2};
 use crate::core::Core;
 use crate::exchange::forward::Peer;
 use crate::net::Stream;
 use crate::net::tls::HTTP2;
-
-/// The connections of one core.
-#[derive(Default)]
-pub struct Open {
-    tasks: RefCell<BTreeMap<u64, Task>>,
-    next: Cell<u64>,
-}
-
-impl Open {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.tasks.borrow().len()
-    }
-
-    /// Closes those that wait for a request: all of them, or those whose address is listened on no more.
-    pub fn close_idle(&self, all: bool) {
-        for task in self.tasks.borrow().values().filter(|task| task.idle.get() && (all || task.leaving.get())) {
-            task.handle.abort();
-        }
-    }
-
-    /// Closes all.
-    pub fn close_all(&self) {
-        for task in self.tasks.borrow().values() {
-            task.handle.abort();
-        }
-    }
-}
-
-/// A connection's task.
-struct Task {
-    handle: AbortHandle,
-    /// Whether it waits for a request.
-    idle: Rc<Cell<bool>>,
-    leaving: Rc<Cell<bool>>,
-}
 
 /// An address that is listened on.
 #[derive(Clone)]
@@ -60,20 +24,6 @@ pub struct Listening {
     pub listener: Rc<TcpListener>,
     /// Set once it is to be closed: connections from there end with the request that they are at.
     pub leaving: Rc<Cell<bool>>,
-}
-
-/// Takes itself off the list when its task ends, however it ends.
-struct Listed {
-    open: Rc<Open>,
-    number: u64,
-    core: Rc<Core>,
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        self.open.tasks.borrow_mut().remove(&self.number);
-        self.core.figures.closed.bump();
-    }
 }
 
 /// Accepts connections for ever.
@@ -113,35 +63,57 @@ fn start(core: &Rc<Core>, open: &Rc<Open>, stream: TcpStream, peer: SocketAddr, 
     core.figures.accepted.bump();
     let _ = stream.set_nodelay(true);
     let trusted = serving.trusted.iter().any(|network| network.contains(address));
-    let number = open.next.get();
-    open.next.set(number + 1);
-    let idle = Rc::new(Cell::new(true));
-    let listed = Listed { open: open.clone(), number, core: core.clone() };
+    let listed = Listed::new(open, core, leaving);
+    let on_list = listed.place();
     let tls = current.live.tls.clone();
     let patience = Duration::from_nanos(serving.limits.header_timeout);
     let peer = Peer { address, trusted, tls: tls.is_some() };
-    let (shared_core, flag, leaves) = (core.clone(), idle.clone(), leaving.clone());
+    let core = core.clone();
     let task = match tls {
         None => {
             let stream = Stream::Plain(stream);
-            let connection = Connection { core: shared_core, stream, peer, idle: flag, leaving: leaves, place };
-            spawn_local(async move {
-                let _listed = listed;
-                http1::serve(connection).await;
-            })
+            spawn_local(serve(Box::new(Connection { core, stream, peer, listed, place })))
         }
         Some(config) => spawn_local(async move {
-            let _listed = listed;
-            let handshake = TlsAcceptor::from(config).accept(stream);
+            let handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
             let Ok(Ok(stream)) = tokio::time::timeout(patience, handshake).await else { return };
-            let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+            let agreed = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
             let stream = Stream::Tls(Box::new(stream));
-            let connection = Connection { core: shared_core, stream, peer, idle: flag, leaving: leaves, place };
-            match http2 {
-                true => Box::pin(http2::serve(connection, Vec::new())).await,
-                false => Box::pin(http1::serve(connection)).await,
+            let mut connection = Box::new(Connection { core, stream, peer, listed, place });
+            let read = if agreed { Some(Vec::new()) } else { http1::serve(&mut connection).await };
+            if let Some(read) = read {
+                Box::pin(http2::serve(connection, read)).await;
             }
         }),
     };
-    open.tasks.borrow_mut().insert(number, Task { handle: task.abort_handle(), idle, leaving: leaving.clone() });
+    open.runs(on_list, task.abort_handle());
+}
+
+/// Serves a connection by the protocol that it begins with. While it waits for a request, this future and its box are
+/// all that it costs.
+#[expect(clippy::manual_async_fn, reason = "an argument of an `async fn` takes its room twice")]
+fn serve(mut connection: Box<Connection>) -> impl Future<Output = ()> {
+    async move {
+        let Some(read) = http1::serve(&mut connection).await else { return };
+        let rest = Box::pin(http2::serve(connection, read));
+        rest.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, F>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A task of tokio takes 104 bytes beside its future, and comes in multiples of 128.
+    #[test]
+    fn a_connection_that_waits_is_small() {
+        let task = size(serve) + 104;
+        assert!(task <= 256, "{task} bytes a task");
+        let connection = size_of::<Connection>();
+        assert!(connection <= 128, "{connection} bytes a connection");
+    }
 }

@@ -1,4 +1,4 @@
-//! After `101 Switching Protocols`: bytes in both directions, whatever they mean.
+//! Once client and server have agreed on another protocol: bytes in both directions, whatever they mean.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -10,21 +10,21 @@ use crate::clock::Clock;
 use crate::exchange::attempt::Answered;
 use crate::exchange::handle::Passed;
 use crate::net::stream::poll_write_both;
-use crate::net::{Alarm, Buffer, Stream};
+use crate::net::{Alarm, Buffer};
 
 /// Both sides, with what has come of each already.
-pub struct Ways<'a> {
+pub struct Ways<'a, C> {
     /// The client.
-    pub client: &'a mut Stream,
+    pub client: &'a mut C,
     /// The server.
     pub answered: &'a mut Answered,
     /// What the client has sent.
     pub input: &'a mut Buffer,
 }
 
-/// Passes bytes both ways until one side ends, or nothing passes for `timeout`.
-pub async fn tunnel(
-    ways: Ways<'_>,
+/// Sends the client a head, and passes bytes both ways until both sides have ended, or nothing passes for `timeout`.
+pub async fn tunnel<C: AsyncRead + AsyncWrite + Unpin>(
+    ways: Ways<'_, C>,
     head: &[u8],
     alarm: &mut Alarm,
     timeout: u64,

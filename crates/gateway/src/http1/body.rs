@@ -1,6 +1,5 @@
 //! Where a message's body ends.
 
-use super::name::members;
 use super::{Chunked, Malformed};
 
 /// How a body's end is told.
@@ -42,14 +41,13 @@ impl Lengths {
     }
 
     pub(super) fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), Malformed> {
-        for coding in members(value) {
-            // Another coding, or chunks within chunks, would leave the end to be guessed.
-            if self.chunked || !coding.eq_ignore_ascii_case(b"chunked") {
-                return Err(Malformed::TransferEncoding);
-            }
-            self.chunked = true;
+        // Another coding, or chunks within chunks, would leave the end to be guessed; so might a list with
+        // empty members, which the standard's grammar allows.
+        if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+            return Err(Malformed::TransferEncoding);
         }
-        if self.chunked { Ok(()) } else { Err(Malformed::TransferEncoding) }
+        self.chunked = true;
+        Ok(())
     }
 
     /// The framing, where a message without any is `otherwise`.
@@ -92,6 +90,21 @@ impl Body {
             Framing::Length(length) => Body::Length(length),
             Framing::Chunked => Body::Chunked(Chunked::new(trailer_max)),
             Framing::UntilClose => Body::UntilClose,
+        }
+    }
+
+    /// Keeps trailers as they pass.
+    pub fn keep_trailers(&mut self) {
+        if let Body::Chunked(chunked) = self {
+            chunked.keep_trailers();
+        }
+    }
+
+    /// The lines of those that have passed, each with its end; nothing unless they were to be kept.
+    pub fn trailers(&self) -> &[u8] {
+        match self {
+            Body::Chunked(chunked) => chunked.trailers(),
+            _ => &[],
         }
     }
 

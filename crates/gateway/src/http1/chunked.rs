@@ -42,12 +42,24 @@ pub struct Chunked {
     trailers: u16,
     /// The trailer's line so far.
     line: Vec<u8>,
+    /// The lines before it, where somebody wants them.
+    kept: Option<Vec<u8>>,
 }
 
 impl Chunked {
     /// A body of which nothing has come. `trailer_max` bounds the bytes of all trailers.
     pub fn new(trailer_max: usize) -> Chunked {
-        Chunked { state: State::Size(0), left: 0, trailer_max, trailers: 0, line: Vec::new() }
+        Chunked { state: State::Size(0), left: 0, trailer_max, trailers: 0, line: Vec::new(), kept: None }
+    }
+
+    /// Keeps trailers as they pass.
+    pub fn keep_trailers(&mut self) {
+        self.kept = Some(Vec::new());
+    }
+
+    /// The lines of those that have passed, each with its end.
+    pub fn trailers(&self) -> &[u8] {
+        self.kept.as_deref().unwrap_or_default()
     }
 
     /// Whether the last chunk and its trailers have passed.
@@ -125,6 +137,9 @@ impl Chunked {
         let mut fields = [httparse::EMPTY_HEADER; 1];
         let sound = matches!(httparse::parse_headers(&self.line, &mut fields), Ok(httparse::Status::Complete((_, [field])))
             if name::may_trail(field.name));
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&self.line[..self.line.len() - 2]);
+        }
         self.line.clear();
         if sound && usize::from(self.trailers) <= FIELDS_MAX { Ok(()) } else { Err(Malformed::Trailer) }
     }
@@ -136,8 +151,8 @@ pub fn size_line(out: &mut Vec<u8>, size: usize) {
     let _ = write!(out, "{size:x}\r\n"); // a vector takes everything
 }
 
-/// The end of a body of chunks.
-pub const LAST: &[u8] = b"0\r\n\r\n";
+/// The chunk after the last one: what follows are trailers and an empty line.
+pub const LAST: &[u8] = b"0\r\n";
 
 #[cfg(test)]
 mod tests {
@@ -185,6 +200,25 @@ mod tests {
             b"5\r\rhello\r\n",
             b"0\r\n\n",
             b"0\r\nX: 1\n\r\n",
+            b"5\t\r\nhello\r\n",
+            b"5\0\r\nhello\r\n",
+            b"5_0\r\nhello\r\n",
+            b"5,\r\nhello\r\n",
+            b"5\rhello\r\n",
+            b"5;\nhello\r\n",
+            b"5;a\rb\r\nhello\r\n",
+            b"5;a\x7fb\r\nhello\r\n",
+            b"5\r\nhello0\r\n\r\n",
+            b"5\r\nhello\r\r\n0\r\n\r\n",
+            b"5\r\nhello\r0\r\n\r\n",
+            b"\xef\xbc\x95\r\nhello\r\n",
+            b"0\r\rX: 1\r\n\r\n",
+            b"0\r\nX: 1\rY: 2\r\n\r\n",
+            b"0\r\nX: 1\0\r\n\r\n",
+            b"0\r\nX: 1\r\n y\r\n\r\n",
+            b"0\r\nX_Forwarded_For: 1\r\n\r\n",
+            b"0\r\nConnection: close\r\n\r\n",
+            b"0\r\nGET / HTTP/1.1\r\n\r\n",
             b"0\r\nContent-Length: 5\r\n\r\n",
             b"0\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"0\r\nHost: a\r\n\r\n",
@@ -199,6 +233,18 @@ mod tests {
         assert_eq!(whole(&long), Err(Malformed::Trailer));
         let long = [b"1;".to_vec(), vec![b'a'; 300], b"\r\na\r\n".to_vec()].concat();
         assert_eq!(whole(&long), Err(Malformed::Chunk));
+    }
+
+    #[test]
+    fn trailers_are_kept_for_whom_they_matter_to() {
+        let bytes = b"2\r\nhi\r\n0\r\nX-Sum: 1\r\nX-More: 2\r\n\r\n";
+        let mut chunked = Chunked::new(100);
+        chunked.keep_trailers();
+        assert_eq!(chunked.pass(bytes, |_| ()), Ok(bytes.len()));
+        assert_eq!(chunked.trailers(), b"X-Sum: 1\r\nX-More: 2\r\n");
+        let mut chunked = Chunked::new(100);
+        assert_eq!(chunked.pass(bytes, |_| ()), Ok(bytes.len()));
+        assert_eq!(chunked.trailers(), b"");
     }
 
     #[test]

@@ -47,16 +47,37 @@ pub enum Field {
     RetryAfter,
     /// `Range`
     Range,
+    /// `Date`
+    Date,
+    /// A name like one of these, with `_` for `-`: left out. Programs behind CGI's interface, or one like it, do not
+    /// tell the two apart, and would take a stranger's `X_Forwarded_For` for ours.
+    Alike,
     /// Any other: forwarded as it is.
     Other,
 }
 
 /// What a name means. The length decides first, so that most names cost one comparison.
 pub fn field(name: &str) -> Field {
+    match known(name) {
+        Field::Other if memchr::memchr(b'_', name.as_bytes()).is_some() => underscored(name),
+        field => field,
+    }
+}
+
+#[cold]
+fn underscored(name: &str) -> Field {
+    match known(&name.replace('_', "-")) {
+        Field::Other => Field::Other,
+        _ => Field::Alike,
+    }
+}
+
+fn known(name: &str) -> Field {
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     match name.len() {
         2 if is("te") => Field::Te,
         4 if is("host") => Field::Host,
+        4 if is("date") => Field::Date,
         4 if is("vary") => Field::Vary,
         5 if is("range") => Field::Range,
         6 if is("expect") => Field::Expect,
@@ -103,11 +124,15 @@ pub fn may_trail(name: &str) -> bool {
             | Field::Expect
             | Field::Upgrade
             | Field::Hop
+            | Field::Alike
             | Field::Authorization
             | Field::Cookie
             | Field::SetCookie
             | Field::CacheControl
             | Field::Range
+            | Field::Date
+            | Field::Vary
+            | Field::RetryAfter
             | Field::Forwarded
             | Field::ForwardedFor
             | Field::ForwardedHost
@@ -129,7 +154,9 @@ mod tests {
             ("transfer-Encoding", Field::TransferEncoding),
             ("Proxy-Connection", Field::Hop),
             ("hosts", Field::Other),
-            ("content_length", Field::Other),
+            ("content_length", Field::Alike),
+            ("X_Forwarded-for", Field::Alike),
+            ("x_other", Field::Other),
             ("", Field::Other),
         ] {
             assert_eq!(field(name), expected, "{name}");

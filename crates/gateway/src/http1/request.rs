@@ -81,7 +81,8 @@ impl<'b, 'f> Request<'b, 'f> {
                     }
                     lists = true;
                 }
-                Field::Upgrade => upgrade = Some(*value),
+                // Of several only one could be answered to.
+                Field::Upgrade => upgrade = if upgrade.is_none() { Some(*value) } else { Some(&b""[..]) },
                 Field::Expect if value.eq_ignore_ascii_case(b"100-continue") => expects_continue = !old,
                 Field::Expect => return Err(Malformed::Expect.into()),
                 Field::Te => te_trailers = members(value).any(|coding| coding.eq_ignore_ascii_case(b"trailers")),
@@ -100,7 +101,7 @@ impl<'b, 'f> Request<'b, 'f> {
             framing,
             keep_alive: !close && (!old || stay),
             expects_continue,
-            upgrade: upgrade.filter(|_| wants_upgrade && !old && !framing.has_body()),
+            upgrade: upgrade.filter(|to| wants_upgrade && !old && !framing.has_body() && is_tunnel(to)),
             te_trailers,
             fields,
             lists,
@@ -153,7 +154,16 @@ fn split<'b>(method: &str, target: &'b str) -> Result<(Option<&'b [u8]>, &'b str
     Ok((Some(authority.as_bytes()), path))
 }
 
+/// Whether a protocol is one to be passed through. Not another version of HTTP: behind a tunnel to it, requests
+/// would come past routes and policies.
+fn is_tunnel(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+    !name.is_empty()
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+        && ![&b"h2c"[..], b"h2", b"http", b"tls"].iter().any(|refused| name.eq_ignore_ascii_case(refused))
+}
+
 /// Letters, digits and marks of a name or an address, perhaps with a port.
-fn is_authority(host: &[u8]) -> bool {
+pub(crate) fn is_authority(host: &[u8]) -> bool {
     host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+;=".contains(byte))
 }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::plan::Plan;
-use crate::redis::Limiter;
+use crate::redis::{Limiter, SharedQuota};
 pub use held::{Held, Next, Woken};
 
 /// Parts of a quota's table, so that cores rarely wait for each other.
@@ -73,7 +73,7 @@ pub struct Asked {
 
 impl Inbound {
     /// The policies of a plan, with no history.
-    pub fn new(plan: &Plan, clock: Clock, now: Time) -> Result<Inbound, InvalidConfig> {
+    pub fn new(plan: &Plan, shared: Option<SharedQuota>, clock: Clock, now: Time) -> Result<Inbound, InvalidConfig> {
         let inbound = Inbound {
             held: AtomicU32::new(0),
             queues: AtomicBool::new(false),
@@ -85,12 +85,12 @@ impl Inbound {
             state: Mutex::default(),
             shared: Mutex::new(None),
         };
-        inbound.reconfigure(plan, now)?;
+        inbound.reconfigure(plan, shared, now)?;
         Ok(inbound)
     }
 
     /// New settings; what each policy knows is kept.
-    pub fn reconfigure(&self, plan: &Plan, now: Time) -> Result<(), InvalidConfig> {
+    pub fn reconfigure(&self, plan: &Plan, quota_kept: Option<SharedQuota>, now: Time) -> Result<(), InvalidConfig> {
         self.max_in_flight.store(plan.max_in_flight, Ordering::SeqCst);
         self.seats.lock().unwrap_or_else(PoisonError::into_inner).set_config(plan.queue)?;
         // Whoever waits when the queue is taken away has to be found all the same.
@@ -106,8 +106,8 @@ impl Inbound {
         }
         *self.quota.lock().unwrap_or_else(PoisonError::into_inner) = quota;
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if shared.as_ref().map(|limiter| &limiter.quota) != plan.shared_quota.as_ref() {
-            let limiter = plan.shared_quota.clone().map(|quota| Limiter::new(quota, now)).transpose()?;
+        if shared.as_ref().map(|limiter| &*limiter.quota) != quota_kept.as_ref() {
+            let limiter = quota_kept.map(|quota| Limiter::new(quota, now)).transpose()?;
             *shared = limiter.map(Arc::new);
         }
         drop(shared);

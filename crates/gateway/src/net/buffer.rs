@@ -25,6 +25,25 @@ impl Buffers {
         Buffer { bytes, start: 0, end: 0 }
     }
 
+    /// Reads into a buffer that is here only while something is in it: of those who wait, none holds one.
+    pub fn poll_read<S: AsyncRead + Unpin>(
+        &self,
+        buffer: &mut Buffer,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if buffer.bytes.is_empty() {
+            *buffer = self.take();
+        } else if buffer.is_full() {
+            buffer.grow();
+        }
+        let read = buffer.poll_read(stream, cx);
+        if read.is_pending() && buffer.is_empty() {
+            self.put(std::mem::take(buffer));
+        }
+        read
+    }
+
     /// A buffer that is needed no more. One that has grown is not kept.
     pub fn put(&self, buffer: Buffer) {
         let mut spare = self.spare.borrow_mut();
@@ -131,5 +150,23 @@ mod tests {
         assert_eq!(buffers.spare.borrow().len(), 0, "a grown one is not kept");
         buffers.put(buffers.take());
         assert_eq!(buffers.spare.borrow().len(), 1);
+    }
+
+    #[test]
+    fn whoever_waits_holds_no_buffer() {
+        let buffers = Buffers::default();
+        let mut buffer = Buffer::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (mut here, mut there) = tokio::io::duplex(64);
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(buffers.poll_read(&mut buffer, &mut here, &mut cx).is_pending());
+            assert_eq!((buffer.bytes.len(), buffers.spare.borrow().len()), (0, 1));
+            tokio::io::AsyncWriteExt::write_all(&mut there, b"abc").await.unwrap();
+            assert!(matches!(buffers.poll_read(&mut buffer, &mut here, &mut cx), Poll::Ready(Ok(3))));
+            // What has come stays.
+            assert!(buffers.poll_read(&mut buffer, &mut here, &mut cx).is_pending());
+            assert_eq!((buffer.bytes(), buffers.spare.borrow().len()), (&b"abc"[..], 0));
+        });
     }
 }

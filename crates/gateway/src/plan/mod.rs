@@ -9,7 +9,7 @@ use plimsoll_model::system::{
 use plimsoll_policy as policy;
 use router::Router;
 
-use crate::redis::SharedQuota;
+use crate::redis::StoredQuota;
 
 /// Why a system file cannot be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +49,7 @@ pub struct Plan {
     /// The quota on what it gets.
     pub rate_limit: Option<RateLimit>,
     /// The same where several gateways share it.
-    pub shared_quota: Option<SharedQuota>,
+    pub shared_quota: Option<StoredQuota>,
     /// Answers that it keeps by idempotency key, and the field that has the key.
     pub idempotency: Option<(policy::idempotency::Config, String)>,
     /// The limit on what it holds.
@@ -167,7 +167,7 @@ impl Plan {
 }
 
 /// The quota of a gateway whose counts are in a Redis.
-fn shared_quota(system: &System, service: &Service) -> Result<Option<SharedQuota>, CannotServe> {
+fn shared_quota(system: &System, service: &Service) -> Result<Option<StoredQuota>, CannotServe> {
     let Some((settings, (store, edge))) = service.rate_limit.as_ref().and_then(|s| Some((s, s.store?))) else {
         return Ok(None);
     };
@@ -176,17 +176,14 @@ fn shared_quota(system: &System, service: &Service) -> Result<Option<SharedQuota
     let StoreKind::Redis(redis) = &store.kind else {
         return error(format!("`{}` is no Redis", store.name));
     };
-    let Some(address) = redis.at.clone() else {
+    let Some(at) = redis.at.clone() else {
         let name = &store.name;
         return error(format!(
             "`{name}`, which keeps the counts of `rate_limit`, has no address: give it one, as `at: 127.0.0.1:6379`"
         ));
     };
     let calls = system.edges[edge.index()].policies.pipeline;
-    match SharedQuota::new(&service.name, address, settings, calls) {
-        Some(quota) => Ok(Some(quota)),
-        None => error("a `rate_limit` with a `store` counts by `gcra` in a real gateway".to_owned()),
-    }
+    Ok(Some(StoredQuota::new(&service.name, at, &settings.config, calls)))
 }
 
 fn find<'s>(system: &'s System, name: Option<&str>) -> Result<(&'s Service, &'s [ModelRoute]), CannotServe> {

@@ -14,6 +14,7 @@ use crate::inbound::Inbound;
 use crate::net::tls;
 use crate::plan::Plan;
 use crate::random;
+use crate::redis::SharedQuota;
 use crate::upstream::{Slots, Upstream};
 
 /// Makes a plan's runtime state, or takes over that of the plan before.
@@ -30,6 +31,8 @@ pub(super) fn build(
         None => None,
         Some(setting) => Some(tls::load(setting, folder).map_err(StartError::Tls)?),
     };
+    let quota = plan.shared_quota.as_ref().map(|stored| SharedQuota::load(stored, folder)).transpose();
+    let quota = quota.map_err(StartError::Redis)?;
     let log = match &plan.serving.access_log {
         None => None,
         Some(setting) => match old.and_then(|old| old.log.clone()).filter(|log| log.is(setting)) {
@@ -57,18 +60,19 @@ pub(super) fn build(
         };
         // Names are looked up here too, so that the first requests have somewhere to go; if that fails,
         // it is tried again.
-        if let Ok(found) = control::resolve::find(&target.addresses, folder) {
-            upstream.set_instances(&found, slots, now, known.is_none()).map_err(about)?;
+        let bits = random::mix(secret ^ now.as_nanos() ^ position as u64);
+        if let Ok(looked) = control::resolve::find(&target.addresses, folder, bits) {
+            upstream.set_instances(&looked.found, slots, now, known.is_none()).map_err(about)?;
         }
         upstreams.push(upstream);
     }
     let policy = |why| StartError::Policy { about: plan.name.clone(), why };
     let inbound = match old {
         Some(old) => {
-            old.inbound.reconfigure(&plan, now).map_err(policy)?;
+            old.inbound.reconfigure(&plan, quota, now).map_err(policy)?;
             old.inbound.clone()
         }
-        None => Arc::new(Inbound::new(&plan, clock, now).map_err(policy)?),
+        None => Arc::new(Inbound::new(&plan, quota, clock, now).map_err(policy)?),
     };
     let nothing = BTreeMap::new();
     let stores = kept::stores(&plan, old.map_or(&nothing, |old| &old.stores), clock).map_err(policy)?;

@@ -45,6 +45,9 @@ pub enum StartError {
     /// Certificate or key cannot be used.
     #[error("tls: {0}")]
     Tls(String),
+    /// What the Redis of a shared quota is to see cannot be read.
+    #[error("redis: {0}")]
+    Redis(String),
     /// A policy refuses its settings.
     #[error("{about}: {why}")]
     Policy {

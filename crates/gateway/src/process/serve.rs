@@ -17,7 +17,8 @@ use tokio::task::{AbortHandle, LocalSet, spawn_local};
 
 use crate::control::{Control, Phase};
 use crate::core::{Core, Shared};
-use crate::front::accept::{self, Listening, Open};
+use crate::front::accept::{self, Listening};
+use crate::front::open::Open;
 use crate::net::listener::refuse_new;
 
 /// What a core is told of where to listen.

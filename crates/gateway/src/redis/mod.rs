@@ -1,8 +1,8 @@
 //! A quota that several gateways share in a Redis.
 //!
-//! The arithmetic is that of `plimsoll_policy::rate_limit::gcra`, in one script, on the server's clock: so
-//! clocks of gateways may differ, and two requests at once cannot both take the last unit. A key is one
-//! number, which the server forgets by itself once the quota is full again.
+//! The arithmetic is that of `plimsoll_policy::rate_limit`, in one script an algorithm, on the server's clock: so
+//! clocks of gateways may differ, and two requests at once cannot both take the last unit. A key's state is one
+//! string, which the server forgets by itself once it says nothing any more.
 //!
 //! Each core has one connection, on which its commands follow one another without waiting. While the
 //! server does not answer, `store_down` decides, and the policies of the edge to it (`calls`) say how long
@@ -10,46 +10,60 @@
 
 mod link;
 mod protocol;
+mod script;
+mod server;
 
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use plimsoll_model::system::RateLimit as Settings;
+use plimsoll_model::system::RedisAt;
 use plimsoll_policy::pipeline::{Admission, Reply};
-use plimsoll_policy::rate_limit::gcra::Gcra;
-use plimsoll_policy::rate_limit::{Algorithm, StoreAnswer};
+use plimsoll_policy::rate_limit::{Config, StoreAnswer};
 use plimsoll_policy::{InvalidConfig, Outcome, Pipeline, PipelineConfig, Time};
 
 use crate::clock::Clock;
 pub use link::Link;
+pub use script::Script;
+pub use server::Server;
 
 /// How long the server is waited for where the file gives no timeout.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a plan says of a shared quota.
+#[derive(Clone, Debug)]
+pub struct StoredQuota {
+    /// The Redis.
+    pub at: RedisAt,
+    /// How it counts.
+    pub script: Script,
+    /// Policies on calls to it.
+    pub calls: PipelineConfig,
+}
+
+impl StoredQuota {
+    /// A gateway's quota.
+    pub fn new(gateway: &str, at: RedisAt, config: &Config, calls: PipelineConfig) -> StoredQuota {
+        let calls = PipelineConfig { timeout: calls.timeout.or(Some(PATIENCE)), ..calls };
+        StoredQuota { at, script: Script::new(gateway, config), calls }
+    }
+}
+
+/// A shared quota, with what is needed to ask for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SharedQuota {
     /// The Redis.
-    pub address: String,
-    /// What keys start with.
-    pub prefix: String,
-    /// Policies on calls to it.
-    pub calls: PipelineConfig,
-    /// Between two units, ns.
-    pub interval: u64,
-    /// Units at once.
-    pub burst: u32,
+    pub server: Server,
+    /// How it counts.
+    pub script: Script,
+    calls: PipelineConfig,
 }
 
 impl SharedQuota {
-    /// A quota's settings for the script; none for other algorithms than `gcra`.
-    pub fn new(gateway: &str, address: String, settings: &Settings, calls: PipelineConfig) -> Option<SharedQuota> {
-        let Algorithm::Gcra { burst } = settings.config.algorithm else { return None };
-        let burst = burst.unwrap_or((settings.config.limit / 10).max(1));
-        let gcra = Gcra::new(settings.config.limit, settings.config.per, burst);
-        let prefix = format!("plimsoll:{gateway}:");
-        let calls = PipelineConfig { timeout: calls.timeout.or(Some(PATIENCE)), ..calls };
-        Some(SharedQuota { address, prefix, calls, interval: gcra.interval_ns(), burst: gcra.burst() })
+    /// Reads the files that the settings name, relative to `folder`.
+    pub fn load(stored: &StoredQuota, folder: &Path) -> Result<SharedQuota, String> {
+        let StoredQuota { at, script, calls } = stored;
+        Ok(SharedQuota { server: Server::load(at, folder)?, script: script.clone(), calls: *calls })
     }
 }
 
@@ -57,7 +71,7 @@ impl SharedQuota {
 #[derive(Debug)]
 pub struct Limiter {
     /// What the plan says.
-    pub quota: SharedQuota,
+    pub quota: Arc<SharedQuota>,
     pipeline: Mutex<Pipeline>,
 }
 
@@ -65,7 +79,7 @@ impl Limiter {
     /// A limiter with no history.
     pub fn new(quota: SharedQuota, now: Time) -> Result<Limiter, InvalidConfig> {
         let pipeline = Mutex::new(Pipeline::new(quota.calls, now)?);
-        Ok(Limiter { quota, pipeline })
+        Ok(Limiter { quota: Arc::new(quota), pipeline })
     }
 
     /// Asks the store, over a core's connection to it, for one unit of `key`'s quota.
@@ -85,7 +99,7 @@ impl Limiter {
             }
         };
         let deadline = clock.instant(attempt.deadline().time());
-        let answered = tokio::time::timeout_at(deadline, link.ask(&self.quota, key)).await;
+        let answered = tokio::time::timeout_at(deadline, link.ask(key)).await;
         let end = clock.now();
         let (answer, outcome) = match answered {
             Ok(Some(wait)) if wait < 0 => (StoreAnswer::Allowed, Outcome::Success),

@@ -1,22 +1,6 @@
-//! As much of Redis' protocol (RESP2) as one script takes.
+//! As much of Redis' protocol (RESP2) as a script takes.
 
 use std::io::Write;
-
-/// The quota's arithmetic. Keys hold when a quota is full again, in microseconds of the server's clock.
-/// Answers -1, or how many microseconds to wait.
-pub(super) const SCRIPT: &str = "\
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local interval = tonumber(ARGV[1])
-local tolerance = interval * tonumber(ARGV[2])
-local latest = now + tolerance
-local full = tonumber(redis.call('GET', KEYS[1]) or 0)
-if full > latest then full = latest end
-if full < now then full = now end
-local new = full + interval
-if new > latest then return math.ceil(new - latest) end
-redis.call('SET', KEYS[1], string.format('%.3f', new), 'PX', math.ceil((new - now) / 1000) + 1)
-return -1";
 
 /// What a server answers.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ fn requests_go_there_and_back_on_one_connection() {
         assert_eq!(received.field("x-forwarded-for"), Some("127.0.0.1"));
         assert_eq!(received.field("x-request-id").map(str::len), Some(32));
         assert!(received.field("traceparent").is_some() && received.field("connection").is_none());
+        assert_eq!(received.field("via"), Some("1.1 edge"));
         assert!(received.field("x-request-timeout-ms").unwrap().parse::<u64>().unwrap() > 59_000);
         Does::Answer(answer(200, "X-Made: here\r\nKeep-Alive: timeout=5\r\n", received.head.split(' ').nth(1).unwrap()))
     });
@@ -20,6 +21,7 @@ fn requests_go_there_and_back_on_one_connection() {
         let got = client.get(path);
         assert_eq!((got.status, got.body.as_str(), got.field("x-made")), (200, path, Some("here")));
         assert_eq!((got.field("connection"), got.field("keep-alive")), (None, None));
+        assert!(got.field("date").is_some_and(|date| date.ends_with(" GMT")), "{got:?}");
     }
     assert_eq!(backend.connections.load(std::sync::atomic::Ordering::SeqCst), 1);
     gateway.stop(true);
@@ -116,18 +118,73 @@ fn answers_to_the_end_of_the_connection_and_old_clients() {
     gateway.stop(true);
 }
 
+/// A server that answers a head with this before it reads the body, and then with what it has read.
+fn hesitating(first: &'static [u8]) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut bytes = Vec::new();
+            let mut piece = [0; 1024];
+            while !bytes.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut piece) {
+                    Ok(count @ 1..) => bytes.extend_from_slice(&piece[..count]),
+                    _ => return,
+                }
+            }
+            let head = String::from_utf8_lossy(&bytes).into_owned();
+            assert!(head.ends_with("\r\nexpect: 100-continue\r\n\r\n"), "{head}");
+            let _ = stream.write_all(first);
+            let mut body = [0; 5];
+            if stream.read_exact(&mut body).is_ok() {
+                let _ = stream.write_all(&ok(&String::from_utf8_lossy(&body)));
+            }
+        }
+    });
+    address
+}
+
+const EXPECTING: &str = "POST /items HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+
 #[test]
-fn waits_with_the_body_when_asked() {
+fn a_body_that_waits_comes_when_the_server_wants_it() {
+    // The second does not know what is expected of it.
+    for first in [&b"HTTP/1.1 100 Continue\r\n\r\n"[..], b""] {
+        let gateway = start(&file(&[hesitating(first)], "", ""));
+        let mut client = Client::of(&gateway);
+        client.send(EXPECTING);
+        assert_eq!(client.next(true).unwrap().status, 100);
+        client.send("hello");
+        assert_eq!(client.next(false).unwrap().body, "hello");
+        gateway.stop(true);
+    }
+}
+
+#[test]
+fn a_body_that_nobody_wants_is_not_asked_for() {
+    let gateway = start(&file(&[hesitating(b"HTTP/1.1 403 X\r\nContent-Length: 2\r\n\r\nno")], "", ""));
+    let mut client = Client::of(&gateway);
+    client.send(EXPECTING);
+    let got = client.next(false).unwrap();
+    assert_eq!((got.status, got.body.as_str(), got.field("connection")), (403, "no", Some("close")));
+    gateway.stop(true);
+}
+
+#[test]
+fn a_body_that_is_kept_for_retries_is_asked_for_at_once() {
     let backend = Backend::new(|received| {
         assert_eq!(received.field("expect"), None);
         Does::Answer(ok(&String::from_utf8_lossy(&received.body)))
     });
-    let gateway = gateway(&[&backend], "");
+    let gateway = gateway(&[&backend], "retry: {}");
     let mut client = Client::of(&gateway);
-    client.send("POST /items HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    client.send(&EXPECTING.replace("POST /items", "PUT /items/1"));
     assert_eq!(client.next(true).unwrap().status, 100);
     client.send("hello");
     assert_eq!(client.next(false).unwrap().body, "hello");
+    // Who does not wait is not asked.
+    let got = client.ask(&format!("{EXPECTING}hello"));
+    assert_eq!((got.status, got.body.as_str()), (200, "hello"));
     gateway.stop(true);
 }
 
@@ -189,10 +246,51 @@ fn malformed_requests_are_refused_and_the_connection_closed() {
 fn unknown_endpoints_are_told_apart_from_other_methods() {
     let backend = Backend::ok("here");
     let gateway = gateway(&[&backend], "");
+    // The connection goes on, but where a body would have to be skipped.
     let mut client = Client::of(&gateway);
-    assert_eq!(client.get("/nowhere").status, 404);
-    let mut client = Client::of(&gateway);
+    let got = client.get("/nowhere");
+    assert_eq!((got.status, got.field("connection")), (404, None));
+    assert!(got.field("date").is_some(), "{got:?}");
+    assert_eq!(client.ask("HEAD /nowhere HTTP/1.1\r\nHost: a\r\n\r\n").status, 404);
     assert_eq!(client.ask("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n").status, 405);
+    let got = client.ask("POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nGET ");
+    assert_eq!((got.status, got.field("connection")), (404, Some("close")));
+    assert!(client.is_closed());
+    gateway.stop(true);
+}
+
+#[test]
+fn requests_go_as_far_as_they_may() {
+    let backend = Backend::new(|received| Does::Answer(ok(received.field("max-forwards").unwrap_or("none"))));
+    let api = "endpoints: { GET /: [], OPTIONS /: [], TRACE /: [] }";
+    let gateway = start(&file(&[backend.address], "", api));
+    let mut client = Client::of(&gateway);
+    let mut ask = |method: &str, left: u8| {
+        let got = client.ask(&format!("{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {left}\r\n\r\n"));
+        (got.status, got.body)
+    };
+    assert_eq!(ask("OPTIONS", 2), (200, "1".to_owned()));
+    assert_eq!(ask("OPTIONS", 0), (204, String::new()));
+    assert_eq!(ask("TRACE", 0).0, 405);
+    assert_eq!(ask("GET", 0), (200, "0".to_owned()));
+    gateway.stop(true);
+}
+
+/// Behind a tunnel to another version of HTTP, requests would come past routes and policies.
+#[test]
+fn no_other_version_of_http_is_changed_to() {
+    let backend = Backend::new(|received| {
+        assert_eq!((received.field("upgrade"), received.field("http2-settings")), (None, None));
+        Does::Answer(ok("as it was"))
+    });
+    let gateway = gateway(&[&backend], "");
+    for protocol in ["h2c", "H2C", "HTTP/2.0", "TLS/1.3", "websocket, h2c", "websocket\r\nUpgrade: h2c"] {
+        let got = Client::of(&gateway).ask(&format!(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\n\
+             HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n"
+        ));
+        assert_eq!(got.body, "as it was", "{protocol}");
+    }
     gateway.stop(true);
 }
 

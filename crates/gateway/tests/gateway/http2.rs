@@ -100,6 +100,163 @@ fn streams_go_there_and_back_at_once() {
     }
 }
 
+/// Trailers, cookies, `Expect`: what HTTP/1.1 says in other words.
+#[test]
+fn what_the_two_say_differently_is_translated() {
+    let backend = Backend::new(|received| {
+        assert_eq!(received.field("cookie"), Some("a=b; c=d"));
+        assert_eq!(received.field("via"), Some("2.0 edge"));
+        let body = String::from_utf8_lossy(&received.body).replace("\r\n", "|");
+        let answer = format!(
+            "HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n{:x}\r\n{body}\r\n0\r\nX-Sum: 7\r\n\r\n",
+            body.len()
+        );
+        Does::Answer(answer.into_bytes())
+    });
+    for keys in ["", "retry: {}"] {
+        let gateway = gateway(&[&backend], keys);
+        run(async {
+            let mut send = connect(&gateway).await.ready().await.unwrap();
+            let request = Request::builder().method("PUT").uri("http://test/items/1").header("content-length", "2");
+            let request = request.header("trailer", "x-end").header("expect", "100-continue");
+            let request = request.header("cookie", "a=b").header("cookie", "c=d").body(()).unwrap();
+            let (mut response, mut stream) = send.send_request(request, false).unwrap();
+            let informed = std::future::poll_fn(|cx| response.poll_informational(cx)).await;
+            assert_eq!(informed.unwrap().unwrap().status().as_u16(), 100);
+            stream.send_data(Bytes::from_static(b"hi"), false).unwrap();
+            let trailers = http::HeaderMap::from_iter([(
+                http::HeaderName::from_static("x-end"),
+                http::HeaderValue::from_static("1"),
+            )]);
+            stream.send_trailers(trailers).unwrap();
+            let (parts, mut body) = response.await.unwrap().into_parts();
+            assert!(parts.headers.contains_key("date"), "{parts:?}");
+            let mut content = Vec::new();
+            while let Some(data) = body.data().await {
+                content.extend_from_slice(&data.unwrap());
+            }
+            assert_eq!(String::from_utf8_lossy(&content), "2|hi|0|x-end: 1||");
+            let trailers = body.trailers().await.unwrap().expect("trailers");
+            assert_eq!(trailers["x-sum"], "7");
+        });
+        gateway.stop(true);
+    }
+}
+
+/// A server of WebSockets at `/ws`, which agrees as it should where `right`, and echoes what it gets.
+fn websocket_backend(right: bool) -> Backend {
+    Backend::new(move |received| {
+        assert_eq!(received.head.split("\r\n").next(), Some("GET /ws HTTP/1.1"));
+        assert_eq!((received.field("upgrade"), received.field("connection")), (Some("websocket"), Some("upgrade")));
+        assert_eq!(received.field("sec-websocket-version"), Some("13"));
+        assert!(received.field("content-length").is_none() && received.field("transfer-encoding").is_none());
+        let accept = plimsoll_gateway::front::http2::websocket::accept(received.field("sec-websocket-key").unwrap());
+        let accept = if right { accept } else { "somebody else's".to_owned() };
+        let head = format!(
+            "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\
+             Sec-WebSocket-Protocol: chat\r\n\r\nfirst"
+        );
+        Does::Echo(head.into_bytes())
+    })
+}
+
+/// `CONNECT` for a WebSocket.
+fn websocket(uri: &str, protocol: &'static str) -> Request<()> {
+    let request = Request::builder().method("CONNECT").uri(uri).header("sec-websocket-version", "13");
+    let mut request = request.body(()).unwrap();
+    request.extensions_mut().insert(h2::ext::Protocol::from_static(protocol));
+    request
+}
+
+#[test]
+fn websockets_pass_over_streams() {
+    let backend = websocket_backend(true);
+    let gateway = gateway(&[&backend], "drain: 1s");
+    run(async {
+        let stream = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
+        let (mut send, mut connection) = h2::client::handshake(stream).await.unwrap();
+        // The server says that it knows how to.
+        let started = std::time::Instant::now();
+        while !send.is_extended_connect_protocol_enabled() {
+            assert!(started.elapsed() < std::time::Duration::from_secs(10));
+            let step = std::future::poll_fn(|cx| Future::poll(std::pin::Pin::new(&mut connection), cx));
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(20), step).await;
+        }
+        tokio::task::spawn_local(async move {
+            let _ = connection.await;
+        });
+        let (response, mut stream) = send.send_request(websocket("http://test/ws", "websocket"), false).unwrap();
+        let (parts, mut body) = response.await.unwrap().into_parts();
+        assert_eq!((parts.status.as_u16(), &parts.headers["sec-websocket-protocol"]), (200, &"chat".parse().unwrap()));
+        for gone in ["upgrade", "connection", "sec-websocket-accept"] {
+            assert!(!parts.headers.contains_key(gone), "{parts:?}");
+        }
+        // More than any window, there and back.
+        let large = vec![b'x'; 300_000];
+        let sent = [&b"ping"[..], &large].concat();
+        let sending = {
+            let sent = sent.clone();
+            tokio::task::spawn_local(async move {
+                let mut left = Bytes::from(sent);
+                while !left.is_empty() {
+                    stream.reserve_capacity(left.len());
+                    let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await.unwrap().unwrap();
+                    let piece = left.split_to(room.min(left.len()));
+                    stream.send_data(piece, false).unwrap();
+                }
+                stream
+            })
+        };
+        let mut got = Vec::new();
+        while got.len() < 5 + sent.len() {
+            let data = body.data().await.unwrap().unwrap();
+            let _ = body.flow_control().release_capacity(data.len());
+            got.extend_from_slice(&data);
+        }
+        assert!(got.starts_with(b"firstping") && got[5..] == sent[..]);
+        // The end of one side is passed on, and the server's end comes back.
+        let mut stream = sending.await.unwrap();
+        stream.send_data(Bytes::new(), true).unwrap();
+        while let Some(data) = body.data().await {
+            assert_eq!(data.unwrap(), "");
+        }
+    });
+    gateway.stop(true);
+}
+
+#[test]
+fn websockets_that_nobody_agreed_to_are_none() {
+    let wrong = websocket_backend(false);
+    let gateway_before = |backend: &Backend| gateway(&[backend], "");
+    let ask = |gateway: &Gateway, protocol: &'static str| {
+        let mut status = 0;
+        let address = gateway.addresses()[0];
+        run(async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::task::spawn_local(async move {
+                let _ = connection.await;
+            });
+            // The first answer comes after the server's settings.
+            let plain = Request::builder().uri("http://test/nowhere").body(()).unwrap();
+            assert_eq!(send.send_request(plain, true).unwrap().0.await.unwrap().status().as_u16(), 404);
+            let (response, _stream) = send.send_request(websocket("http://test/ws", protocol), false).unwrap();
+            status = response.await.unwrap().status().as_u16();
+        });
+        status
+    };
+    let gateway = gateway_before(&wrong);
+    assert_eq!(ask(&gateway, "websocket"), 502, "it answers another key");
+    assert_eq!(ask(&gateway, "connect-udp"), 501);
+    gateway.stop(true);
+    for (given, got) in [(200, 502), (403, 403)] {
+        let other = Backend::new(move |_| Does::Answer(answer(given, "", "no")));
+        let gateway = gateway_before(&other);
+        assert_eq!(ask(&gateway, "websocket"), got);
+        gateway.stop(true);
+    }
+}
+
 #[test]
 fn bodies_beyond_the_limit_are_refused() {
     let backend = backend();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "these tests run in real time")]
 
+mod dns;
 mod hostility;
 mod http;
 mod http2;
@@ -11,3 +12,4 @@ mod operations;
 mod policies;
 mod redis;
 mod support;
+mod tls;

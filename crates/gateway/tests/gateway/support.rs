@@ -56,7 +56,10 @@ impl Backend {
     }
 
     pub(crate) fn new(handle: impl Fn(&Received) -> Does + Send + Sync + 'static) -> Backend {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Backend::on(TcpListener::bind("127.0.0.1:0").unwrap(), handle)
+    }
+
+    pub(crate) fn on(listener: TcpListener, handle: impl Fn(&Received) -> Does + Send + Sync + 'static) -> Backend {
         let address = listener.local_addr().unwrap();
         let (requests, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let handle = Arc::new(handle);
@@ -84,7 +87,7 @@ fn serve(mut stream: TcpStream, handle: &(dyn Fn(&Received) -> Does + Send + Syn
         let length = received.field("content-length").map_or(0, |length| length.parse().unwrap());
         let chunked = received.field("transfer-encoding").is_some();
         let whole = |bytes: &[u8]| match chunked {
-            true => find(bytes, b"0\r\n\r\n").map(|at| at + 5),
+            true => chunks_end(bytes),
             false => (bytes.len() >= length).then_some(length),
         };
         let Some(end) = read_until(&mut stream, &mut bytes, whole) else { return };
@@ -111,6 +114,12 @@ fn serve(mut stream: TcpStream, handle: &(dyn Fn(&Received) -> Does + Send + Syn
             }
         }
     }
+}
+
+/// The end of a body of chunks, trailers and all.
+fn chunks_end(bytes: &[u8]) -> Option<usize> {
+    let last = if bytes.starts_with(b"0\r\n") { 0 } else { find(bytes, b"\r\n0\r\n")? + 2 };
+    find(&bytes[last..], b"\r\n\r\n").map(|end| last + end + 4)
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
@@ -230,7 +239,7 @@ impl Client {
         let length = got.field("content-length").map(|length| length.parse().unwrap());
         let chunked = got.field("transfer-encoding").is_some();
         let whole = |bytes: &[u8]| match (chunked, length) {
-            (true, _) => find(bytes, b"0\r\n").and_then(|at| find(&bytes[at..], b"\r\n\r\n").map(|end| at + end + 4)),
+            (true, _) => chunks_end(bytes),
             (_, Some(length)) => (bytes.len() >= length).then_some(length),
             (_, None) => None,
         };

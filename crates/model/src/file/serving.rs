@@ -214,7 +214,19 @@ static DNS: Object = Object {
     doc: "All addresses that a name stands for.",
     groups: &[&[
         required("dns", Kind::Scalar(&ADDRESS), "The name, and the port of all of them."),
-        value("every", Kind::Scalar(&DURATION), "10s", "the system's resolver tells no TTL", "Between two look-ups."),
+        absent(
+            "server",
+            Kind::Scalar(&SOCKET),
+            "those of /etc/resolv.conf",
+            "The name server to ask, such as a Consul agent's `127.0.0.1:8600`. /etc/hosts goes before any.",
+        ),
+        value(
+            "every",
+            Kind::Scalar(&DURATION),
+            "10s",
+            "what sources without a TTL need",
+            "Between two look-ups at most. A record's TTL that is over sooner is heeded, from a second on.",
+        ),
     ]],
 };
 
@@ -316,7 +328,8 @@ pub(super) fn addresses(service: &Filled, report: &mut Report) -> Option<Address
     let every = at.get("every").nanos();
     if at.is_a(&DNS) {
         let (host, port) = at.get("dns").text().rsplit_once(':')?;
-        return Some(Addresses::Dns { host: host.to_owned(), port: port.parse().ok()?, every });
+        let server = at.get("server").set().and_then(|server| server.text().parse().ok());
+        return Some(Addresses::Dns { host: host.to_owned(), port: port.parse().ok()?, server, every });
     }
     Some(Addresses::File { path: at.get("file").text().to_owned(), every })
 }

@@ -33,7 +33,7 @@ pub use serving::{
     AccessLog, Address, Addresses, FallbackAnswer, Headers, Limits, LogFormat, NetworkPrefix, Serving, Tls,
 };
 pub use step::{Action, CacheWrite, Count, Program, Step};
-pub use store::{Failover, Lock, Operation, Postgres, Quorum, Reads, Redis, Store, StoreKind};
+pub use store::{Failover, Lock, Operation, Postgres, Quorum, Reads, Redis, RedisAt, RedisTls, Store, StoreKind};
 
 /// A system: what a system file says, with every name resolved and every default filled in.
 #[derive(Clone, Debug)]

@@ -122,7 +122,9 @@ pub enum Addresses {
         host: String,
         /// The port of each.
         port: u16,
-        /// Between two looks, ns.
+        /// Whom to ask for it; none: the system's name servers.
+        server: Option<SocketAddr>,
+        /// Between two looks at most, ns; a record's time to live may be over sooner.
         every: u64,
     },
     /// Those of a file, one a line.

@@ -103,7 +103,33 @@ pub struct Redis {
     /// Memory, bytes, for its cost.
     pub memory: u64,
     /// Where it is in the real world, where the file says so.
-    pub at: Option<String>,
+    pub at: Option<RedisAt>,
+}
+
+/// Where a real Redis is, and what it wants to see before it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisAt {
+    /// `127.0.0.1:6379`
+    pub address: String,
+    /// The number of its database, from 0.
+    pub database: u32,
+    /// Who asks; none: its default user.
+    pub user: Option<String>,
+    /// The file whose first line is the password, relative to the system file.
+    pub password_file: Option<String>,
+    /// How it is asked by TLS; none: without.
+    pub tls: Option<RedisTls>,
+}
+
+/// TLS towards a Redis. Files are PEM, relative to the system file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisTls {
+    /// Certificates of the authorities that may have signed the server's.
+    pub ca: String,
+    /// The name in the server's certificate; none: that of its address.
+    pub name: Option<String>,
+    /// The certificate that is shown to the server, and its key.
+    pub own: Option<(String, String)>,
 }
 
 /// A quorum store.

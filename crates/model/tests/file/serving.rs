@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_model::system::{Addresses, LogFormat, Serving};
+use plimsoll_model::system::{Addresses, LogFormat, RedisAt, RedisTls, Serving, StoreKind};
 
 use crate::{parse_text, small};
 
@@ -39,12 +39,64 @@ fn what_is_stated_is_read() {
     };
     let Addresses::List(list) = at("[ a:80, { address: b:80, weight: 2 } ]") else { panic!("a list") };
     assert_eq!(list.iter().map(|a| (a.address.as_str(), a.weight)).collect::<Vec<_>>(), [("a:80", 1.0), ("b:80", 2.0)]);
-    let dns = Addresses::Dns { host: "api.internal".to_owned(), port: 80, every: 10_000_000_000 };
-    assert_eq!(at("{ dns: api.internal:80 }"), dns);
+    let dns = |server: Option<&str>| {
+        let server = server.map(|server| server.parse().unwrap());
+        Addresses::Dns { host: "api.internal".to_owned(), port: 80, server, every: 10_000_000_000 }
+    };
+    assert_eq!(at("{ dns: api.internal:80 }"), dns(None));
+    assert_eq!(at("{ dns: api.internal:80, server: 127.0.0.1:8600 }"), dns(Some("127.0.0.1:8600")));
     assert_eq!(
         at("{ file: api.txt, every: 2s }"),
         Addresses::File { path: "api.txt".to_owned(), every: 2_000_000_000 }
     );
+}
+
+/// The small file with a Redis of these keys.
+fn redis(keys: &str) -> String {
+    small(&[("stores:\n", &format!("stores:\n  counts: {{ kind: redis, {keys} }}\n"))])
+}
+
+#[test]
+fn a_redis_is_read_with_what_lets_us_in() {
+    let at = |keys: &str| {
+        let system = parse_text(redis(keys).as_bytes()).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        let StoreKind::Redis(redis) = &system.stores[0].kind else { panic!("a Redis") };
+        redis.at.clone()
+    };
+    assert_eq!(at("pool: 3"), None);
+    let address = "10.0.0.9:6379".to_owned();
+    let plain = RedisAt { address, database: 0, user: None, password_file: None, tls: None };
+    assert_eq!(at("at: 10.0.0.9:6379"), Some(plain.clone()));
+    let tls = RedisTls {
+        ca: "ca.pem".to_owned(),
+        name: Some("counts".to_owned()),
+        own: Some(("edge.pem".to_owned(), "edge.key".to_owned())),
+    };
+    let all = RedisAt {
+        database: 7,
+        user: Some("edge".to_owned()),
+        password_file: Some("password".to_owned()),
+        tls: Some(tls),
+        ..plain
+    };
+    let keys = "at: 10.0.0.9:6379, database: 7, user: edge, password_file: password, \
+                tls: { ca: ca.pem, name: counts, certificate: edge.pem, key: edge.key }";
+    assert_eq!(at(keys), Some(all));
+    for (keys, why) in [
+        ("database: 2", "`database` plays a part only beside `at`"),
+        ("password_file: x", "`password_file` plays a part only beside `at`"),
+        ("at: a:1, user: edge", "`user` plays a part only beside `password_file`"),
+        ("at: a:1, database: -1", "expected a whole number from 0"),
+        ("at: a:1, password: secret", "redis has no key `password`"),
+        ("tls: { ca: x }", "`tls` plays a part only beside `at`"),
+        ("at: a:1, tls: true", "expected a mapping"),
+        ("at: a:1, tls: {}", "`ca`"),
+        ("at: a:1, tls: { ca: x, key: y }", "`key` plays a part only beside `certificate`"),
+        ("at: a:1, tls: { ca: x, certificate: y }", "a certificate needs its key: add `key: redis-client.key`"),
+    ] {
+        let problems = parse_text(redis(keys).as_bytes()).expect_err(keys).render(false);
+        assert!(problems.contains(why), "{keys}: no `{why}` in\n{problems}");
+    }
 }
 
 #[test]
@@ -52,7 +104,7 @@ fn what_cannot_be_is_refused_in_words() {
     for (lines, why) in [
         ("listen: []", "a gateway listens on at least one address"),
         ("listen: [\":80\"]", "write `0.0.0.0:80` for all of them"),
-        ("listen: [localhost:80]", "a name is no address to listen on"),
+        ("listen: [localhost:80]", "a name is no IP address"),
         ("admin: 127.0.0.1", "expected an IP address and a port"),
         ("trusted: [10.0.0.0/33]", "it is neither an address nor an address with its leading bits"),
         ("limits: { header_count: 129 }", "expected at most 128, found `129`"),
@@ -62,6 +114,7 @@ fn what_cannot_be_is_refused_in_words() {
         ("at: [10.0.0.1]", "the port is missing"),
         ("at: [\"10.0.0.1:0\"]", "the port is no number from 1 to 65535"),
         ("at: []", "a service has at least one address"),
+        ("at: { dns: api:80, server: ns.internal }", "expected an IP address and a port"),
         ("at: { dns: api:80, file: x }", "either `dns` or `file`, not both"),
         ("routes: [ { to: api, fallback_answer: { status: 203 } } ]", "plays a part only where `fallback` is `true`"),
         ("routes: [ { to: api, fallback: true, fallback_answer: { status: 99 } } ]", "a status from 200 to 599"),

@@ -408,7 +408,7 @@ pub(crate) static SOCKET: Scalar = Scalar {
         Err(_) if text.starts_with(':') => {
             wrong_but("the address is missing", format!("write `0.0.0.0{text}` for all of them"))
         }
-        Err(_) => wrong("a name is no address to listen on"),
+        Err(_) => wrong("a name is no IP address"),
     },
 };
 

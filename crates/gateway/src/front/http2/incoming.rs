@@ -6,6 +6,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 
+use super::head::trailer_lines;
 use crate::core::Core;
 use crate::exchange::{BodyError, Incoming, KeptBody};
 use crate::http1::chunked;
@@ -22,19 +23,52 @@ pub struct Stream2<'s> {
     framed: Vec<u8>,
     sent: usize,
     over: bool,
+    /// Whether all content has come, and trailers are next.
+    trails: bool,
+    /// Whether the client waits for `100 Continue`.
+    waits: bool,
 }
 
 impl<'s> Stream2<'s> {
-    /// A body of which nothing has come.
-    pub fn new(recv: RecvStream, respond: &'s mut SendResponse<Bytes>, chunked: bool, most: u64) -> Stream2<'s> {
+    /// A body of which nothing has come. `waits` says that the client waits until it is asked for it.
+    pub fn new(
+        recv: RecvStream,
+        respond: &'s mut SendResponse<Bytes>,
+        chunked: bool,
+        most: u64,
+        waits: bool,
+    ) -> Stream2<'s> {
         let over = recv.is_end_stream();
-        Stream2 { recv, respond, chunked, left: most, framed: Vec::new(), sent: 0, over }
+        Stream2 { recv, respond, chunked, left: most, framed: Vec::new(), sent: 0, over, trails: false, waits }
+    }
+
+    /// The stream, of which no body was wanted.
+    pub fn into_recv(self) -> RecvStream {
+        self.recv
     }
 
     /// Takes in the next frame. False at the end.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
         if self.over {
             return Poll::Ready(Ok(false));
+        }
+        if std::mem::take(&mut self.waits) {
+            let mut go_on = http::Response::new(());
+            *go_on.status_mut() = http::StatusCode::CONTINUE;
+            // A stream that takes no more answers is seen to be over below.
+            let _ = self.respond.send_informational(go_on);
+        }
+        if self.trails {
+            let trailers = ready!(self.recv.poll_trailers(cx)).map_err(|_| BodyError::Gone)?;
+            self.over = true;
+            if self.chunked {
+                self.framed.extend_from_slice(chunked::LAST);
+                if let Some(trailers) = &trailers {
+                    trailer_lines(&mut self.framed, trailers);
+                }
+                self.framed.extend_from_slice(b"\r\n");
+            }
+            return Poll::Ready(Ok(true));
         }
         match ready!(self.recv.poll_data(cx)) {
             Some(Ok(data)) => {
@@ -53,17 +87,18 @@ impl<'s> Stream2<'s> {
             }
             Some(Err(_)) => Poll::Ready(Err(BodyError::Gone)),
             None => {
-                self.over = true;
-                if self.chunked {
-                    self.framed.extend_from_slice(chunked::LAST);
-                }
-                Poll::Ready(Ok(true))
+                self.trails = true;
+                self.poll_frame(cx)
             }
         }
     }
 }
 
 impl Incoming for Stream2<'_> {
+    fn waits(&self) -> bool {
+        self.waits && self.framed.is_empty()
+    }
+
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
         while self.sent == self.framed.len() {
             self.framed.clear();

@@ -7,49 +7,36 @@
 //!   └──────┘           └──────┘                                     └──────┘
 //! ```
 //!
-//! A cold connection has no buffers, and its task is a few hundred bytes. Thousands of clients that keep
-//! connections open for later cost little.
+//! A connection has a buffer only while something is in it. A cold one has no more than its task, of a few
+//! hundred bytes: thousands of clients that keep connections open for later cost little.
 
-use std::cell::Cell;
+pub mod incoming;
+pub mod relay;
+pub mod request;
+
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
 use plimsoll_policy::Time;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{http2, request};
+use self::request::After;
+use super::connection::Connection;
 use crate::answers::OwnAnswer;
-use crate::core::{Core, Place};
-use crate::exchange::forward::Peer;
 use crate::figures::Own;
 use crate::http1::head;
-use crate::net::{Alarm, Buffer, Stream};
+use crate::net::{Alarm, Buffer};
 
-/// How long a connection keeps its buffers after a request.
+/// How long a connection keeps what it needs for a request after the last one.
 const WARM: Duration = Duration::from_secs(1);
-/// Connections of a core that may do so. With more of them, each gives its buffers back at once: thousands that
-/// come within a second would else take 16 KiB each, and the allocator keeps what has been taken once.
-const WARM_MOST: usize = 512;
+/// Connections of a core that may do so. With more of them, each becomes cold at once: thousands that come within
+/// a second would else take some KiB each, and the allocator keeps what has been taken once.
+const WARM_MOST: usize = 128;
 /// How long, and how much, is read from a client that is told to go, so that the answer reaches it before
 /// the connection is reset.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 << 10;
-
-/// A client's connection.
-pub struct Connection {
-    /// Its core.
-    pub core: Rc<Core>,
-    /// The connection.
-    pub stream: Stream,
-    /// Who stands at its other end.
-    pub peer: Peer,
-    /// Whether it waits for a request: then it can be closed at any time.
-    pub idle: Rc<Cell<bool>>,
-    /// Whether its address is listened on no more: then it ends with the request that it is at.
-    pub leaving: Rc<Cell<bool>>,
-    /// Its place among those allowed.
-    pub place: Place,
-}
 
 /// How a stretch of requests ended.
 enum Rest {
@@ -62,53 +49,52 @@ enum Rest {
 /// How a connection begins that speaks HTTP/2 without having asked (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
-/// What follows a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    /// The next one.
-    Next,
-    /// The connection is closed.
-    Close,
-    /// The same, but the client may still be sending.
-    Linger,
-}
-
-/// Serves a connection to its end.
-pub async fn serve(mut connection: Connection) {
-    let mut first = true;
-    loop {
-        let serving = &connection.core.current().live.plan.serving.limits;
-        // Who has never sent anything has as long as for a head.
-        let wait = if first { serving.header_timeout.min(serving.idle_timeout) } else { serving.idle_timeout };
-        connection.idle.set(true);
-        let wait = Duration::from_nanos(wait);
-        let readable = match &connection.stream {
-            Stream::Plain(stream) => tokio::time::timeout(wait, stream.readable()).await,
-            Stream::Tls(stream) => tokio::time::timeout(wait, stream.get_ref().0.readable()).await,
-        };
-        if !matches!(readable, Ok(Ok(()))) {
-            return;
-        }
-        // In a box, so that it takes no room while the connection is cold.
-        match Box::pin(warm(&mut connection, first)).await {
-            Rest::Cold => first = false,
-            Rest::Closed => return,
-            Rest::Http2(prefix) => return Box::pin(http2::serve(connection, prefix)).await,
+/// Serves a connection to its end, or until it is seen to speak HTTP/2: then, what was read of it.
+#[expect(clippy::manual_async_fn, reason = "an argument of an `async fn` takes its room twice")]
+pub fn serve(connection: &mut Connection) -> impl Future<Output = Option<Vec<u8>>> {
+    async move {
+        let mut first = true;
+        // What came together with the end of a handshake has been read already.
+        let mut waits = !connection.stream.is_tls();
+        loop {
+            if waits {
+                let wait = patience(connection, first);
+                connection.listed.set_idle(true);
+                let stream = &connection.stream;
+                let readable = tokio::time::timeout(wait, poll_fn(|cx| stream.poll_readable(cx)));
+                if !matches!(readable.await, Ok(Ok(()))) {
+                    return None;
+                }
+            }
+            waits = true;
+            // In a box, so that it takes no room while the connection is cold.
+            match Box::pin(warm(connection, &mut first)).await {
+                Rest::Cold => {}
+                Rest::Closed => return None,
+                Rest::Http2(prefix) => return Some(prefix),
+            }
         }
     }
 }
 
-/// Serves requests as they come, until none comes for a while.
-async fn warm(connection: &mut Connection, first: bool) -> Rest {
+/// How long a request is waited for. Who has never sent anything has as long as for a head.
+fn patience(connection: &Connection, first: bool) -> Duration {
+    let current = connection.core.current();
+    let limits = &current.live.plan.serving.limits;
+    let idle = limits.idle_timeout;
+    Duration::from_nanos(if first { limits.header_timeout.min(idle) } else { idle })
+}
+
+/// Serves requests as they come, until none comes for a while. `first` says that there has been none yet.
+async fn warm(connection: &mut Connection, first: &mut bool) -> Rest {
     let core = connection.core.clone();
     let clock = core.clock;
     let _counted = core.warm.clone();
     let stays_warm = |now: Time| if Rc::strong_count(&core.warm) > WARM_MOST { now } else { now + WARM };
-    let mut input = core.buffers.take();
+    let mut input = Buffer::default();
     let mut now = clock.now();
     let mut alarm = Alarm::new(clock, now + WARM);
     let mut cold_at = stays_warm(now);
-    let mut first = first;
     let rest = loop {
         let read = read_head(connection, &mut input, &mut alarm, cold_at).await;
         let end = match read {
@@ -119,25 +105,25 @@ async fn warm(connection: &mut Connection, first: bool) -> Rest {
                 core.current().unrouted.own[own.why as usize].bump();
                 core.current().unrouted.answers[usize::from(own.status / 100)].bump();
                 let mut out = core.take_head();
-                own.write(&mut out, true, false);
+                own.write(&mut out, true, false, &core.date.at(core.clock.now()));
                 let _ = tokio::time::timeout(LINGER, connection.stream.write_all(&out)).await;
                 core.put_head(out);
-                linger(connection).await;
+                Box::pin(linger(connection)).await;
                 break Rest::Closed;
             }
         };
-        if first && input.bytes().starts_with(PREFACE) {
+        if *first && input.bytes().starts_with(PREFACE) {
             break Rest::Http2(input.bytes().to_vec());
         }
-        first = false;
-        connection.idle.set(false);
+        *first = false;
+        connection.listed.set_idle(false);
         now = clock.now();
         let after = request::serve(connection, &mut input, end, &mut alarm, now).await;
         match after {
             After::Next => {}
             After::Close => break Rest::Closed,
             After::Linger => {
-                linger(connection).await;
+                Box::pin(linger(connection)).await;
                 break Rest::Closed;
             }
         }
@@ -181,17 +167,14 @@ async fn read_head(
             Err(refused) => return Err(OwnAnswer::bad_head(refused)),
         }
         let deadline = if input.is_empty() {
-            connection.idle.set(true);
+            connection.listed.set_idle(true);
             cold_at
         } else {
-            connection.idle.set(false);
+            connection.listed.set_idle(false);
             *until.get_or_insert_with(|| core.clock.now().plus_nanos(header_timeout))
         };
-        if input.is_full() {
-            input.grow();
-        }
         let stream = &mut connection.stream;
-        match alarm.within(deadline, std::future::poll_fn(|cx| input.poll_read(stream, cx))).await {
+        match alarm.within(deadline, poll_fn(|cx| core.buffers.poll_read(input, stream, cx))).await {
             Ok(Ok(0) | Err(_)) => return Ok(Head::Gone),
             Ok(Ok(_)) => {}
             Err(_) if input.is_empty() => return Ok(Head::Cold),

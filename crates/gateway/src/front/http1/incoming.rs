@@ -61,6 +61,10 @@ impl Arriving<'_> {
 }
 
 impl Incoming for Arriving<'_> {
+    fn waits(&self) -> bool {
+        *self.go_on == GO_ON && self.input.is_empty()
+    }
+
     fn poll_keep(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<bool, BodyError>> {
         loop {
             if !self.body.is_over() {

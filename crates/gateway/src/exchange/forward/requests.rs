@@ -1,48 +1,28 @@
-//! What of a head is passed on, what is left out, and what is added.
+//! Requests' heads, from a client to an instance.
 
 use std::io::Write;
 use std::net::IpAddr;
 
-use crate::http1::name::{Field, field, members};
-use crate::http1::{Framing, Request, Response};
+use super::{Peer, framing, put};
+use crate::http1::Request;
+use crate::http1::body::decimal;
+use crate::http1::name::{Field, field};
 use crate::random::Random;
 
-/// Who stands at the other end of a client's connection.
+/// What a gateway says of itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer {
-    /// Its address.
-    pub address: IpAddr,
-    /// Whether its word on others' addresses is taken.
-    pub trusted: bool,
-    /// Whether it came by TLS.
-    pub tls: bool,
-}
-
-impl Peer {
-    /// The client's address: the peer's own, or, of a trusted one, the last in `X-Forwarded-For` that it
-    /// did not make up itself.
-    pub fn client(&self, forwarded_for: Option<&[u8]>, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-        let mut client = self.address;
-        if !self.trusted {
-            return client;
-        }
-        let Some(list) = forwarded_for.and_then(|value| std::str::from_utf8(value).ok()) else {
-            return client;
-        };
-        for entry in list.rsplit(',') {
-            let Ok(address) = entry.trim().parse::<IpAddr>() else { break };
-            client = address.to_canonical();
-            if !trusted(client) {
-                break;
-            }
-        }
-        client
-    }
+pub struct Gateway<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The field in which it says how much time remains.
+    pub deadline: &'a str,
+    /// `HTTP/1.1`: what the client spoke.
+    pub version: &'a str,
 }
 
 /// Writes a request's head as an upstream gets it, all but the remaining time and the empty line.
-/// `deadline` is the name of the field that the gateway writes itself.
-pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadline: &str, random: &Random) {
+pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, gateway: &Gateway<'_>, random: &Random) {
+    let counts = counts_hops(request.method);
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(request.target.as_bytes());
@@ -54,7 +34,12 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadli
     for header in request.fields {
         match field(header.name) {
             Field::Other if request.lists && request.is_listed(header.name) => {}
-            Field::Other if header.name.eq_ignore_ascii_case(deadline) => {}
+            Field::Other if header.name.eq_ignore_ascii_case(gateway.deadline) => {}
+            Field::Other if counts && header.name.eq_ignore_ascii_case("max-forwards") => {
+                if let Some(left) = decimal(header.value) {
+                    let _ = write!(out, "max-forwards: {}\r\n", left.saturating_sub(1));
+                }
+            }
             Field::Connection
             | Field::ContentLength
             | Field::TransferEncoding
@@ -62,6 +47,7 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadli
             | Field::Expect
             | Field::Upgrade
             | Field::Te
+            | Field::Alike
             | Field::Hop => {}
             Field::ForwardedFor => forwarded_for = Some(header.value),
             Field::Forwarded => forwarded = Some(header.value),
@@ -72,6 +58,8 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadli
             _ => put(out, header.name, header.value),
         }
     }
+    // After those of proxies before (RFC 9110, section 7.6.3).
+    let _ = write!(out, "via: {} {}\r\n", gateway.version.trim_start_matches("HTTP/"), gateway.name);
     forward(out, peer, request.host, (forwarded_for, forwarded, host, proto));
     match id {
         Some(id) => put(out, "x-request-id", id),
@@ -102,6 +90,16 @@ pub fn request(out: &mut Vec<u8>, request: &Request<'_, '_>, peer: &Peer, deadli
         put(out, "upgrade", protocol);
         out.extend_from_slice(b"connection: upgrade\r\n");
     }
+}
+
+/// Whether `Max-Forwards` bounds how often such a request is passed on (RFC 9110, section 7.6.2).
+fn counts_hops(method: &str) -> bool {
+    matches!(method, "OPTIONS" | "TRACE")
+}
+
+/// Whether a request has come as far as it may.
+pub fn is_at_its_end(request: &Request<'_, '_>) -> bool {
+    counts_hops(request.method) && request.value("max-forwards").and_then(decimal) == Some(0)
 }
 
 type Said<'b> = (Option<&'b [u8]>, Option<&'b [u8]>, Option<&'b [u8]>, Option<&'b [u8]>);
@@ -136,44 +134,6 @@ fn forward(out: &mut Vec<u8>, peer: &Peer, host: &[u8], said: Said<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The field that says where a body ends.
-pub fn framing(out: &mut Vec<u8>, framing: Framing) {
-    match framing {
-        Framing::None | Framing::UntilClose => {}
-        Framing::Length(length) => {
-            let _ = write!(out, "content-length: {length}\r\n");
-        }
-        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-    }
-}
-
-/// Writes an answer's head as a client gets it, all but `Connection`, `Transfer-Encoding` and the empty
-/// line. `Content-Length` is kept, also where a `HEAD` or a 304 has no body to go with it.
-pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>) {
-    out.extend_from_slice(b"HTTP/1.1 ");
-    let _ = write!(out, "{}", response.status);
-    out.push(b' ');
-    out.extend_from_slice(response.reason.as_bytes());
-    out.extend_from_slice(b"\r\n");
-    for header in response.fields {
-        match field(header.name) {
-            Field::Other if response.is_listed(header.name) => {}
-            Field::Connection | Field::TransferEncoding | Field::Hop => {}
-            // A 204 has none (RFC 9110, section 8.6).
-            Field::ContentLength if response.status == 204 || response.status < 200 => {}
-            Field::Upgrade if response.status != 101 && response.status != 426 => {}
-            _ => put(out, header.name, header.value),
-        }
-    }
-}
-
-fn put(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
-}
-
 /// Sixteen digits.
 fn hex(out: &mut Vec<u8>, bits: u64) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -204,23 +164,9 @@ fn is_trace(trace: &[u8]) -> bool {
         && (trace.len() == 55 && trace[..2] != *b"ff" || trace[..2] != *b"00" && trace.get(55) == Some(&b'-'))
 }
 
-/// The seconds of a `Retry-After`; one that names a date is not heeded.
-pub fn retry_after(response: &Response<'_, '_>) -> Option<std::time::Duration> {
-    let value = response.value("retry-after")?;
-    crate::http1::body::decimal(value).map(std::time::Duration::from_secs)
-}
-
 /// The milliseconds that a caller says it still waits.
 pub fn caller_timeout(value: &[u8]) -> Option<std::time::Duration> {
-    crate::http1::body::decimal(value).map(std::time::Duration::from_millis)
-}
-
-/// Whether a `Cache-Control` has one of these directives.
-pub fn has_directive(value: &[u8], directives: &[&str]) -> bool {
-    members(value).any(|member| {
-        let name = member.split(|byte| *byte == b'=').next().unwrap_or_default();
-        directives.iter().any(|directive| name.eq_ignore_ascii_case(directive.as_bytes()))
-    })
+    decimal(value).map(std::time::Duration::from_millis)
 }
 
 #[cfg(test)]
@@ -233,7 +179,8 @@ mod tests {
         let mut room = room();
         let parsed = Request::parse(head.as_bytes(), &mut room, 100).unwrap();
         let mut out = Vec::new();
-        request(&mut out, &parsed, &peer, "X-Request-Timeout-Ms", &Random::new(1));
+        let gateway = Gateway { name: "edge", deadline: "X-Request-Timeout-Ms", version: "HTTP/1.1" };
+        request(&mut out, &parsed, &peer, &gateway, &Random::new(1));
         String::from_utf8(out).unwrap()
     }
 
@@ -267,6 +214,35 @@ mod tests {
     }
 
     #[test]
+    fn each_hop_is_named_and_counted() {
+        let out = forwarded("OPTIONS / HTTP/1.1\r\nHost: a\r\nVia: 1.0 before\r\nMax-Forwards: 3\r\n\r\n", false);
+        assert!(out.contains("Via: 1.0 before\r\nmax-forwards: 2\r\nvia: 1.1 edge\r\n"), "{out}");
+        // It means nothing elsewhere.
+        let out = forwarded("GET / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3\r\n\r\n", false);
+        assert!(out.contains("Max-Forwards: 3\r\nvia: 1.1 edge\r\n"), "{out}");
+        for (head, at_its_end) in [
+            ("TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", true),
+            ("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", true),
+            ("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 1\r\n\r\n", false),
+            ("OPTIONS / HTTP/1.1\r\nHost: a\r\nMax-Forwards: x\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n", false),
+        ] {
+            let mut room = room();
+            let request = Request::parse(head.as_bytes(), &mut room, 100).unwrap();
+            assert_eq!(is_at_its_end(&request), at_its_end, "{head}");
+        }
+    }
+
+    #[test]
+    fn names_that_some_take_for_others_stay_here() {
+        let out = forwarded(
+            "GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 1.1.1.1\r\nContent_Length: 5\r\nX_Own: 1\r\n\r\n",
+            true,
+        );
+        assert!(!out.contains("1.1.1.1") && !out.contains("Content") && out.contains("X_Own: 1"), "{out}");
+    }
+
+    #[test]
     fn identifiers_are_passed_on_or_made() {
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let out = forwarded(
@@ -280,21 +256,5 @@ mod tests {
         assert!(is_trace(made.as_bytes()), "{made}");
         assert!(!is_trace(b"00-00000000000000000000000000000000-b7ad6b7169203331-01"));
         assert!(!is_trace(format!("{trace}-extra").as_bytes()));
-    }
-
-    #[test]
-    fn the_client_is_the_last_that_nobody_vouches_for() {
-        let peer = Peer { address: "10.0.0.9".parse().unwrap(), trusted: true, tls: false };
-        let inside = |address: IpAddr| address.to_string().starts_with("10.");
-        for (list, client) in [
-            (None, "10.0.0.9"),
-            (Some("1.1.1.1"), "1.1.1.1"),
-            (Some("6.6.6.6, 1.1.1.1, 10.0.0.3"), "1.1.1.1"),
-            (Some("nonsense, 10.0.0.3"), "10.0.0.3"),
-        ] {
-            assert_eq!(peer.client(list.map(str::as_bytes), inside), client.parse::<IpAddr>().unwrap(), "{list:?}");
-        }
-        let stranger = Peer { trusted: false, ..peer };
-        assert_eq!(stranger.client(Some(b"1.1.1.1"), inside), peer.address);
     }
 }

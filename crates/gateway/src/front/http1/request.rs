@@ -1,38 +1,56 @@
 //! One request of an HTTP/1.1 connection, from its head to the end of its answer.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io::Write;
 
 use plimsoll_model::system::FallbackAnswer;
 use plimsoll_policy::Time;
 
-use super::http1::{After, Connection};
 use super::incoming::{Arriving, GO_ON};
 use super::relay::{Patience, relay};
-use super::tunnel::{Ways, tunnel};
 use crate::answers::own::reason;
 use crate::answers::{Kept, OwnAnswer};
+use crate::clock::DateText;
 use crate::exchange::BodyError;
 use crate::exchange::ending::{End, unrouted};
-use crate::exchange::facts::facts;
+use crate::exchange::facts::{facts, interned};
 use crate::exchange::fetch::Tried;
 use crate::exchange::handle::{Handled, Job, Passed, Passing};
 use crate::figures::Own;
+use crate::front::connection::Connection;
+use crate::front::tunnel::{Ways, tunnel};
 use crate::http1::request::room;
 use crate::http1::{Body, Framing, Request};
 use crate::net::stream::poll_write_both;
 use crate::net::{Alarm, Buffer};
+
+/// What follows a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// The next one.
+    Next,
+    /// The connection is closed.
+    Close,
+    /// The same, but the client may still be sending.
+    Linger,
+}
 
 /// Serves the request whose head is the first `end` bytes of `input`.
 pub async fn serve(connection: &mut Connection, input: &mut Buffer, end: usize, alarm: &mut Alarm, now: Time) -> After {
     let core = connection.core.clone();
     let current = core.current();
     let mut out = core.take_head();
+    // Where there is no route, the connection goes on only if nothing of a body has to be skipped.
+    let (mut method, mut stays) = (Cow::Borrowed(""), false);
     let found = {
         let fields_max = current.live.plan.serving.limits.header_count as usize;
         let mut room = room();
         match Request::parse(&input.bytes()[..end], &mut room, fields_max) {
             Ok(request) => {
+                method = interned(request.method);
+                let leaving = core.shared.is_stopping() || connection.listed.is_leaving();
+                stays = request.keep_alive && !request.framing.has_body() && !leaving;
                 let version = if request.old { "HTTP/1.0" } else { "HTTP/1.1" };
                 facts(&core, &current, &connection.peer, &request, version, &mut out, now)
             }
@@ -43,12 +61,17 @@ pub async fn serve(connection: &mut Connection, input: &mut Buffer, end: usize, 
         Ok(facts) => facts,
         Err((own, said)) => {
             let counted = End { status: own.status, bytes: own.text().len() as u64, own: Some(own.why) };
-            unrouted(&core, &current, "", said.as_deref(), &counted, now);
+            unrouted(&core, &current, &method, said.as_deref(), &counted, now);
             out.clear();
-            own.write(&mut out, true, false);
+            own.write(&mut out, !stays, method == "HEAD", &core.date.at(now));
+            input.consume(end);
             let written = write(connection, &out, &[], alarm).await;
             core.put_head(out);
-            return if written { After::Linger } else { After::Close };
+            return match (written, stays) {
+                (false, _) => After::Close,
+                (true, true) => After::Next,
+                (true, false) => After::Linger,
+            };
         }
     };
     input.consume(end);
@@ -96,8 +119,12 @@ impl Serving<'_> {
     /// Whether the connection goes on after an answer that was not the upstream's. A body that has all come
     /// is skipped; any other would have to be waited for.
     fn stays(&self) -> bool {
-        let leaving = self.job.core.shared.is_stopping() || self.connection.leaving.get();
+        let leaving = self.job.core.shared.is_stopping() || self.connection.listed.is_leaving();
         self.job.facts.keep_alive && self.body.is_over() && !leaving
+    }
+
+    fn date(&self) -> DateText {
+        self.job.core.date.at(self.job.core.clock.now())
     }
 
     /// Hands an upstream's answer on.
@@ -148,10 +175,10 @@ impl Serving<'_> {
         let words = reason(*status);
         let length = body.len();
         self.job.out.clear();
-        let _ = write!(
-            self.job.out,
-            "HTTP/1.1 {status} {words}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n"
-        );
+        let _ = write!(self.job.out, "HTTP/1.1 {status} {words}\r\ndate: ");
+        let date = self.date();
+        self.job.out.extend_from_slice(&date);
+        let _ = write!(self.job.out, "\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n");
         end_head(&mut self.job.out, stays, self.job.facts.old);
         let body = if self.job.facts.method == "HEAD" { &[] } else { body.as_bytes() };
         self.send(*status, body, Some(Own::Fallback), stays).await
@@ -175,7 +202,8 @@ impl Serving<'_> {
     async fn answer(&mut self, own: OwnAnswer) -> After {
         let stays = self.stays();
         self.job.out.clear();
-        own.write(&mut self.job.out, !stays, self.job.facts.method == "HEAD");
+        let date = self.date();
+        own.write(&mut self.job.out, !stays, self.job.facts.method == "HEAD", &date);
         self.send(own.status, &[], Some(own.why), stays).await
     }
 
