@@ -145,6 +145,7 @@ struct Request {
     /// What has come for it while it waits for its turn.
     woken: Option<Woken>,
     record: Option<Record>,
+    seated: bool,
     fell_back: bool,
 }
 
@@ -279,6 +280,7 @@ impl Replay {
             Stage::Seated => {
                 let next = request.decision(at, false);
                 same(matches!(next, Some(Decided::Next(Next::In))), &next)?;
+                request.seated = true;
                 "seated"
             }
             Stage::LooksUp(key, random, expected) => {
@@ -353,7 +355,7 @@ impl Replay {
             (next, ..) => Decided::Next(next),
         };
         let next = Some(next);
-        let request = Request { asked, held, next, woken: None, record, fell_back: false };
+        let request = Request { asked, held, next, woken: None, record, seated: false, fell_back: false };
         self.requests.insert(number, request);
     }
 
@@ -390,11 +392,11 @@ impl Replay {
 
     fn ends(&mut self, at: Time, number: u64, outcome: Outcome, failed: Option<End>) -> Result<(), String> {
         let Some(mut request) = self.requests.remove(&number) else { return Ok(()) };
-        let refused = matches!(request.next, Some(Decided::Next(Next::Refused(_)))) || outcome == Outcome::Cancelled;
-        if outcome == Outcome::Failure && !request.fell_back && !refused {
+        if request.seated && !request.fell_back && matches!(outcome, Outcome::Failure | Outcome::Ignored) {
             let route = &self.plan.routes[request.asked.route as usize];
             let got = conclude(route, brought(failed)).1;
             same(got == outcome, &got)?;
+            self.count(if outcome == Outcome::Failure { "failure" } else { "turned away" });
         }
         match request.record.take() {
             Some(record) if outcome == Outcome::Success => record.complete(at, Some(kept(String::new(), at))),
@@ -585,6 +587,14 @@ fn caches() {
 #[test]
 fn coalescing() {
     conforms("", ", coalesce: true", &["leads", "joins", "landed", "leaves"]);
+}
+
+/// What the upstream has failed at counts against the adaptive limit, what a policy towards it has turned away does not.
+#[test]
+fn outcomes() {
+    let breaker = "breaker: { failure_rate: 20%, window: 2s, min_calls: 10, open_for: 300ms }";
+    let keys = format!("limit: {{ algorithm: aimd, initial: 30 }}\n{breaker}");
+    conforms(&keys, "", &["failure", "turned away"]);
 }
 
 #[test]
