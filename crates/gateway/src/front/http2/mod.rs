@@ -52,7 +52,7 @@ pub async fn serve(connection: Box<Connection>, prefix: Vec<u8>) {
     let Ok(Ok(mut connection)) = tokio::time::timeout(patience, handshake).await else { return };
     let open = Rc::new(Cell::new(0usize));
     let mut last = core.clock.now();
-    let mut leaving = false;
+    let mut leaving = None;
     let mut look = Box::pin(tokio::time::sleep(LOOK));
     loop {
         let accepted = std::future::poll_fn(|cx| {
@@ -80,9 +80,16 @@ pub async fn serve(connection: Box<Connection>, prefix: Vec<u8>) {
                 }
                 look.as_mut().reset(core.clock.instant(core.clock.now() + next));
                 let idle = core.clock.now().nanos_since(last) > limits.idle_timeout;
-                if (core.shared.is_stopping() || listed.is_leaving() || idle) && !leaving {
-                    leaving = true;
-                    connection.graceful_shutdown();
+                match leaving {
+                    None if core.shared.is_stopping() || listed.is_leaving() || idle => {
+                        leaving = Some(core.clock.now());
+                        connection.graceful_shutdown();
+                    }
+                    // It ends once the client has answered a PING. One that does not is not waited for.
+                    Some(since) if open.get() == 0 && core.clock.now().nanos_since(since) > limits.header_timeout => {
+                        return;
+                    }
+                    _ => {}
                 }
             }
         }
