@@ -1,8 +1,7 @@
 //! What the policies of the system file do to real requests.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::support::*;
 
@@ -61,19 +60,22 @@ fn the_budget_bounds_retries() {
 
 #[test]
 fn slow_instances_meet_their_deadline() {
-    let backend = Backend::new(|received| {
-        let left: u64 = received.field("x-request-timeout-ms").unwrap().parse().unwrap();
-        assert!(left <= 1_000, "{left}");
-        pause(5_000);
+    let (gate, left) = (Gate::default(), Arc::new(AtomicU64::new(0)));
+    let (stuck, told) = (gate.clone(), left.clone());
+    let backend = Backend::new(move |received| {
+        let left = received.field("x-request-timeout-ms").unwrap().parse().unwrap();
+        told.store(left, Ordering::SeqCst);
+        stuck.pass();
         Does::Answer(ok("late"))
     });
     let gateway = start(&file(&[backend.address], "timeout: 1s", ""));
     assert_eq!(get(&gateway, "/").status, 504);
+    assert!((51..=1_000).contains(&left.load(Ordering::SeqCst)));
     // The caller's own is shorter.
-    let started = std::time::Instant::now();
     let got = Client::of(&gateway).ask("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 50\r\n\r\n");
     assert_eq!(got.status, 504);
-    assert!(started.elapsed() < Duration::from_millis(900));
+    assert!(left.load(Ordering::SeqCst) <= 50);
+    gate.open();
     gateway.stop(true);
 }
 
@@ -135,40 +137,32 @@ fn health_checks_take_an_instance_out_and_bring_it_back() {
 
 #[test]
 fn bulkheads_let_so_many_through() {
-    let backend = Backend::new(|_| {
-        pause(300);
-        Does::Answer(ok("slow"))
-    });
-    let gateway = gateway(&[&backend], "bulkhead: { permits: 2, queue: 1, max_wait: 5s }");
-    let clients: Vec<_> = (0..4)
-        .map(|_| {
-            let address = gateway.addresses()[0];
-            let client = std::thread::spawn(move || Client::new(address).get("/").status);
-            pause(30);
-            client
-        })
-        .collect();
-    let mut statuses: Vec<u16> = clients.into_iter().map(|client| client.join().unwrap()).collect();
-    statuses.sort_unstable();
-    assert_eq!(statuses, [200, 200, 200, 503]);
+    let (backend, gate) = Backend::gated();
+    let gateway = gateway(&[&backend], &observed("bulkhead: { permits: 2, queue: 1, max_wait: 60s }"));
+    let mut asked = Vec::new();
+    for held in 1..=3 {
+        asked.push(ask(&gateway, "/"));
+        eventually("it is taken up", || figure(&gateway, "plimsoll_in_flight") == held);
+    }
+    eventually("two are let through", || backend.requests() == 2);
+    assert_eq!(get(&gateway, "/").status, 503);
+    gate.open();
+    assert!(asked.into_iter().all(|one| one.join().unwrap().status == 200));
     gateway.stop(true);
 }
 
 #[test]
 fn whoever_waited_and_left_gives_the_permit_back() {
-    let backend = Backend::new(|_| {
-        pause(200);
-        Does::Answer(ok("slow"))
-    });
-    let gateway = gateway(&[&backend], "bulkhead: { permits: 1, queue: 8, max_wait: 5s }");
-    let address = gateway.addresses()[0];
-    let first = std::thread::spawn(move || Client::new(address).get("/").status);
-    pause(50);
-    let mut waiting = Client::new(address);
-    waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    pause(50);
+    let (backend, gate) = Backend::gated();
+    let gateway = gateway(&[&backend], &observed("bulkhead: { permits: 1, queue: 8, max_wait: 60s }"));
+    let first = ask(&gateway, "/");
+    eventually("the first is there", || backend.requests() == 1);
+    let waiting = Client::that_asked(&gateway, "/");
+    eventually("another waits", || figure(&gateway, "plimsoll_in_flight") == 2);
     drop(waiting);
-    assert_eq!(first.join().unwrap(), 200);
+    eventually("it has left", || figure(&gateway, "plimsoll_in_flight") == 1);
+    gate.open();
+    assert_eq!(first.join().unwrap().status, 200);
     assert_eq!(get(&gateway, "/").status, 200);
     assert_eq!(backend.requests(), 2, "nothing was asked for the one who left");
     gateway.stop(true);
@@ -200,12 +194,11 @@ fn shadows_let_everything_through() {
 
 #[test]
 fn a_slow_request_is_hedged() {
-    let slow = Arc::new(AtomicBool::new(false));
-    let state = slow.clone();
+    let gate = Gate::default();
+    let stuck = gate.clone();
+    gate.open();
     let first = Backend::new(move |_| {
-        if state.load(Ordering::SeqCst) {
-            pause(2_000);
-        }
+        stuck.pass();
         Does::Answer(ok("first"))
     });
     let second = Backend::ok("second");
@@ -215,12 +208,14 @@ fn a_slow_request_is_hedged() {
     for _ in 0..200 {
         client.get("/");
     }
-    slow.store(true, Ordering::SeqCst);
-    let started = std::time::Instant::now();
+    // From here on the first answers nobody: without a hedge, who comes to it would get a 504.
+    gate.shut();
+    let before = first.requests();
     for _ in 0..4 {
         assert_eq!(client.get("/").body, "second");
     }
-    assert!(started.elapsed() < Duration::from_millis(1_500), "{:?}", started.elapsed());
+    assert!(first.requests() > before, "the first was asked too");
+    gate.open();
     gateway.stop(true);
 }
 
@@ -281,7 +276,7 @@ fn kept_answers_are_given_again() {
             _ => Does::Answer(ok(&number.to_string())),
         }
     });
-    let gateway = gateway(&[&backend], CACHED);
+    let gateway = gateway(&[&backend], &observed(CACHED));
     let mut client = Client::of(&gateway);
     assert_eq!([client.get("/items/1").body, client.get("/items/1").body], ["0", "0"]);
     let again = client.get("/items/1");
@@ -298,140 +293,144 @@ fn kept_answers_are_given_again() {
     assert!(client.get("/items/chunked").body.starts_with("3\r\nabc"));
     assert_eq!(client.get("/items/chunked").body, "abc");
     // Past its time it is given once more, while it is fetched anew.
-    pause(400);
-    assert_eq!(client.get("/items/1").body, "0");
-    eventually("it is fresh", || client.get("/items/1").body == "8");
+    eventually("it is fresh", || {
+        let body = client.get("/items/1").body;
+        assert!(["0", "8"].contains(&body.as_str()), "{body}");
+        body == "8"
+    });
+    assert!(figure(&gateway, "plimsoll_cache_total{cache=\"item\",what=\"stale\"}") > 0);
     gateway.stop(true);
 }
 
 #[test]
 fn one_fetches_and_the_others_wait() {
-    let backend = Backend::new(|received| {
-        pause(200);
-        match received.head.contains("/items/fails") {
-            true => Does::Answer(answer(500, "", "bad")),
-            false => Does::Answer(ok("once")),
-        }
-    });
-    let gateway = gateway(&[&backend], CACHED);
-    let address = gateway.addresses()[0];
-    let ask = |path: &'static str| std::thread::spawn(move || Client::new(address).get(path));
-    let all: Vec<_> = (0..10).map(|_| ask("/items/1")).collect();
-    assert!(all.into_iter().all(|one| one.join().unwrap().body == "once"));
+    let (backend, gate) = Backend::gated();
+    let gateway = gateway(&[&backend], &observed(CACHED));
+    let waits = |count: u64| {
+        let name = "plimsoll_cache_total{cache=\"item\",what=\"wait\"}";
+        eventually("the others wait", || figure(&gateway, name) == count);
+    };
+    let all: Vec<_> = (0..10).map(|_| ask(&gateway, "/items/1")).collect();
+    waits(9);
+    gate.open();
+    assert!(all.into_iter().all(|one| one.join().unwrap().body == "done"));
     assert_eq!(backend.requests(), 1);
     // The one that fetches leaves: another takes its place.
-    let mut first = Client::new(address);
-    first.send("GET /items/2 HTTP/1.1\r\nHost: test\r\n\r\n");
-    pause(50);
-    let second = ask("/items/2");
-    pause(50);
+    gate.shut();
+    let first = Client::that_asked(&gateway, "/items/2");
+    eventually("it fetches", || backend.requests() == 2);
+    let second = ask(&gateway, "/items/2");
+    waits(10);
     drop(first);
-    assert_eq!(second.join().unwrap().body, "once");
+    eventually("another fetches", || backend.requests() == 3);
+    gate.open();
+    assert_eq!(second.join().unwrap().body, "done");
     gateway.stop(true);
 }
 
 #[test]
 fn the_important_go_first_when_seats_are_few() {
-    let backend = Backend::new(|received| {
-        pause(400);
-        Does::Answer(ok(received.head.split(' ').nth(1).unwrap()))
+    let (gate, order) = (Gate::default(), Arc::new(Mutex::new(Vec::new())));
+    let (stuck, seen) = (gate.clone(), order.clone());
+    let backend = Backend::new(move |received| {
+        seen.lock().unwrap().push(received.head.split(' ').nth(1).unwrap().to_owned());
+        stuck.pass();
+        Does::Answer(ok("done"))
     });
     let keys = "max_in_flight: 1\nqueue: 2\nheaders: { class: X-Class }\nlimits: { connections: 100 }";
-    let gateway = gateway(&[&backend], keys);
+    let gateway = gateway(&[&backend], &observed(keys));
     let address = gateway.addresses()[0];
-    let (sender, answers) = std::sync::mpsc::channel();
     let ask = |name: &'static str, class: u8| {
-        let sender = sender.clone();
         std::thread::spawn(move || {
             let request = format!("GET /items/{name} HTTP/1.1\r\nHost: a\r\nX-Class: {class}\r\n\r\n");
-            sender.send((name, Client::new(address).ask(&request).status)).unwrap();
-        });
-        pause(60);
+            Client::new(address).ask(&request).status
+        })
     };
-    ask("first", 3);
-    ask("low", 5);
-    ask("middle", 2);
+    let waiting = |count| eventually("it waits", || figure(&gateway, "plimsoll_queue_waiting") == count);
+    let first = ask("first", 3);
+    eventually("the first has a seat", || backend.requests() == 1);
+    let low = ask("low", 5);
+    waiting(1);
+    let middle = ask("middle", 2);
+    waiting(2);
     // The queue is full: the least important gives way.
-    ask("high", 0);
-    let got: Vec<_> = (0..4).map(|_| answers.recv().unwrap()).collect();
-    assert_eq!(got, [("low", 503), ("first", 200), ("high", 200), ("middle", 200)]);
+    let high = ask("high", 0);
+    assert_eq!(low.join().unwrap(), 503);
+    gate.open();
+    assert_eq!([first, middle, high].map(|one| one.join().unwrap()), [200; 3]);
+    assert_eq!(*order.lock().unwrap(), ["/items/first", "/items/high", "/items/middle"]);
     assert_eq!(get(&gateway, "/").status, 200);
     gateway.stop(true);
 }
 
 #[test]
 fn groups_of_routes_share_permits() {
-    let backend = Backend::new(|_| {
-        pause(200);
-        Does::Answer(ok("done"))
-    });
+    let (backend, gate) = Backend::gated();
     let gateway = gateway(&[&backend], "bulkheads: { items: { endpoints: [GET /items/:id], permits: 1 } }");
-    let address = gateway.addresses()[0];
-    let first = std::thread::spawn(move || Client::new(address).get("/items/1").status);
-    pause(50);
+    let first = ask(&gateway, "/items/1");
+    eventually("the first is there", || backend.requests() == 1);
     assert_eq!(get(&gateway, "/items/2").status, 503);
-    assert_eq!(get(&gateway, "/").status, 200);
-    assert_eq!(first.join().unwrap(), 200);
+    let other = ask(&gateway, "/");
+    eventually("another route is let through", || backend.requests() == 2);
+    gate.open();
+    assert_eq!((first.join().unwrap().status, other.join().unwrap().status), (200, 200));
     gateway.stop(true);
 }
 
 #[test]
 fn the_adaptive_limit_refuses_what_is_too_much() {
-    let backend = Backend::new(|_| {
-        pause(200);
-        Does::Answer(ok("done"))
-    });
+    let (backend, gate) = Backend::gated();
     let gateway = gateway(&[&backend], "limit: { algorithm: aimd, initial: 2, min: 1, max: 2 }");
-    let address = gateway.addresses()[0];
-    let asked: Vec<_> = (0..4).map(|_| std::thread::spawn(move || Client::new(address).get("/").status)).collect();
-    let mut statuses: Vec<u16> = asked.into_iter().map(|one| one.join().unwrap()).collect();
-    statuses.sort_unstable();
-    assert_eq!(statuses, [200, 200, 503, 503]);
+    let asked = [ask(&gateway, "/"), ask(&gateway, "/")];
+    eventually("two are let through", || backend.requests() == 2);
+    assert_eq!([get(&gateway, "/").status, get(&gateway, "/").status], [503, 503]);
+    gate.open();
+    assert_eq!(asked.map(|one| one.join().unwrap().status), [200, 200]);
     gateway.stop(true);
 }
 
 #[test]
 fn an_impatient_caller_ejects_nobody() {
-    let backend = Backend::new(|_| {
-        pause(50);
-        Does::Answer(ok("ok"))
-    });
+    let (backend, gate) = Backend::gated();
     let other = Backend::ok("other");
     let keys = "outliers: { consecutive_failures: 3, max_ejected: 50%, panic_below: 10% }\nbreaker: { min_calls: 5 }";
     let gateway = gateway(&[&backend, &other], keys);
     let mut client = Client::of(&gateway);
-    for _ in 0..40 {
-        client.ask("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 5\r\n\r\n");
-    }
+    let late = (0..40).filter(|_| {
+        let got = client.ask("GET / HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 20\r\n\r\n");
+        got.status == 504
+    });
+    assert!(late.count() >= 20, "every other one comes to an instance that does not answer");
+    gate.open();
     let answers: Vec<String> = (0..4).map(|_| client.get("/").body).collect();
-    assert_eq!(answers.iter().filter(|answer| *answer == "ok").count(), 2, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| *answer == "done").count(), 2, "{answers:?}");
     gateway.stop(true);
 }
 
 #[test]
 fn whoever_finds_every_connection_taken_waits_for_one() {
-    let backend = Backend::new(|_| {
-        pause(400);
-        Does::Answer(ok("done"))
-    });
-    let gateway = gateway(&[&backend], "max_connections: 1\nmax_pending: 2");
-    let address = gateway.addresses()[0];
-    let asked: Vec<_> = (0..4)
-        .map(|_| {
-            pause(50);
-            std::thread::spawn(move || Client::new(address).get("/").status)
-        })
-        .collect();
-    let statuses: Vec<u16> = asked.into_iter().map(|one| one.join().unwrap()).collect();
-    assert_eq!(statuses, [200, 200, 200, 503]);
+    let (backend, gate) = Backend::gated();
+    let gateway = gateway(&[&backend], &observed("max_connections: 1\nmax_pending: 2"));
+    let held = |count| eventually("it is taken up", || figure(&gateway, "plimsoll_in_flight") == count);
+    let mut asked = Vec::new();
+    for count in 1..=3 {
+        asked.push(ask(&gateway, "/"));
+        held(count);
+    }
+    eventually("the first is there", || backend.requests() == 1);
+    assert_eq!(get(&gateway, "/").status, 503);
+    gate.open();
+    assert!(asked.into_iter().all(|one| one.join().unwrap().status == 200));
     // One that leaves the queue takes no connection along.
-    let first = std::thread::spawn(move || Client::new(address).get("/").status);
-    pause(50);
-    let mut leaves = Client::new(address);
-    leaves.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    pause(50);
+    gate.shut();
+    let first = ask(&gateway, "/");
+    eventually("it is there", || backend.requests() == 4);
+    let leaves = Client::that_asked(&gateway, "/");
+    held(2);
     drop(leaves);
-    assert_eq!((first.join().unwrap(), get(&gateway, "/").status), (200, 200));
+    held(1);
+    gate.open();
+    assert_eq!((first.join().unwrap().status, get(&gateway, "/").status), (200, 200));
     gateway.stop(true);
 }
 
@@ -448,18 +447,28 @@ fn weights_of_the_balancer_are_in_the_order_of_the_instances() {
 
 #[test]
 fn reads_that_want_the_same_share_one_call() {
-    let backend = Backend::new(|received| {
-        pause(200);
+    let gate = Gate::default();
+    let stuck = gate.clone();
+    let backend = Backend::new(move |received| {
+        stuck.pass();
         match received.head.split(' ').nth(1).unwrap() {
             "/items/own" => Does::Answer(answer(200, "Set-Cookie: a=b\r\n", &received.number.to_string())),
             "/items/bad" => Does::Answer(answer(500, "", "bad")),
             _ => Does::Answer(ok(&received.number.to_string())),
         }
     });
-    let gateway = gateway(&[&backend], "coalesce: true");
-    let address = gateway.addresses()[0];
-    let all = |path: &'static str, count: usize| {
-        let asked: Vec<_> = (0..count).map(|_| std::thread::spawn(move || Client::new(address).get(path))).collect();
+    let gateway = gateway(&[&backend], &observed("coalesce: true"));
+    let mut joined = 0;
+    let mut joins = |count: u64| {
+        joined += count;
+        let name = "plimsoll_coalesced_total{target=\"api\",what=\"joined\"}";
+        eventually("the others wait", || figure(&gateway, name) == joined);
+    };
+    let mut all = |path: &'static str, count: u64| {
+        gate.shut();
+        let asked: Vec<_> = (0..count).map(|_| ask(&gateway, path)).collect();
+        joins(count - 1);
+        gate.open();
         asked.into_iter().map(|one| one.join().unwrap()).collect::<Vec<Got>>()
     };
     let got = all("/items/1", 10);
@@ -474,14 +483,16 @@ fn reads_that_want_the_same_share_one_call() {
     bodies.dedup();
     assert_eq!(bodies.len(), 3);
     // It goes on while one waits, whoever came first.
+    gate.shut();
     let before = backend.requests();
-    let mut first = Client::new(address);
-    first.send("GET /items/2 HTTP/1.1\r\nHost: test\r\n\r\n");
-    pause(50);
-    let second = std::thread::spawn(move || Client::new(address).get("/items/2").status);
-    pause(50);
+    let first = Client::that_asked(&gateway, "/items/2");
+    eventually("it is there", || backend.requests() == before + 1);
+    let second = ask(&gateway, "/items/2");
+    joins(1);
     drop(first);
-    assert_eq!((second.join().unwrap(), backend.requests()), (200, before + 1));
+    eventually("it has left", || figure(&gateway, "plimsoll_in_flight") == 1);
+    gate.open();
+    assert_eq!((second.join().unwrap().status, backend.requests()), (200, before + 1));
     gateway.stop(true);
 }
 

@@ -1,10 +1,10 @@
 //! Real sockets on loopback: backends that do as they are told, a gateway before them, raw clients.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use plimsoll_gateway::{Gateway, Plan};
@@ -53,6 +53,17 @@ impl Backend {
     /// A backend that answers 200 with this text.
     pub(crate) fn ok(text: &'static str) -> Backend {
         Backend::new(move |_| Does::Answer(ok(text)))
+    }
+
+    /// A backend that has a request, and answers it once the gate is open.
+    pub(crate) fn gated() -> (Backend, Gate) {
+        let gate = Gate::default();
+        let stuck = gate.clone();
+        let backend = Backend::new(move |_| {
+            stuck.pass();
+            Does::Answer(ok("done"))
+        });
+        (backend, gate)
     }
 
     pub(crate) fn new(handle: impl Fn(&Received) -> Does + Send + Sync + 'static) -> Backend {
@@ -147,6 +158,26 @@ pub(crate) fn ok(body: &str) -> Vec<u8> {
     answer(200, "", body)
 }
 
+/// Holds up requests for as long as a test needs them to be under way.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn shut(&self) {
+        *self.0.0.lock().unwrap() = false;
+    }
+
+    /// Returns once it is open.
+    pub(crate) fn pass(&self) {
+        drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |open| !*open).unwrap());
+    }
+}
+
 /// A system file with a gateway before these backends. `gateway` has the gateway's further keys, one a
 /// line; `api` those of the service behind it.
 pub(crate) fn file(backends: &[SocketAddr], gateway: &str, api: &str) -> String {
@@ -209,7 +240,7 @@ impl Got {
 
 impl From<TcpStream> for Client {
     fn from(stream: TcpStream) -> Client {
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Client { stream, bytes: Vec::new() }
     }
 }
@@ -221,6 +252,13 @@ impl Client {
 
     pub(crate) fn of(gateway: &Gateway) -> Client {
         Client::new(gateway.addresses()[0])
+    }
+
+    /// One whose request is on its way.
+    pub(crate) fn that_asked(gateway: &Gateway, path: &str) -> Client {
+        let mut client = Client::of(gateway);
+        client.send(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+        client
     }
 
     pub(crate) fn send(&mut self, bytes: &str) {
@@ -262,15 +300,37 @@ impl Client {
         self.ask(&format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"))
     }
 
-    /// Whether the connection ends without another byte.
+    /// Whether the connection ends without another byte. One that is held is not closed.
     pub(crate) fn is_closed(&mut self) -> bool {
         let mut byte = [0];
-        self.bytes.is_empty() && !matches!(self.stream.read(&mut byte), Ok(1..))
+        self.bytes.is_empty()
+            && match self.stream.read(&mut byte) {
+                Ok(count) => count == 0,
+                Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+            }
     }
 }
 
 pub(crate) fn get(gateway: &Gateway, path: &str) -> Got {
     Client::of(gateway).get(path)
+}
+
+/// The same, meanwhile.
+pub(crate) fn ask(gateway: &Gateway, path: &'static str) -> std::thread::JoinHandle<Got> {
+    let address = gateway.addresses()[0];
+    std::thread::spawn(move || Client::new(address).get(path))
+}
+
+/// Keys of a gateway whose figures are looked at.
+pub(crate) fn observed(keys: &str) -> String {
+    format!("admin: 127.0.0.1:0\n{keys}")
+}
+
+/// One of its figures, by name and labels.
+pub(crate) fn figure(gateway: &Gateway, name: &str) -> u64 {
+    let page = Client::new(gateway.admin().expect("`observed` keys")).get("/metrics").body;
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in\n{page}"))
 }
 
 /// Clients that ask without a pause until told to stop: how many answers they got, and how many they did
@@ -318,6 +378,12 @@ impl Load {
         Load { stop, threads, answered, failed }
     }
 
+    /// Waits for so many more answers.
+    pub(crate) fn goes_on(&self, count: usize) {
+        let before = self.answered.load(Ordering::SeqCst);
+        eventually("requests are answered", || self.answered.load(Ordering::SeqCst) >= before + count);
+    }
+
     /// Requests that got their answer, and those that did not.
     pub(crate) fn end(self) -> (usize, usize) {
         self.stop.store(true, Ordering::SeqCst);
@@ -326,11 +392,11 @@ impl Load {
     }
 }
 
-/// Waits until something holds, for at most ten seconds.
+/// Waits until something holds, for at most a minute.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(started.elapsed() < Duration::from_secs(10), "never: {what}");
+        assert!(started.elapsed() < Duration::from_secs(60), "never: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
