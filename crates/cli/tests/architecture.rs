@@ -207,7 +207,10 @@ const WAITING: [&str; 2] = ["gateway", "middleware"];
 #[test]
 fn only_gateway_and_middleware_have_an_asynchronous_runtime() {
     for (name, _) in EDGES.iter().filter(|(name, _)| !WAITING.contains(name)) {
-        assert!(!read(&format!("crates/{name}/Cargo.toml")).contains("tokio"), "crates/{name} uses tokio");
+        let manifest = read(&format!("crates/{name}/Cargo.toml"));
+        // Tests of the gateway's process may wait as clients do.
+        let shipped = manifest.split("\n[dev-dependencies]").next().unwrap_or_default();
+        assert!(!shipped.contains("tokio"), "crates/{name} uses tokio");
     }
 }
 
@@ -309,6 +312,7 @@ fn the_middleware_brings_little_along() {
         .filter(|name| !name.is_empty() && *name != "#")
         .collect();
     assert!(section.contains("features = [\"sync\", \"time\"]"), "tokio's sockets are not for everybody");
-    let expected = ["bytes", "http", "http-body", "plimsoll-policy", "tokio", "tower-layer", "tower-service"];
+    let expected =
+        ["bytes", "http", "http-body", "pin-project-lite", "plimsoll-policy", "tokio", "tower-layer", "tower-service"];
     assert_eq!(names, expected);
 }

@@ -1,151 +1,51 @@
-//! The driver of a pipeline: its state behind a lock, and one call's way through it.
+//! One call's way through a pipeline.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 
-use plimsoll_policy::bulkhead::{Granted, Ticket};
-use plimsoll_policy::circuit_breaker;
+use plimsoll_policy::bulkhead::Granted;
 use plimsoll_policy::deadline::Deadline;
-use plimsoll_policy::pipeline::{self, Admission, Attempt, Config, Flight, Next, Pipeline, Reply, Waiting};
-use plimsoll_policy::{Counts, InvalidConfig, Outcome, Reason, Rejected, Time};
+use plimsoll_policy::pipeline::{Admission, Attempt, Flight, Next, Pipeline, Reply, Waiting};
+use plimsoll_policy::{Outcome, Reason, Rejected, Time};
 use tokio::sync::oneshot;
 
-use crate::clock::Clock;
 use crate::lock;
-use crate::secret::Random;
-
-/// A pipeline that several services share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    state: Mutex<State>,
-    pub(crate) clock: Clock,
-}
-
-#[derive(Debug)]
-struct State {
-    pipeline: Pipeline,
-    waiters: BTreeMap<Ticket, oneshot::Sender<Granted>>,
-    random: Random,
-}
-
-/// What a pipeline's policies have decided so far, and how they stand. `None` where there is no such policy.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Snapshot {
-    /// Calls and attempts.
-    pub totals: pipeline::Totals,
-    /// Attempts in time and too late.
-    pub timeouts: Counts,
-    /// Retries.
-    pub retry: Option<Counts>,
-    /// What the retry budget paid and refused.
-    pub budget: Option<Counts>,
-    /// The circuit breaker.
-    pub breaker: Option<Counts>,
-    /// Its state.
-    pub breaker_state: Option<circuit_breaker::State>,
-    /// The rate limit.
-    pub rate_limit: Option<Counts>,
-    /// The adaptive limit.
-    pub adaptive_limit: Option<Counts>,
-    /// The limit that it has found, not rounded.
-    pub limit: Option<f64>,
-    /// Calls that hold one of its permits.
-    pub limit_in_flight: Option<u32>,
-    /// The bulkhead.
-    pub bulkhead: Option<Counts>,
-    /// Calls that hold one of its permits.
-    pub bulkhead_in_flight: Option<u32>,
-    /// Calls that wait for one.
-    pub waiting: Option<u32>,
-    /// Hedges.
-    pub hedge: Option<Counts>,
-}
-
-impl Shared {
-    pub(crate) fn new(config: Config) -> Result<Arc<Shared>, InvalidConfig> {
-        let clock = Clock::start();
-        let pipeline = Pipeline::new(config, clock.now())?;
-        let state = State { pipeline, waiters: BTreeMap::new(), random: Random::new() };
-        Ok(Arc::new(Shared { state: Mutex::new(state), clock }))
-    }
-
-    pub(crate) fn set_config(&self, config: Config) -> Result<(), InvalidConfig> {
-        let now = self.clock.now();
-        let mut state = lock(&self.state);
-        state.pipeline.set_config(config, now)?;
-        while let Some(granted) = state.pipeline.grant(now) {
-            state.grant(now, Some(granted));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn config(&self) -> Config {
-        *lock(&self.state).pipeline.config()
-    }
-
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let mut state = lock(&self.state);
-        // An open breaker becomes half-open because time passes: readers see it in time.
-        state.pipeline.on_wake(self.clock.now());
-        let pipeline = &state.pipeline;
-        Snapshot {
-            totals: pipeline.totals(),
-            timeouts: pipeline.timeouts().counts(),
-            retry: pipeline.retry().map(|policy| policy.counts()),
-            budget: pipeline.budget().map(|policy| policy.counts()),
-            breaker: pipeline.breaker().map(|policy| policy.counts()),
-            breaker_state: pipeline.breaker().map(|policy| policy.state()),
-            rate_limit: pipeline.rate_limit().map(|policy| policy.counts()),
-            adaptive_limit: pipeline.adaptive_limit().map(|policy| policy.counts()),
-            limit: pipeline.adaptive_limit().map(|policy| policy.limit()),
-            limit_in_flight: pipeline.adaptive_limit().map(|policy| policy.in_flight()),
-            bulkhead: pipeline.bulkhead().map(|policy| policy.counts()),
-            bulkhead_in_flight: pipeline.bulkhead().map(|policy| policy.in_flight()),
-            waiting: pipeline.bulkhead().map(|policy| policy.waiting()),
-            hedge: pipeline.hedging().map(|policy| policy.counts()),
-        }
-    }
-}
-
-impl State {
-    /// Hands a permit to the waiter whose turn it is.
-    fn grant(&mut self, now: Time, granted: Option<Granted>) {
-        let mut granted = granted;
-        while let Some(next) = granted.take() {
-            // A waiter leaves this map and the policy's queue under one lock: who is granted is there.
-            let sent = match self.waiters.remove(&next.ticket) {
-                Some(waiter) => waiter.send(next),
-                None => Err(next),
-            };
-            debug_assert!(sent.is_ok(), "a permit for nobody at {now:?}");
-        }
-    }
-}
+use crate::shared::{Shared, State};
 
 /// One call's way through a pipeline. Dropped at any point it gives back what it holds, as cancelled.
+///
+/// It takes the lock twice for an attempt, once before and once after, since little else costs as much.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub struct Call {
     shared: Arc<Shared>,
-    flight: Flight,
+    /// None until the first attempt is asked for.
+    flight: Option<Flight>,
     key: u64,
     caller: Deadline,
-    /// Attempts that are out, by slot: 0 is the try, the others its hedges.
-    out: Vec<Option<Attempt>>,
+    repeatable: bool,
+    /// The attempt that is out.
+    first: Option<Attempt>,
+    /// Its hedges, each in its place.
+    hedges: Vec<Option<Attempt>>,
+    hedge_at: Option<Time>,
     waiting: Option<(Waiting, oneshot::Receiver<Granted>)>,
 }
 
 impl Call {
-    pub(crate) fn start(shared: &Arc<Shared>, caller: Deadline, repeatable: bool, key: u64) -> Call {
-        let deadline = (caller != Deadline::NEVER).then_some(caller.time());
-        let flight = lock(&shared.state).pipeline.start(shared.clock.now(), deadline, repeatable);
-        Call { shared: shared.clone(), flight, key, caller, out: Vec::new(), waiting: None }
-    }
-
-    pub(crate) fn now(&self) -> Time {
-        self.shared.clock.now()
+    pub(crate) fn new(shared: Arc<Shared>, caller: Deadline, repeatable: bool, key: u64) -> Call {
+        Call {
+            shared,
+            flight: None,
+            key,
+            caller,
+            repeatable,
+            first: None,
+            hedges: Vec::new(),
+            hedge_at: None,
+            waiting: None,
+        }
     }
 
     /// When a timer is to fire; `None` for what never comes.
@@ -155,29 +55,45 @@ impl Call {
 
     /// When the call must have ended.
     pub(crate) fn deadline(&self) -> Deadline {
-        self.flight.deadline()
+        self.flight.as_ref().map_or(Deadline::NEVER, Flight::deadline)
     }
 
     /// A permit for a try, perhaps after a wait. It is in slot 0 from then on.
     pub(crate) async fn attempt(&mut self) -> Result<(), Rejected> {
-        let shared = self.shared.clone();
-        let until = {
-            let mut state = lock(&shared.state);
-            match state.pipeline.attempt(shared.clock.now(), &mut self.flight, self.key)? {
-                Admission::Now(attempt) => {
-                    self.put(0, attempt);
-                    return Ok(());
-                }
-                Admission::Queued(waiting) => {
-                    let (sender, receiver) = oneshot::channel();
-                    state.waiters.insert(waiting.ticket(), sender);
-                    let until = waiting.until();
-                    self.waiting = Some((waiting, receiver));
-                    until
-                }
+        match self.ask()? {
+            None => Ok(()),
+            Some(until) => self.wait(until).await,
+        }
+    }
+
+    /// Asks for a try: there is a permit, or a wait until then at most.
+    fn ask(&mut self) -> Result<Option<Time>, Rejected> {
+        let now = self.shared.clock.now();
+        let mut state = lock(&self.shared.state);
+        let State { pipeline, waiters, .. } = &mut *state;
+        let flight = self.flight.get_or_insert_with(|| {
+            let deadline = (self.caller != Deadline::NEVER).then_some(self.caller.time());
+            pipeline.start(now, deadline, self.repeatable)
+        });
+        match pipeline.attempt(now, flight, self.key)? {
+            Admission::Now(attempt) => {
+                self.hedge_at = hedge_at(pipeline, flight, &attempt);
+                self.first = Some(attempt);
+                Ok(None)
             }
-        };
-        let mut timer = std::pin::pin!(shared.clock.sleep_until(until));
+            Admission::Queued(waiting) => {
+                let (sender, receiver) = oneshot::channel();
+                waiters.insert(waiting.ticket(), sender);
+                let until = waiting.until();
+                self.waiting = Some((waiting, receiver));
+                Ok(Some(until))
+            }
+        }
+    }
+
+    async fn wait(&mut self, until: Time) -> Result<(), Rejected> {
+        let clock = self.shared.clock;
+        let mut timer = std::pin::pin!(clock.sleep_until(until));
         let mut receiver = self.waiting.as_mut().map(|(_, receiver)| receiver);
         let granted = std::future::poll_fn(|cx| {
             if let Some(receiver) = receiver.as_deref_mut()
@@ -188,66 +104,86 @@ impl Call {
             timer.as_mut().poll(cx).map(|()| None)
         });
         let granted = granted.await;
-        let now = shared.clock.now();
-        let mut state = lock(&shared.state);
-        self.leave_queue(&mut state, now, granted)
+        self.leave_queue(granted)
     }
 
     /// The wait is over, with a permit or without; at the last moment there may have been one after all.
-    fn leave_queue(&mut self, state: &mut State, now: Time, granted: Option<Granted>) -> Result<(), Rejected> {
-        let Some((waiting, mut receiver)) = self.waiting.take() else {
+    fn leave_queue(&mut self, granted: Option<Granted>) -> Result<(), Rejected> {
+        let (Some((waiting, mut receiver)), Some(flight)) = (self.waiting.take(), &mut self.flight) else {
             return Err(Rejected::new(Reason::BulkheadTimeout));
         };
+        let now = self.shared.clock.now();
+        let mut state = lock(&self.shared.state);
         state.waiters.remove(&waiting.ticket());
         match granted.or_else(|| receiver.try_recv().ok()) {
             Some(granted) => {
-                let attempt = state.pipeline.resume(now, &mut self.flight, waiting, granted);
-                self.put(0, attempt);
+                let attempt = state.pipeline.resume(now, flight, waiting, granted);
+                self.hedge_at = hedge_at(&state.pipeline, flight, &attempt);
+                self.first = Some(attempt);
                 Ok(())
             }
-            None => Err(state.pipeline.give_up(now, &self.flight, waiting)),
+            None => Err(state.pipeline.give_up(now, flight, waiting)),
         }
-    }
-
-    fn put(&mut self, slot: usize, attempt: Attempt) {
-        if self.out.len() <= slot {
-            self.out.resize_with(slot + 1, || None);
-        }
-        self.out[slot] = Some(attempt);
     }
 
     /// When to ask for an extra attempt: so long after the last one's start.
     pub(crate) fn hedge_at(&self) -> Option<Time> {
-        let last = self.out.iter().flatten().map(Attempt::started).max()?;
-        let after = lock(&self.shared.state).pipeline.hedge_after(&self.flight)?;
-        Some(last + after)
+        self.hedge_at
     }
 
     /// Asks for an extra attempt, and its slot.
     pub(crate) fn hedge(&mut self) -> Option<usize> {
-        let shared = self.shared.clone();
-        let attempt = lock(&shared.state).pipeline.hedge(shared.clock.now(), &mut self.flight, self.key).ok()?;
-        let slot = self.out.len();
-        self.put(slot, attempt);
-        Some(slot)
+        let flight = self.flight.as_mut()?;
+        let mut state = lock(&self.shared.state);
+        let attempt = state.pipeline.hedge(self.shared.clock.now(), flight, self.key).ok()?;
+        self.hedge_at = hedge_at(&state.pipeline, flight, &attempt);
+        self.hedges.push(Some(attempt));
+        Some(self.hedges.len())
+    }
+
+    /// No extra attempt is asked for until the next one has begun.
+    pub(crate) fn no_hedge(&mut self) {
+        self.hedge_at = None;
+    }
+
+    fn slot(&mut self, slot: usize) -> Option<&mut Option<Attempt>> {
+        match slot {
+            0 => Some(&mut self.first),
+            slot => self.hedges.get_mut(slot - 1),
+        }
     }
 
     /// When an attempt is to be aborted.
     pub(crate) fn abort_at(&self, slot: usize) -> Deadline {
-        self.out.get(slot).and_then(Option::as_ref).map_or(Deadline::NEVER, Attempt::deadline)
+        let attempt = match slot {
+            0 => self.first.as_ref(),
+            slot => self.hedges.get(slot - 1).and_then(Option::as_ref),
+        };
+        attempt.map_or(Deadline::NEVER, Attempt::deadline)
     }
 
     /// An attempt has ended.
     pub(crate) fn settle(&mut self, slot: usize, reply: Reply) -> Next {
-        let Some(attempt) = self.out.get_mut(slot).and_then(Option::take) else { return Next::Done };
-        let now = self.now();
-        let shared = self.shared.clone();
-        let mut state = lock(&shared.state);
+        let attempt = self.slot(slot).and_then(Option::take);
+        match attempt {
+            Some(attempt) => self.settle_attempt(attempt, reply, None),
+            None => Next::Done,
+        }
+    }
+
+    /// `answered` is when its head came, where its end came later.
+    fn settle_attempt(&mut self, mut attempt: Attempt, reply: Reply, answered: Option<Time>) -> Next {
+        let Some(flight) = &mut self.flight else { return Next::Done };
+        let now = self.shared.clock.now();
+        if let Some(answered) = answered {
+            attempt.exclude_since(answered, now);
+        }
+        let mut state = lock(&self.shared.state);
         let random = state.random.bits();
-        let settled = state.pipeline.settle(now, &mut self.flight, attempt, reply, random);
+        let settled = state.pipeline.settle(now, flight, attempt, reply, random);
         state.grant(now, settled.granted);
-        if self.out.iter().all(Option::is_none) {
-            self.out.clear();
+        if self.first.is_none() && self.hedges.iter().all(Option::is_none) {
+            self.hedges.clear();
         }
         settled.next
     }
@@ -259,23 +195,66 @@ impl Call {
         let outcome = if callers { Outcome::Ignored } else { Outcome::Failure };
         self.settle(slot, outcome.into())
     }
+
+    /// An attempt has the answer that its caller gets, and ends with that. The others are cancelled.
+    pub(crate) fn answered(mut self, slot: usize, reply: Reply) -> Answered {
+        let attempt = self.slot(slot).and_then(Option::take);
+        let at = self.shared.clock.now();
+        self.cancel(at);
+        Answered { call: self, attempt, reply, at }
+    }
+
+    /// Cancels the attempts that are out.
+    fn cancel(&mut self, now: Time) {
+        if self.first.is_none() && self.hedges.is_empty() {
+            return;
+        }
+        let Some(flight) = &mut self.flight else { return };
+        let mut state = lock(&self.shared.state);
+        for attempt in self.first.take().into_iter().chain(self.hedges.drain(..).flatten()) {
+            let granted = state.pipeline.cancel(now, flight, attempt);
+            state.grant(now, granted);
+        }
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.waiting.is_none() && self.out.iter().all(Option::is_none) {
-            return;
-        }
-        let now = self.now();
-        let shared = self.shared.clone();
-        let mut state = lock(&shared.state);
         if self.waiting.is_some() {
             // A permit that came just now is among those that are out, or there was none.
-            let _ = self.leave_queue(&mut state, now, None);
+            let _ = self.leave_queue(None);
         }
-        for attempt in std::mem::take(&mut self.out).into_iter().flatten() {
-            let granted = state.pipeline.cancel(now, &mut self.flight, attempt);
-            state.grant(now, granted);
+        if self.first.is_some() || !self.hedges.is_empty() {
+            self.cancel(self.shared.clock.now());
+        }
+    }
+}
+
+fn hedge_at(pipeline: &Pipeline, flight: &Flight, attempt: &Attempt) -> Option<Time> {
+    Some(attempt.started() + pipeline.hedge_after(flight)?)
+}
+
+/// An attempt whose answer is on its way to the caller: it ends when this is dropped, by what the head said of it, and
+/// with the latency that the head had.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    call: Call,
+    attempt: Option<Attempt>,
+    reply: Reply,
+    at: Time,
+}
+
+impl Answered {
+    /// The rest of the answer did not come.
+    pub(crate) fn fail(&mut self) {
+        self.reply.outcome = Outcome::Failure;
+    }
+}
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            let _ = self.call.settle_attempt(attempt, self.reply, Some(self.at));
         }
     }
 }

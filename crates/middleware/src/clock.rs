@@ -3,8 +3,9 @@
 use plimsoll_policy::{Deadline, Time};
 use tokio::time::Instant;
 
-/// A year: beyond it nothing is ever waited for, and an instant cannot be as far away as [`Time::MAX`].
-const FAR_NS: u64 = 365 * 86_400 * 1_000_000_000;
+/// A century after the clock's start: beyond it nothing is ever waited for, and an instant cannot be as far away as
+/// [`Time::MAX`].
+const FAR: Time = Time::from_nanos(100 * 365 * 86_400 * 1_000_000_000);
 
 /// A layer's clock. Policies count nanoseconds from the layer's making.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ impl Clock {
 
     /// When a timer is to fire; `None` for what never comes.
     pub(crate) fn instant(self, time: Time) -> Option<Instant> {
-        (time.nanos_since(self.now()) < FAR_NS).then(|| self.epoch + time.since(Time::ZERO))
+        (time < FAR).then(|| self.epoch + time.since(Time::ZERO))
     }
 
     /// A deadline that another layer set, on this clock.

@@ -1,19 +1,20 @@
 //! Concurrency: how many requests a service works on at once, fixed or found by their latency.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
-use plimsoll_policy::{InvalidConfig, adaptive_limit, bulkhead, pipeline};
+use http::request::Parts;
+use http::{Response, StatusCode};
+use plimsoll_policy::{InvalidConfig, Outcome, adaptive_limit, bulkhead, pipeline};
 use tower_layer::Layer;
-use tower_service::Service;
 
-use crate::call::{Call, Shared, Snapshot};
-use crate::classify::{ByStatus, Classify};
+use crate::call::Call;
+use crate::classify::outcome;
 use crate::deadline::RequestDeadline;
 use crate::error::{Error, refuse};
-use crate::{BoxFuture, take_ready};
+use crate::guard::{Guard, Guarded};
+use crate::held::Permit;
+use crate::shared::{Shared, Snapshot};
 
 /// Which limits there are. The default is none at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -31,8 +32,11 @@ impl From<ConcurrencyConfig> for pipeline::Config {
     }
 }
 
-/// Limits the requests at work. What is over it is answered with 503. A permit is held until the head of the
-/// response, or until the future is dropped.
+/// Limits the requests at work. What is over it is answered with 503.
+///
+/// A permit is held until the response's body has ended or is dropped: a stream is work for as long as it lasts. The
+/// adaptive limit takes its times at the head of the response, since what follows depends on who reads it. A future
+/// that is dropped before counts as cancelled.
 #[derive(Clone, Debug)]
 pub struct ConcurrencyLayer {
     shared: Arc<Shared>,
@@ -66,48 +70,30 @@ impl ConcurrencyHandle {
     }
 }
 
+/// The service of a [`ConcurrencyLayer`].
+pub type Concurrency<S> = Guarded<S, ConcurrencyLayer>;
+
 impl<S> Layer<S> for ConcurrencyLayer {
     type Service = Concurrency<S>;
 
     fn layer(&self, inner: S) -> Concurrency<S> {
-        Concurrency { inner, shared: self.shared.clone() }
+        Guarded::new(inner, self.clone())
     }
 }
 
-/// The service of a [`ConcurrencyLayer`].
-#[derive(Clone, Debug)]
-pub struct Concurrency<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
+impl Guard for ConcurrencyLayer {
+    type Visit = Call;
 
-impl<S, B, R> Service<Request<B>> for Concurrency<S>
-where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
-    R: From<Bytes> + 'static,
-{
-    type Response = Response<R>;
-    type Error = S::Error;
-    type Future = BoxFuture<Result<Response<R>, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    fn arrive(&self, parts: &mut Parts) -> Call {
+        let deadline = self.shared.clock.deadline(RequestDeadline::of(&parts.extensions).instant());
+        Call::new(self.shared.clone(), deadline, false, 0)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut inner = take_ready(&mut self.inner);
-        let shared = self.shared.clone();
-        Box::pin(async move {
-            let deadline = shared.clock.deadline(RequestDeadline::of(request.extensions()).instant());
-            let mut call = Call::start(&shared, deadline, false, 0);
-            if let Err(rejected) = call.attempt().await {
-                return Ok(refuse(Error::rejected(rejected, call.now())));
-            }
-            let result = inner.call(request).await;
-            let _ = call.settle(0, ByStatus.classify(&result));
-            result
-        })
+    async fn admit(&self, call: &mut Call) -> Result<(), Response<Bytes>> {
+        call.attempt().await.map_err(|rejected| refuse(Error::rejected(rejected, self.shared.clock.now())))
+    }
+
+    fn answered(&self, call: Call, status: Option<StatusCode>) -> Permit {
+        Permit::call(call.answered(0, status.map_or(Outcome::Failure, outcome).into()))
     }
 }

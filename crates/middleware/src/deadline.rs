@@ -1,21 +1,21 @@
 //! Deadline: until when a request's caller waits, told to its handler, which is dropped then.
 
-use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use plimsoll_policy::deadline::{Config, Deadline, Timeouts};
 use plimsoll_policy::{Counts, InvalidConfig};
 use tokio::time::Instant;
 use tower_layer::Layer;
-use tower_service::Service;
 
 use crate::clock::{self, Clock};
 use crate::error::{Error, refuse};
-use crate::{BoxFuture, lock, take_ready};
+use crate::guard::{Guard, Guarded};
+use crate::held::Permit;
+use crate::lock;
 
 /// The field with the milliseconds that the caller still waits, as the gateway names it. There is no standard.
 pub const DEADLINE_FIELD: HeaderName = HeaderName::from_static("x-request-timeout-ms");
@@ -123,78 +123,64 @@ impl DeadlineHandle {
     }
 }
 
+/// The service of a [`DeadlineLayer`].
+pub type DeadlineService<S> = Guarded<S, DeadlineLayer>;
+
 impl<S> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> DeadlineService<S> {
-        DeadlineService { inner, layer: self.clone() }
+        Guarded::new(inner, self.clone())
     }
 }
 
-/// The service of a [`DeadlineLayer`].
-#[derive(Clone, Debug)]
-pub struct DeadlineService<S> {
-    inner: S,
-    layer: DeadlineLayer,
-}
+/// A request's deadlines: the one that is enforced, and the one that is wanted, which shadow mode only counts. Or why it
+/// came too late.
+#[derive(Debug)]
+pub struct Visit(Result<(Deadline, Deadline), Error>);
 
-impl<S, B, R> Service<Request<B>> for DeadlineService<S>
-where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
-    R: From<Bytes> + 'static,
-{
-    type Response = Response<R>;
-    type Error = S::Error;
-    type Future = BoxFuture<Result<Response<R>, S::Error>>;
+impl Guard for DeadlineLayer {
+    type Visit = Visit;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let mut inner = take_ready(&mut self.inner);
-        let shared = self.layer.shared.clone();
-        let clock = shared.clock;
+    fn arrive(&self, parts: &mut Parts) -> Visit {
+        let clock = self.shared.clock;
         let now = clock.now();
-        let wire = request.headers().get(&self.layer.field).and_then(on_wire);
+        let wire = parts.headers.get(&self.field).and_then(on_wire);
         let caller = wire.map_or(Deadline::NEVER, |remaining| Deadline::from_wire(now, remaining));
         // A layer further out may have set one too.
-        let caller = caller.min(clock.deadline(RequestDeadline::of(request.extensions()).instant()));
-        let admitted = {
-            let timeouts = &mut lock(&shared.state).timeouts;
-            let total = timeouts.start(now, caller);
-            timeouts.attempt(now, total).map(|enforced| (enforced, total.min(enforced)))
-        };
-        Box::pin(async move {
-            let (enforced, wanted) = match admitted {
-                Ok(deadlines) => deadlines,
-                Err(rejected) => return Ok(refuse(Error::rejected(rejected, now))),
-            };
-            // In shadow mode nothing is enforced, and nobody further in is told to act on it either.
-            if enforced != Deadline::NEVER || RequestDeadline::of(request.extensions()).0.is_none() {
-                request.extensions_mut().insert(RequestDeadline(clock.instant(enforced.time())));
-            }
-            let mut handler = std::pin::pin!(inner.call(request));
-            let mut timer = std::pin::pin!(clock.sleep_until(enforced.time()));
-            let late = std::future::poll_fn(|cx| match handler.as_mut().poll(cx) {
-                Poll::Ready(result) => Poll::Ready(Some(result)),
-                Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
-            });
-            match late.await {
-                Some(result) => {
-                    // In shadow mode the handler goes on past its deadline, and is counted here.
-                    if wanted.has_passed(clock.now()) {
-                        lock(&shared.state).overran += 1;
-                    }
-                    result
-                }
-                None => {
-                    lock(&shared.state).overran += 1;
-                    Ok(Error::<S::Error>::TimedOut.to_response())
-                }
-            }
-        })
+        let outer = RequestDeadline::of(&parts.extensions);
+        let caller = caller.min(clock.deadline(outer.instant()));
+        let timeouts = &mut lock(&self.shared.state).timeouts;
+        let total = timeouts.start(now, caller);
+        let admitted = timeouts.attempt(now, total);
+        // In shadow mode nothing is enforced, and nobody further in is told to act on it either.
+        if let Ok(enforced) = admitted
+            && (enforced != Deadline::NEVER || outer == RequestDeadline::NEVER)
+        {
+            parts.extensions.insert(RequestDeadline(clock.instant(enforced.time())));
+        }
+        let deadlines = admitted.map(|enforced| (enforced, total.min(enforced)));
+        Visit(deadlines.map_err(|rejected| Error::rejected(rejected, now)))
+    }
+
+    async fn admit(&self, visit: &mut Visit) -> Result<(), Response<Bytes>> {
+        visit.0.map(|_| ()).map_err(refuse)
+    }
+
+    fn until(&self, visit: &Visit) -> Option<Instant> {
+        let (enforced, _) = visit.0.ok()?;
+        self.shared.clock.instant(enforced.time())
+    }
+
+    fn answered(&self, visit: Visit, _status: Option<StatusCode>) -> Permit {
+        // In shadow mode the handler goes on past its deadline, and is counted here.
+        if visit.0.is_ok_and(|(_, wanted)| wanted.has_passed(self.shared.clock.now())) {
+            lock(&self.shared.state).overran += 1;
+        }
+        Permit::none()
+    }
+
+    fn overran(&self, _visit: Visit) {
+        lock(&self.shared.state).overran += 1;
     }
 }

@@ -71,12 +71,28 @@ impl<E> Error<E> {
         }
     }
 
-    /// The answer as HTTP: the status, `Retry-After` in whole seconds, rounded up, and a line of text.
+    /// The answer as HTTP: the status, `Retry-After` in whole seconds, rounded up, and a problem in JSON (RFC 9457).
     pub fn to_response<B: From<Bytes>>(&self) -> Response<B> {
-        let mut response = Response::new(B::from(Bytes::from_static(self.text().as_bytes())));
-        *response.status_mut() = self.status();
+        self.to_problem(None)
+    }
+
+    /// The same, where `documentation` is a page about the problem.
+    pub(crate) fn to_problem<B: From<Bytes>>(&self, documentation: Option<&str>) -> Response<B> {
+        let status = self.status();
+        let (kind, more) = match self {
+            // draft-ietf-httpapi-ratelimit-headers-10, section 5.1
+            Error::Rejected { reason: Reason::RateLimited, .. } => (
+                "https://iana.org/assignments/http-problem-types#quota-exceeded",
+                r#","violated-policies":["default"]"#,
+            ),
+            _ => (documentation.unwrap_or("about:blank"), ""),
+        };
+        let title = self.text();
+        let body = format!(r#"{{"type":"{kind}","title":"{title}","status":{}{more}}}"#, status.as_u16());
+        let mut response = Response::new(B::from(Bytes::from(body)));
+        *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(after) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds(after)));
         }
@@ -108,7 +124,11 @@ pub(crate) struct NotRun;
 
 /// A server layer's refusal.
 pub(crate) fn refuse<B: From<Bytes>>(error: Error) -> Response<B> {
-    let mut response = error.to_response();
+    not_run(error.to_response())
+}
+
+/// An answer before the handler has run.
+pub(crate) fn not_run<B>(mut response: Response<B>) -> Response<B> {
     response.extensions_mut().insert(NotRun);
     response
 }
@@ -153,6 +173,9 @@ mod tests {
         ] {
             let response: Response<Bytes> = error.to_response();
             assert_eq!(response.status(), status, "{error:?}");
+            let problem = std::str::from_utf8(response.body()).unwrap();
+            let title = format!(r#""title":"{}","status":{status}"#, error.text());
+            assert!(problem.starts_with(r#"{"type":""#) && problem.contains(&title), "{problem}");
             let found = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
             assert_eq!(found, after, "{error:?}");
         }

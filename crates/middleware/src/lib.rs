@@ -33,22 +33,27 @@ mod clock;
 mod concurrency;
 mod deadline;
 mod error;
+mod guard;
+mod held;
 pub mod idempotency;
 mod pipeline;
 mod rate_limit;
 mod requests;
 mod secret;
+mod shared;
 mod shed;
 
-pub use call::Snapshot;
 pub use classify::{ByResult, ByStatus, Classify};
 pub use concurrency::{Concurrency, ConcurrencyConfig, ConcurrencyHandle, ConcurrencyLayer};
 pub use deadline::{DEADLINE_FIELD, DeadlineCounts, DeadlineHandle, DeadlineLayer, DeadlineService, RequestDeadline};
 pub use error::Error;
+pub use guard::Guarded;
+pub use held::{HeldBody, Permit};
 pub use idempotency::{IdempotencyHandle, IdempotencyLayer, IdempotencyService};
 pub use pipeline::{PipelineHandle, PipelineLayer, PipelineService};
 pub use rate_limit::{RateLimitHandle, RateLimitLayer, RateLimitService};
 pub use requests::{Cloned, Http, Once, Requests};
+pub use shared::Snapshot;
 pub use shed::{ShedConfig, ShedHandle, ShedLayer, ShedService, ShedSnapshot};
 
 use std::future::Future;

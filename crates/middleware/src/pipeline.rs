@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use plimsoll_policy::pipeline::{Config, Next};
-use plimsoll_policy::{InvalidConfig, Time};
+use plimsoll_policy::{InvalidConfig, Outcome, Time};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::call::{Call, Shared, Snapshot};
+use crate::call::Call;
 use crate::classify::{ByStatus, Classify};
 use crate::deadline::RequestDeadline;
 use crate::error::Error;
+use crate::held::Permit;
 use crate::requests::{Http, Requests};
+use crate::shared::{Shared, Snapshot};
 use crate::{BoxFuture, take_ready};
 
 /// The policies around the calls to one target, in their one order: deadline, retry within a budget, breaker, rate
@@ -107,9 +109,9 @@ where
     Q: Requests<R> + Clone + Send + Sync + 'static,
     C: Classify<S::Response, S::Error> + Clone + Send + Sync + 'static,
 {
-    type Response = S::Response;
+    type Response = C::Held;
     type Error = Error<S::Error>;
-    type Future = BoxFuture<Result<S::Response, Error<S::Error>>>;
+    type Future = BoxFuture<Result<C::Held, Error<S::Error>>>;
 
     /// Ready when the client is. No policy is asked before there is a request.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -130,11 +132,7 @@ enum Event<T> {
     Timer,
 }
 
-async fn drive<S, R, Q, C>(
-    mut service: S,
-    request: R,
-    layer: PipelineLayer<Q, C>,
-) -> Result<S::Response, Error<S::Error>>
+async fn drive<S, R, Q, C>(mut service: S, request: R, layer: PipelineLayer<Q, C>) -> Result<C::Held, Error<S::Error>>
 where
     S: Service<R> + Clone,
     Q: Requests<R>,
@@ -143,11 +141,9 @@ where
     let PipelineLayer { shared, requests, classify } = layer;
     let clock = shared.clock;
     // Before the first attempt has it: afterwards there is nothing left to repeat.
-    let config = shared.config();
-    let may_repeat = config.retry.is_some() || config.hedge.is_some();
-    let spare = may_repeat.then(|| requests.repeat(&request)).flatten();
+    let spare = shared.repeats().then(|| requests.repeat(&request)).flatten();
     let caller = clock.deadline(requests.deadline(&request).instant());
-    let mut call = Call::start(&shared, caller, spare.is_some(), requests.key(&request));
+    let mut call = Call::new(shared, caller, spare.is_some(), requests.key(&request));
     let mut next_request = Some(request);
     loop {
         let Some(mut request) = next_request.take().or_else(|| requests.repeat(spare.as_ref()?)) else {
@@ -156,13 +152,12 @@ where
         call.attempt().await.map_err(|rejected| Error::rejected(rejected, clock.now()))?;
         announce(&requests, &mut request, &call, 0);
         // A hedge asks a client of its own. It becomes ready while the first attempt is out, and holds no permit.
-        let mut extra = service.clone();
+        let mut extra = spare.is_some().then(|| service.clone());
         let mut first = std::pin::pin!(Some(service.call(request)));
         let mut extras: Vec<Option<Pin<Box<S::Future>>>> = Vec::new();
-        let mut hedge_at = call.hedge_at();
         let mut result = Err(Error::TimedOut);
         let retry_at = 'race: loop {
-            let wake = wake(&call, extras.len() + 1, hedge_at);
+            let wake = wake(&call, extras.len() + 1);
             let event = {
                 let mut timer = std::pin::pin!(clock.sleep_until(wake));
                 std::future::poll_fn(|cx| {
@@ -185,40 +180,50 @@ where
                 })
                 .await
             };
-            let now = clock.now();
-            let mut ended = Vec::new();
+            // An attempt itself goes first, and then its permit.
+            let mut next = Next::Wait;
             match event {
                 Event::Ended(slot, answer) => {
                     let reply = classify.classify(&answer);
+                    if reply.outcome != Outcome::Failure
+                        && let Ok(answer) = answer
+                    {
+                        first.set(None);
+                        extras.clear();
+                        return Ok(classify.hold(answer, Permit::call(call.answered(slot, reply))));
+                    }
+                    match slot {
+                        0 => first.set(None),
+                        slot => extras[slot - 1] = None,
+                    }
                     result = answer.map_err(Error::Inner);
-                    ended.push((slot, Some(reply)));
+                    next = call.settle(slot, reply);
                 }
                 Event::Timer => {
-                    let late = (0..=extras.len()).filter(|slot| call.abort_at(*slot).has_passed(now));
-                    ended.extend(late.map(|slot| (slot, None)));
-                }
-            }
-            for (slot, reply) in ended {
-                // The attempt itself goes first, and then its permit.
-                match slot {
-                    0 => first.set(None),
-                    slot => extras[slot - 1] = None,
-                }
-                let next = match reply {
-                    Some(reply) => call.settle(slot, reply),
-                    None => {
-                        result = Err(Error::TimedOut);
-                        call.time_out(slot)
+                    let now = clock.now();
+                    for slot in 0..=extras.len() {
+                        if next == Next::Wait && call.abort_at(slot).has_passed(now) {
+                            match slot {
+                                0 => first.set(None),
+                                slot => extras[slot - 1] = None,
+                            }
+                            result = Err(Error::TimedOut);
+                            next = call.time_out(slot);
+                        }
                     }
-                };
-                match next {
-                    Next::Wait => {}
-                    Next::Retry { at } => break 'race at,
-                    Next::Done | Next::Exhausted(_) => return result,
                 }
             }
-            if hedge_at.is_some_and(|at| at <= now) {
-                hedge_at = None;
+            match next {
+                Next::Wait => {}
+                Next::Retry { at } => break 'race at,
+                // A failure that is the caller's answer has given its permit back: a retry had to be decided.
+                Next::Done | Next::Exhausted(_) => {
+                    return result.map(|answer| classify.hold(answer, Permit::none()));
+                }
+            }
+            if call.hedge_at().is_some_and(|at| at <= clock.now()) {
+                call.no_hedge();
+                let Some(extra) = &mut extra else { continue };
                 // One that is not ready by now would come too late to help.
                 let ready = std::future::poll_fn(|cx| Poll::Ready(extra.poll_ready(cx))).await;
                 if let Poll::Ready(Ok(())) = ready
@@ -226,25 +231,25 @@ where
                     && let Some(slot) = call.hedge()
                 {
                     announce(&requests, &mut request, &call, slot);
-                    let mut ready = take_ready(&mut extra);
+                    let mut ready = take_ready(extra);
                     extras.resize_with(slot, || None);
                     extras[slot - 1] = Some(Box::pin(ready.call(request)));
-                    hedge_at = call.hedge_at();
                 }
             }
         };
         drop(extras);
         first.set(None);
         clock.sleep_until(retry_at).await;
-        service = extra;
+        let Some(next) = extra else { return result.map(|answer| classify.hold(answer, Permit::none())) };
+        service = next;
         ready(&mut service, clock.sleep_until(call.deadline().time())).await?;
     }
 }
 
 /// When the next attempt is to be aborted, or a hedge to be asked for.
-fn wake(call: &Call, slots: usize, hedge_at: Option<Time>) -> Time {
+fn wake(call: &Call, slots: usize) -> Time {
     let aborts = (0..slots).map(|slot| call.abort_at(slot).time());
-    aborts.chain(hedge_at).min().unwrap_or(Time::MAX)
+    aborts.chain(call.hedge_at()).min().unwrap_or(Time::MAX)
 }
 
 fn announce<R>(requests: &impl Requests<R>, request: &mut R, call: &Call, slot: usize) {

@@ -2,25 +2,25 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use plimsoll_policy::rate_limit::{Config, RateLimit};
 use plimsoll_policy::{Counts, InvalidConfig, Rejected, Time};
 use tower_layer::Layer;
-use tower_service::Service;
 
 use crate::clock::Clock;
 use crate::error::{Error, refuse, seconds};
+use crate::guard::{Guard, Guarded};
+use crate::held::Permit;
+use crate::lock;
 use crate::secret::Secret;
-use crate::{BoxFuture, lock, take_ready};
 
 type Key = Arc<dyn Fn(&Parts) -> Option<Vec<u8>> + Send + Sync>;
 
 /// Holds callers to a quota. What is over it is answered with 429, `Retry-After`, `RateLimit-Policy` and `RateLimit`
-/// (draft-ietf-httpapi-ratelimit-headers).
+/// (draft-ietf-httpapi-ratelimit-headers-10).
 #[derive(Clone)]
 pub struct RateLimitLayer {
     shared: Arc<Shared>,
@@ -58,15 +58,6 @@ impl RateLimitLayer {
     pub fn handle(&self) -> RateLimitHandle {
         RateLimitHandle(self.shared.clone())
     }
-
-    fn admit(&self, now: Time, parts: &Parts) -> Result<(), (Rejected, Config)> {
-        let (key, cost) = match &self.key {
-            None => (0, 1),
-            Some(key) => key(parts).map_or((0, 0), |key| (self.shared.secret.hash(key), 1)),
-        };
-        let mut policy = lock(&self.shared.policy);
-        policy.admit(now, key, cost).map_err(|rejected| (rejected, *policy.config()))
-    }
 }
 
 /// A running [`RateLimitLayer`].
@@ -90,60 +81,77 @@ impl RateLimitHandle {
     }
 }
 
+/// The service of a [`RateLimitLayer`].
+pub type RateLimitService<S> = Guarded<S, RateLimitLayer>;
+
 impl<S> Layer<S> for RateLimitLayer {
     type Service = RateLimitService<S>;
 
     fn layer(&self, inner: S) -> RateLimitService<S> {
-        RateLimitService { inner, layer: self.clone() }
+        Guarded::new(inner, self.clone())
     }
 }
 
-/// The service of a [`RateLimitLayer`].
-#[derive(Clone, Debug)]
-pub struct RateLimitService<S> {
-    inner: S,
-    layer: RateLimitLayer,
-}
+impl Guard for RateLimitLayer {
+    /// The key's hash; `None` if it is exempt.
+    type Visit = Option<u64>;
 
-impl<S, B, R> Service<Request<B>> for RateLimitService<S>
-where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
-    R: From<Bytes> + Send + 'static,
-    S::Error: Send,
-{
-    type Response = Response<R>;
-    type Error = S::Error;
-    type Future = BoxFuture<Result<Response<R>, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let now = self.layer.shared.clock.now();
-        let (parts, body) = request.into_parts();
-        match self.layer.admit(now, &parts) {
-            Ok(()) => Box::pin(take_ready(&mut self.inner).call(Request::from_parts(parts, body))),
-            Err((rejected, config)) => {
-                let response = over(rejected, config, now);
-                Box::pin(async move { Ok(response) })
-            }
+    fn arrive(&self, parts: &mut Parts) -> Option<u64> {
+        match &self.key {
+            None => Some(0),
+            Some(key) => key(parts).map(|key| self.shared.secret.hash(key)),
         }
     }
+
+    async fn admit(&self, key: &mut Option<u64>) -> Result<(), Response<Bytes>> {
+        let Some(key) = *key else { return Ok(()) };
+        let now = self.shared.clock.now();
+        let mut policy = lock(&self.shared.policy);
+        policy.admit(now, key, 1).map_err(|rejected| over(rejected, *policy.config(), now))
+    }
+
+    fn answered(&self, _key: Option<u64>, _status: Option<StatusCode>) -> Permit {
+        Permit::none()
+    }
 }
 
-fn over<R: From<Bytes>>(rejected: Rejected, config: Config, now: Time) -> Response<R> {
+/// The name of the one policy, in both fields.
+const POLICY: &str = "\"default\"";
+
+fn over(rejected: Rejected, config: Config, now: Time) -> Response<Bytes> {
     let mut response = refuse(Error::rejected(rejected, now));
     let mut put = |name, text: String| {
         if let Ok(value) = HeaderValue::from_str(&text) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     };
-    put("ratelimit-policy", format!("\"default\";q={};w={}", config.limit, seconds(config.per)));
-    if let Some(at) = rejected.retry_at {
-        put("ratelimit", format!("\"default\";r=0;t={}", seconds(at.since(now))));
-    }
+    let (quota, window) = in_seconds(config);
+    put("ratelimit-policy", format!("{POLICY};q={quota};w={window}"));
+    let reset = rejected.retry_at.map_or(String::new(), |at| format!(";t={}", seconds(at.since(now))));
+    put("ratelimit", format!("{POLICY};r=0{reset}"));
     response
+}
+
+/// The quota in a window of whole seconds: the field has no others.
+fn in_seconds(config: Config) -> (u64, u64) {
+    let window = seconds(config.per);
+    let nanos = config.per.as_nanos().max(1);
+    let quota = u128::from(config.limit) * u128::from(window) * 1_000_000_000 / nanos;
+    // The largest integer of RFC 9651.
+    (u64::try_from(quota).unwrap_or(u64::MAX).min(999_999_999_999_999), window)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn windows_are_whole_seconds() {
+        for (limit, millis, expected) in
+            [(10, 1_000, (10, 1)), (10, 500, (20, 1)), (10, 1_500, (13, 2)), (100, 60_000, (100, 60))]
+        {
+            assert_eq!(in_seconds(Config::new(limit, Duration::from_millis(millis))), expected);
+        }
+    }
 }

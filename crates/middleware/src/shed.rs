@@ -3,21 +3,22 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Response, StatusCode};
 use plimsoll_policy::shed::{self, Push, ShedQueue};
 use plimsoll_policy::{InvalidConfig, Reason, Time};
 use tokio::sync::oneshot;
 use tower_layer::Layer;
-use tower_service::Service;
 
 use crate::clock::Clock;
 use crate::deadline::RequestDeadline;
 use crate::error::{Error, refuse};
-use crate::{BoxFuture, lock, take_ready};
+use crate::guard::{Guard, Guarded};
+use crate::held::Permit;
+use crate::lock;
 
 /// How many requests are at work, and how the others wait.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,7 +47,8 @@ impl ShedConfig {
 type Class = Arc<dyn Fn(&Parts) -> u8 + Send + Sync>;
 type Verdict = Result<(), Reason>;
 
-/// Sheds load. What is shed is answered with 503, what waited past its deadline with 504.
+/// Sheds load. What is shed is answered with 503, what waited past its deadline with 504. A request is at work until its
+/// response's body has ended or is dropped.
 #[derive(Clone)]
 pub struct ShedLayer {
     shared: Arc<Shared>,
@@ -173,7 +175,8 @@ impl Shared {
 }
 
 /// A place, which is given up with it.
-struct Place {
+#[derive(Debug)]
+pub(crate) struct Place {
     shared: Arc<Shared>,
     waiting: Option<(shed::Handle, oneshot::Receiver<Verdict>)>,
     working: bool,
@@ -213,53 +216,41 @@ impl Drop for Place {
     }
 }
 
+/// The service of a [`ShedLayer`].
+pub type ShedService<S> = Guarded<S, ShedLayer>;
+
 impl<S> Layer<S> for ShedLayer {
     type Service = ShedService<S>;
 
     fn layer(&self, inner: S) -> ShedService<S> {
-        ShedService { inner, layer: self.clone() }
+        Guarded::new(inner, self.clone())
     }
 }
 
-/// The service of a [`ShedLayer`].
-#[derive(Clone, Debug)]
-pub struct ShedService<S> {
-    inner: S,
-    layer: ShedLayer,
+/// A request that wants a place.
+#[derive(Debug)]
+pub struct Visit {
+    class: u8,
+    deadline: Time,
+    place: Option<Place>,
 }
 
-impl<S, B, R> Service<Request<B>> for ShedService<S>
-where
-    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-    S::Future: Send,
-    B: Send + 'static,
-    R: From<Bytes> + 'static,
-{
-    type Response = Response<R>;
-    type Error = S::Error;
-    type Future = BoxFuture<Result<Response<R>, S::Error>>;
+impl Guard for ShedLayer {
+    type Visit = Visit;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    fn arrive(&self, parts: &mut Parts) -> Visit {
+        let class = self.class.as_ref().map_or(0, |class| class(parts));
+        let deadline = self.shared.clock.deadline(RequestDeadline::of(&parts.extensions).instant()).time();
+        Visit { class, deadline, place: None }
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let mut inner = take_ready(&mut self.inner);
-        let shared = self.layer.shared.clone();
-        let (parts, body) = request.into_parts();
-        let class = self.layer.class.as_ref().map_or(0, |class| class(&parts));
-        let clock = shared.clock;
-        let deadline = clock.deadline(RequestDeadline::of(&parts.extensions).instant()).time();
-        Box::pin(async move {
-            // Asked when it is polled, and not before: a future that nobody polls would keep its place.
-            let mut place = match shared.admit(clock.now(), class, deadline) {
-                Ok(place) => place,
-                Err(reason) => return Ok(refuse(Error::reason(reason))),
-            };
-            match place.seated(deadline).await {
-                Ok(()) => inner.call(Request::from_parts(parts, body)).await,
-                Err(reason) => Ok(refuse(Error::reason(reason))),
-            }
-        })
+    async fn admit(&self, visit: &mut Visit) -> Result<(), Response<Bytes>> {
+        let refused = |reason| refuse(Error::reason(reason));
+        let place = self.shared.admit(self.shared.clock.now(), visit.class, visit.deadline).map_err(refused)?;
+        visit.place.insert(place).seated(visit.deadline).await.map_err(refused)
+    }
+
+    fn answered(&self, visit: Visit, _status: Option<StatusCode>) -> Permit {
+        visit.place.map_or(Permit::none(), Permit::place)
     }
 }

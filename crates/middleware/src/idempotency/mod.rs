@@ -5,6 +5,8 @@
 //! service with several instances needs all of a key's requests at the same one, or a store of its own.
 
 mod body;
+mod key;
+mod refusal;
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,19 +17,20 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, response};
 use http_body::Body;
+use plimsoll_policy::InvalidConfig;
 use plimsoll_policy::idempotency::{Begin, Config, Counts, Idempotency, Ticket};
-use plimsoll_policy::{InvalidConfig, Rejected};
 use tower_layer::Layer;
 use tower_service::Service;
 
 pub use body::KeptBody;
 
 use crate::clock::Clock;
-use crate::error::{Error, NotRun, refuse};
-use crate::requests::KEY_FIELD;
+use crate::error::{Error, NotRun};
 use crate::secret::Secret;
 use crate::{BoxFuture, lock, take_ready};
 use body::{Read, read};
+use key::key_of;
+use refusal::{Page, refusal};
 
 /// On a request whose key's first request died at work: whether that took effect is unknown. A handler that can look,
 /// looks.
@@ -36,9 +39,6 @@ pub struct Unresolved;
 
 /// On responses that were kept: `true`. The name is Stripe's.
 pub const REPLAYED_FIELD: HeaderName = HeaderName::from_static("idempotent-replayed");
-
-/// The longest key. Stripe's API takes as much.
-const KEY_MAX: usize = 255;
 
 /// How large bodies may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,7 @@ pub struct IdempotencyLayer {
     shared: Arc<Shared>,
     limits: Limits,
     required: bool,
+    documentation: Option<Arc<Page>>,
     scope: Scope,
     keep: Keep,
 }
@@ -127,6 +128,7 @@ impl IdempotencyLayer {
             shared: Arc::new(shared),
             limits: Limits::default(),
             required: false,
+            documentation: None,
             scope: Arc::new(scope),
             keep: Arc::new(|_| true),
         })
@@ -136,6 +138,13 @@ impl IdempotencyLayer {
     pub fn required(mut self) -> IdempotencyLayer {
         self.required = true;
         self
+    }
+
+    /// Where the service says how its keys are to be used, and for how long they are kept: refusals link to it, as the
+    /// draft asks for. Refuses what is no URI.
+    pub fn documentation(mut self, url: &str) -> Result<IdempotencyLayer, InvalidConfig> {
+        self.documentation = Some(Arc::new(Page::new(url)?));
+        Ok(self)
     }
 
     /// How large bodies may be.
@@ -199,6 +208,13 @@ impl IdempotencyHandle {
 enum Plan<B> {
     Run(Ticket, bool),
     Answer(Response<B>),
+    Refuse(Error),
+}
+
+impl IdempotencyLayer {
+    fn refuse<B: From<Bytes>>(&self, error: Error) -> Response<B> {
+        refusal(error, self.documentation.as_deref())
+    }
 }
 
 impl Shared {
@@ -207,8 +223,8 @@ impl Shared {
         match lock(&self.policy).begin(now, key, fingerprint) {
             Begin::Proceed(ticket) => Plan::Run(ticket, false),
             Begin::Unresolved(ticket) => Plan::Run(ticket, true),
-            Begin::Replay(kept) => Plan::Answer(kept.replay()),
-            Begin::Refused(rejected) => Plan::Answer(refuse(Error::rejected(Rejected { ..rejected }, now))),
+            Begin::Replay(kept) => kept.replay().map_or(Plan::Refuse(Error::NotKept), Plan::Answer),
+            Begin::Refused(rejected) => Plan::Refuse(Error::rejected(rejected, now)),
         }
     }
 
@@ -232,26 +248,14 @@ impl Shared {
 }
 
 impl Kept {
-    fn replay<B: From<Bytes>>(&self) -> Response<B> {
-        let Some(body) = &self.body else { return Error::<()>::NotKept.to_response() };
-        let mut response = Response::new(B::from(body.clone()));
+    /// `None` if it was too large to keep.
+    fn replay<B: From<Bytes>>(&self) -> Option<Response<B>> {
+        let mut response = Response::new(B::from(self.body.clone()?));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();
         response.headers_mut().insert(REPLAYED_FIELD, HeaderValue::from_static("true"));
-        response
+        Some(response)
     }
-}
-
-/// The key of a request, without the quotes that the draft has around it and many clients leave out.
-fn key_of(headers: &HeaderMap) -> Result<Option<&[u8]>, Error> {
-    let mut values = headers.get_all(KEY_FIELD).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let value = value.as_bytes().trim_ascii();
-    let key = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-    if key.is_empty() || key.len() > KEY_MAX || values.next().is_some() {
-        return Err(Error::KeyInvalid);
-    }
-    Ok(Some(key))
 }
 
 impl<S> Layer<S> for IdempotencyLayer {
@@ -295,18 +299,18 @@ where
             }
             let (mut parts, body) = request.into_parts();
             let key = match key_of(&parts.headers) {
-                Ok(Some(key)) => key.to_vec(),
-                Ok(None) if layer.required => return Ok(refuse(Error::KeyMissing)),
+                Ok(Some(key)) => key,
+                Ok(None) if layer.required => return Ok(layer.refuse(Error::KeyMissing)),
                 Ok(None) => {
                     let response = inner.call(Request::from_parts(parts, body)).await?;
                     return Ok(response.map(KeptBody::passed));
                 }
-                Err(error) => return Ok(refuse(error)),
+                Err(error) => return Ok(layer.refuse(error)),
             };
             let body = match read(body, layer.limits.request_bytes_max).await {
                 Ok(Read::Whole(body, _)) => body,
-                Ok(Read::TooLarge { .. }) => return Ok(refuse(Error::BodyTooLarge)),
-                Err(_) => return Ok(refuse(Error::BodyFailed)),
+                Ok(Read::TooLarge { .. }) => return Ok(layer.refuse(Error::BodyTooLarge)),
+                Err(_) => return Ok(layer.refuse(Error::BodyFailed)),
             };
             let shared = &layer.shared;
             let identity = (key, (layer.scope)(&parts));
@@ -314,6 +318,7 @@ where
             let (ticket, unresolved) = match shared.begin(shared.key.hash(&identity), shared.fingerprint.hash(whole)) {
                 Plan::Run(ticket, unresolved) => (ticket, unresolved),
                 Plan::Answer(response) => return Ok(response),
+                Plan::Refuse(error) => return Ok(layer.refuse(error)),
             };
             if unresolved {
                 parts.extensions.insert(Unresolved);

@@ -5,8 +5,13 @@ use axum::{Router, routing::get as on_get, routing::post};
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::Full;
-use plimsoll_middleware::{Cloned, Error, Once, PipelineHandle, PipelineLayer, PipelineService, RequestDeadline};
-use plimsoll_policy::{Mode, Reason, bulkhead, circuit_breaker, hedge, pipeline, rate_limit, retry, retry_budget};
+use plimsoll_middleware::{
+    Classify, Cloned, Error, Once, Permit, PipelineHandle, PipelineLayer, PipelineService, RequestDeadline, Requests,
+};
+use plimsoll_policy::pipeline::Reply;
+use plimsoll_policy::{
+    Mode, Outcome, Reason, bulkhead, circuit_breaker, hedge, pipeline, rate_limit, retry, retry_budget,
+};
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt};
 
@@ -263,4 +268,60 @@ async fn a_hyper_client_is_retried_on_real_connections() {
     assert!(matches!(error, Error::Inner(_)), "{error:?}");
     assert_eq!(layer.handle().snapshot().totals.attempts, 3 + 1 + 3);
     assert_eq!(layer.handle().snapshot().bulkhead_in_flight, Some(0));
+}
+
+/// A request of a client with types of its own, as reqwest's are: it can be copied unless its body is a stream.
+#[derive(Debug)]
+struct Ask {
+    path: &'static str,
+    is_stream: bool,
+}
+
+/// Its answer, which holds a permit while it is read.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    _permit: Permit,
+}
+
+#[derive(Clone)]
+struct Rules;
+
+impl Requests<Ask> for Rules {
+    fn repeat(&self, ask: &Ask) -> Option<Ask> {
+        (!ask.is_stream).then_some(Ask { ..*ask })
+    }
+}
+
+impl<E> Classify<u16, E> for Rules {
+    type Held = Answer;
+
+    fn classify(&self, result: &Result<u16, E>) -> Reply {
+        Reply::new(if matches!(result, Ok(..500)) { Outcome::Success } else { Outcome::Failure })
+    }
+
+    fn hold(&self, status: u16, permit: Permit) -> Answer {
+        Answer { status, _permit: permit }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_with_types_of_their_own_fit() {
+    let inner = Scripted::new(&[(0, Ok(503)), (0, Ok(200)), (0, Ok(503))]);
+    let asked = inner.clone();
+    let own = tower::service_fn(move |ask: Ask| {
+        let request = Request::get(ask.path).body(Full::<Bytes>::default()).unwrap();
+        let answer = asked.clone().oneshot(request);
+        async move { answer.await.map(|response| response.status().as_u16()) }
+    });
+    let config = pipeline::Config { bulkhead: Some(bulkhead::Config::default()), ..retrying() };
+    let layer = PipelineLayer::new(config).unwrap().requests(Rules).classify(Rules);
+    let service = layer.layer(own);
+    let at_work = || layer.handle().snapshot().bulkhead_in_flight;
+    let answer = service.clone().oneshot(Ask { path: "http://target/", is_stream: false }).await.unwrap();
+    assert_eq!((answer.status, inner.calls(), at_work()), (200, 2, Some(1)));
+    drop(answer);
+    assert_eq!(at_work(), Some(0));
+    let answer = service.oneshot(Ask { path: "http://target/", is_stream: true }).await.unwrap();
+    assert_eq!((answer.status, inner.calls(), at_work()), (503, 3, Some(0)), "a stream is sent once");
 }

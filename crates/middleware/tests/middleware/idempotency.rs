@@ -77,6 +77,46 @@ async fn keys_are_checked() {
     assert_eq!(answer(&app, keyless()).await.0, 201, "not required");
 }
 
+/// Keys are Strings of RFC 9651, or what stands there.
+#[tokio::test(start_paused = true)]
+async fn keys_are_read_as_structured_fields() {
+    let (app, runs) = orders(layer());
+    for same in ["\"a\\\"b\\\\c\"", "\"a\\\"b\\\\c\";v=1", "a\"b\\c", " a\"b\\c "] {
+        assert_eq!(answer(&app, posted(same, "u", "")).await, (201, " 1".into()), "{same}");
+    }
+    for bad in ["\"a", "\"a\"b", "\"a\\b\"", "\"a\tb\"", "\"a\" ;v", "\""] {
+        assert_eq!(answer(&app, posted(bad, "u", "")).await.0, 400, "{bad}");
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+/// What the draft asks for: a problem with a link to the rules.
+#[tokio::test(start_paused = true)]
+async fn refusals_are_problems_that_link_to_the_rules() {
+    let rules = "https://example.com/docs#keys";
+    let (app, _) = orders(layer().required().documentation(rules).unwrap());
+    let (plain, _) = orders(layer().required());
+    answer(&app, posted("k", "u", "a")).await;
+    let keyless = || Request::post("/").body(Body::empty()).unwrap();
+    for (request, status, title) in [
+        (keyless(), 400, "Idempotency-Key is required"),
+        (posted("k", "u", "b"), 422, plimsoll_policy::Reason::KeyReused.as_str()),
+    ] {
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        assert_eq!(response.headers()["link"], format!("<{rules}>; rel=\"describedby\""));
+        let body = format!("{{\"type\":\"{rules}\",\"title\":\"{title}\",\"status\":{status}}}");
+        assert_eq!(text(response).await, body);
+    }
+    let response = plain.oneshot(keyless()).await.unwrap();
+    assert!(response.headers().get("link").is_none());
+    assert!(text(response).await.starts_with("{\"type\":\"about:blank\""));
+    for bad in ["", "docs", "/docs", "https://a/\"", "https://a/>", "https://a/\n"] {
+        assert!(layer().documentation(bad).is_err(), "{bad}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_given_up_is_in_doubt_after_its_lease() {
     let layer = layer();

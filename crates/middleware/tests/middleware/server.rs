@@ -73,6 +73,9 @@ async fn all_layers_together_on_real_connections() {
     assert_eq!(refused.headers()["ratelimit-policy"], "\"default\";q=2;w=3600");
     assert!(refused.headers()["ratelimit"].to_str().unwrap().starts_with("\"default\";r=0;t="));
     assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(refused.headers()["content-type"], "application/problem+json");
+    let problem = text(refused).await;
+    assert!(problem.contains("http-problem-types#quota-exceeded") && problem.contains("[\"default\"]"), "{problem}");
     assert_eq!(by("b", "50000").await.unwrap().status(), 200, "another's quota is another");
     assert_eq!(client.request(get(address, "/")).await.unwrap().status(), 200, "exempt");
     assert_eq!(by("c", "0").await.unwrap().status(), StatusCode::GATEWAY_TIMEOUT);
