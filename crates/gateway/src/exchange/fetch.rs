@@ -189,10 +189,13 @@ pub async fn fetch<I: Incoming>(
 
 /// The remaining time and the empty line.
 fn finish_head(head: &mut Vec<u8>, field: &str, attempt: Deadline, call: Deadline, now: Time) {
-    use std::io::Write;
     if let Some(left) = attempt.min(call).to_wire(now) {
         // Rounded down, so that the server gives up before we do; but not to zero, which says nothing.
-        let _ = write!(head, "{field}: {}\r\n", left.as_millis().max(1));
+        let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        head.extend_from_slice(field.as_bytes());
+        head.extend_from_slice(b": ");
+        super::forward::put_number(head, left);
+        head.extend_from_slice(b"\r\n");
     }
     head.extend_from_slice(b"\r\n");
 }

@@ -59,7 +59,7 @@ pub async fn hedged<I: Incoming>(
 ) -> (usize, Result<Answered, Failed>) {
     let clock = core.clock;
     let started = tried.started;
-    let mut first_alarm = Alarm::new(clock, ask.deadline);
+    let mut first_alarm = alarm.another(ask.deadline);
     let mut first = Some(Box::pin(attempt::<Nobody>(core, instance, &ask, None, &mut first_alarm, started)));
     let after = call.hedge_after().map_or(Time::MAX, |after| started + after);
 
@@ -75,6 +75,8 @@ pub async fn hedged<I: Incoming>(
     })
     .await;
     if let Some(result) = early {
+        drop(first);
+        alarm.keep(first_alarm);
         return (0, result);
     }
     let now = clock.now();

@@ -20,6 +20,8 @@ pub struct Alarm {
     clock: Clock,
     sleep: Pin<Box<Sleep>>,
     armed: Time,
+    /// For who waits for two things at once, and gives it back.
+    spare: Option<Box<Alarm>>,
 }
 
 /// A deadline has passed.
@@ -29,7 +31,17 @@ pub struct Late;
 impl Alarm {
     /// A timer, set for `at`.
     pub fn new(clock: Clock, at: Time) -> Alarm {
-        Alarm { clock, sleep: Box::pin(tokio::time::sleep_until(clock.instant(at))), armed: at }
+        Alarm { clock, sleep: Box::pin(tokio::time::sleep_until(clock.instant(at))), armed: at, spare: None }
+    }
+
+    /// Another timer, set for `at` at the latest: the one that was given back with [`keep`](Self::keep), or a new one.
+    pub fn another(&mut self, at: Time) -> Box<Alarm> {
+        self.spare.take().unwrap_or_else(|| Box::new(Alarm::new(self.clock, at)))
+    }
+
+    /// The other timer is needed no more.
+    pub fn keep(&mut self, other: Box<Alarm>) {
+        self.spare = Some(other);
     }
 
     /// Ready once `deadline` has passed; else the task is woken then.

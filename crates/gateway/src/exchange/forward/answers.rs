@@ -1,9 +1,8 @@
 //! Answers' heads, from an instance to a client.
 
-use std::io::Write;
 use std::time::Duration;
 
-use super::put;
+use super::{put, put_number};
 use crate::clock::DateText;
 use crate::http1::Response;
 use crate::http1::body::decimal;
@@ -14,7 +13,7 @@ use crate::http1::name::{Field, field, members};
 /// for those who do not say when they gave it (RFC 9110, section 6.6.1).
 pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, date: &DateText) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    let _ = write!(out, "{}", response.status);
+    put_number(out, u64::from(response.status));
     out.push(b' ');
     out.extend_from_slice(response.reason.as_bytes());
     out.extend_from_slice(b"\r\n");

@@ -1,9 +1,8 @@
 //! Requests' heads, from a client to an instance.
 
 use std::io::Write;
-use std::net::IpAddr;
 
-use super::{Peer, framing, put};
+use super::{Peer, framing, put, put_address};
 use crate::http1::Request;
 use crate::http1::body::decimal;
 use crate::http1::name::{Field, field};
@@ -115,7 +114,8 @@ fn forward(out: &mut Vec<u8>, peer: &Peer, host: &[u8], said: Said<'_>) {
         out.extend_from_slice(before);
         out.extend_from_slice(b", ");
     }
-    let _ = write!(out, "{address}\r\n");
+    put_address(out, address);
+    out.extend_from_slice(b"\r\n");
     put(out, "x-forwarded-host", forwarded_host.unwrap_or(host));
     put(out, "x-forwarded-proto", forwarded_proto.unwrap_or(proto));
     out.extend_from_slice(b"forwarded: ");
@@ -123,10 +123,10 @@ fn forward(out: &mut Vec<u8>, peer: &Peer, host: &[u8], said: Said<'_>) {
         out.extend_from_slice(before);
         out.extend_from_slice(b", ");
     }
-    let _ = match address {
-        IpAddr::V4(address) => write!(out, "for={address}"),
-        IpAddr::V6(address) => write!(out, "for=\"[{address}]\""),
-    };
+    let (before, after): (&[u8], &[u8]) = if address.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
+    out.extend_from_slice(before);
+    put_address(out, address);
+    out.extend_from_slice(after);
     out.extend_from_slice(b";host=\"");
     out.extend_from_slice(host);
     out.extend_from_slice(b"\";proto=");
@@ -171,6 +171,7 @@ pub fn caller_timeout(value: &[u8]) -> Option<std::time::Duration> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::put_number;
     use super::*;
     use crate::http1::request::room;
 
@@ -197,6 +198,21 @@ mod tests {
             assert!(!out.contains(gone), "{gone}: {out}");
         }
         assert!(out.ends_with("transfer-encoding: chunked\r\nte: trailers\r\n"), "{out}");
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_written_as_ever() {
+        for address in ["0.0.0.0", "10.200.3.255", "2001:db8::1"] {
+            let mut out = Vec::new();
+            put_address(&mut out, address.parse().unwrap());
+            assert_eq!(out, address.as_bytes());
+        }
+        for bits in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            let mut out = Vec::new();
+            hex(&mut out, bits);
+            put_number(&mut out, bits);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("{bits:016x}{bits}"));
+        }
     }
 
     #[test]
