@@ -1,0 +1,3 @@
+//! The real world: a system file's components as processes on this machine, under load, broken on purpose.
+
+pub mod clock;
