@@ -1,5 +1,11 @@
 //! The real world: a system file's components as processes on this machine, under load, broken on purpose.
 
+pub mod answer;
+pub mod caller;
 pub mod clock;
+pub mod context;
+pub mod control;
+pub mod layout;
+pub mod tally;
 pub mod timer;
 pub mod wire;
