@@ -357,18 +357,7 @@ impl End {
                     end.upstream.checked(end.tools.clock.now(), due.index, &due.instance, due.probe, passed);
                 });
             }
-            let state = self.upstream.lock();
-            let now_trips = state.events.trips;
-            let now_breaker = state.pipeline.breaker().map_or(Breaker::Closed, |breaker| breaker.state());
-            let mut members = Vec::new();
-            for (at, member) in state.instances.iter().enumerate() {
-                if let Some(member) = member {
-                    let gone = state.members.ejection().is_ejected(at);
-                    members.push((member.instance.address, gone, state.members.is_healthy(at)));
-                }
-            }
-            let now_panic = state.members.in_panic();
-            drop(state);
+            let (now_trips, now_breaker, now_panic, members) = self.look();
             self.tell_breaker(breaker, now_breaker, now_trips - trips);
             self.tell_members(&mut ejected, &members);
             if panic != now_panic {
@@ -381,6 +370,18 @@ impl End {
             (breaker, trips, panic) = (now_breaker, now_trips, now_panic);
             tokio::time::sleep(TICK).await;
         }
+    }
+
+    /// Trips so far, the breaker's state, whether all are asked because too few serve, and of each instance whether it
+    /// is ejected and healthy.
+    fn look(&self) -> (u64, Breaker, bool, Vec<(SocketAddr, bool, bool)>) {
+        let state = self.upstream.lock();
+        let breaker = state.pipeline.breaker().map_or(Breaker::Closed, |breaker| breaker.state());
+        let members = state.instances.iter().enumerate().filter_map(|(at, member)| {
+            let ejected = state.members.ejection().is_ejected(at);
+            Some((member.as_ref()?.instance.address, ejected, state.members.is_healthy(at)))
+        });
+        (state.events.trips, breaker, state.members.in_panic(), members.collect())
     }
 
     fn tell_breaker(&self, before: Breaker, now: Breaker, trips: u64) {

@@ -32,6 +32,8 @@ pub enum Order {
         store: u32,
         /// By shard.
         primaries: Vec<u32>,
+        /// By shard: the timeline that began, and the last commit before it.
+        kept: Vec<(u32, u64)>,
     },
     /// This node is its shard's primary from now on, on this timeline.
     Promote(u32),

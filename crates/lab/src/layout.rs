@@ -13,6 +13,8 @@ pub struct Place {
     pub main: SocketAddr,
     /// Where the run asks it.
     pub control: SocketAddr,
+    /// Where a gateway answers operators.
+    pub admin: SocketAddr,
 }
 
 /// Where everything is.
@@ -70,6 +72,6 @@ impl Ports {
     }
 
     fn place(&mut self) -> io::Result<Place> {
-        Ok(Place { main: self.free()?, control: self.free()? })
+        Ok(Place { main: self.free()?, control: self.free()?, admin: self.free()? })
     }
 }

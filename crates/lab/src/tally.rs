@@ -1,7 +1,7 @@
 //! What a process counts, and hands over bit by bit: each report has what is new since the last one.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use plimsoll_model::run::{EventKind, Histogram, Totals};
 use serde::{Deserialize, Serialize};
@@ -100,12 +100,16 @@ struct Gauge {
     value: i64,
     since: u64,
     area: f64,
+    /// The same since the start.
+    total: f64,
     most: i64,
 }
 
 impl Gauge {
     fn add(&mut self, now: u64, by: i64) {
-        self.area += self.value as f64 * now.saturating_sub(self.since) as f64;
+        let area = self.value as f64 * now.saturating_sub(self.since) as f64;
+        self.area += area;
+        self.total += area;
         self.since = now;
         self.value += by;
         self.most = self.most.max(self.value);
@@ -147,6 +151,18 @@ impl Tally {
         let mut state = self.lock();
         let gauge = state.cells.entry(of).or_default().gauges.entry(name).or_default();
         gauge.add(now, value - gauge.value);
+    }
+
+    /// The levels of something, integrated since the start, value times ns.
+    pub fn areas(&self, of: Of) -> BTreeMap<&'static str, f64> {
+        let now = self.clock.now().as_nanos();
+        let mut state = self.lock();
+        let Some(cell) = state.cells.get_mut(&of) else { return BTreeMap::new() };
+        let areas = cell.gauges.iter_mut().map(|(name, gauge)| {
+            gauge.add(now, 0);
+            (*name, gauge.total)
+        });
+        areas.collect()
     }
 
     /// Counts something else.
@@ -198,6 +214,28 @@ impl<'t> Raised<'t> {
 }
 
 impl Drop for Raised<'_> {
+    fn drop(&mut self) {
+        self.tally.level(self.of, self.name, -1);
+    }
+}
+
+/// The same for what outlives its place.
+#[derive(Debug)]
+pub struct Held {
+    tally: Arc<Tally>,
+    of: Of,
+    name: &'static str,
+}
+
+impl Held {
+    /// Raises a level.
+    pub fn new(tally: &Arc<Tally>, of: Of, name: &'static str) -> Held {
+        tally.level(of, name, 1);
+        Held { tally: tally.clone(), of, name }
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         self.tally.level(self.of, self.name, -1);
     }

@@ -2,6 +2,7 @@
 //! read by the gateway's parser.
 
 pub mod client;
+pub mod resp;
 pub mod server;
 
 /// Fields of answers that mean something to a run start with this.
