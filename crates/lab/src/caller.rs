@@ -127,7 +127,8 @@ impl End {
             .collect();
         let names = instances.iter().enumerate().map(|(at, a)| (*a, format!("{}/{}", service.name, at + 1))).collect();
         let health = of.policies.health.as_ref().map(|health| {
-            format!("GET {} HTTP/1.1\r\nhost: plimsoll\r\nuser-agent: plimsoll-health\r\n\r\n", health.path).into_bytes()
+            format!("GET {} HTTP/1.1\r\nhost: plimsoll\r\nuser-agent: plimsoll-health\r\n\r\n", health.path)
+                .into_bytes()
         });
         // Routes with policies of their own are edges of the same pair: one to those who read.
         let first = system.same_pair(edge).next().unwrap_or(edge);

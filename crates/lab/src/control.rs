@@ -117,6 +117,11 @@ pub struct Asker {
 }
 
 impl Asker {
+    /// Its connections, for those who ask in another way.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
     /// What a process says of itself; none if it does not answer.
     pub async fn state(&self, address: SocketAddr) -> Option<State> {
         serde_json::from_slice(&self.ask(address, "/state", &[]).await.ok()?).ok()

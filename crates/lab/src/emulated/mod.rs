@@ -162,15 +162,11 @@ pub fn run(system: System, layout: Layout, role: Role, folder: &Path, own: &Path
             Role::Service { service, instance, startup, version } => {
                 service::run(process, place, service, instance, startup, version).await
             }
-            Role::Gateway { service, startup, .. } => {
-                gateway::run(process, place, service, startup, folder, own).await
-            }
-            Role::Store { store, node, primary, timeline } => {
-                match &process.system.stores[store as usize].kind {
-                    plimsoll_model::system::StoreKind::Redis(_) => keys::run(process, place, store).await,
-                    _ => rows::run(process, place, store, node, primary, timeline, own).await,
-                }
-            }
+            Role::Gateway { service, startup, .. } => gateway::run(process, place, service, startup, folder, own).await,
+            Role::Store { store, node, primary, timeline } => match &process.system.stores[store as usize].kind {
+                plimsoll_model::system::StoreKind::Redis(_) => keys::run(process, place, store).await,
+                _ => rows::run(process, place, store, node, primary, timeline, own).await,
+            },
             Role::Topic { topic } => topic::run(process, place, topic).await,
         }
     })

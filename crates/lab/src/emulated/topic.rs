@@ -168,8 +168,7 @@ impl Broker {
                 }
                 if state.held < spec.capacity as usize {
                     let appended = self.process.tools.clock.now().as_nanos();
-                    let message =
-                        Message { published: published.to_owned(), appended, context: context.to_owned() };
+                    let message = Message { published: published.to_owned(), appended, context: context.to_owned() };
                     state.all[partition].log.push_back(message);
                     state.held += 1;
                     self.process.tools.tally.level(self.of, "backlog", 1);
@@ -226,8 +225,7 @@ impl Broker {
     /// Drops what every consumer has handled.
     fn trim(&self, state: &mut Partitions, partition: usize) {
         let of = &mut state.all[partition];
-        let handled =
-            self.consumers.iter().map(|consumer| of.committed.get(consumer).copied().unwrap_or(0)).min();
+        let handled = self.consumers.iter().map(|consumer| of.committed.get(consumer).copied().unwrap_or(0)).min();
         let handled = handled.unwrap_or(u64::MAX);
         let mut gone = 0;
         while of.first < handled && of.log.pop_front().is_some() {
@@ -320,7 +318,13 @@ impl Controlled for Broker {
     fn state(&self) -> State {
         let down = self.down.load(Ordering::Relaxed);
         let note = if down { "down".to_owned() } else { String::new() };
-        State { ready: true, in_flight: self.in_flight.load(Ordering::Relaxed), note, slow: (1.0, 0), ..State::default() }
+        State {
+            ready: true,
+            in_flight: self.in_flight.load(Ordering::Relaxed),
+            note,
+            slow: (1.0, 0),
+            ..State::default()
+        }
     }
 
     fn obey(&self, order: Order) -> Result<(), String> {

@@ -350,12 +350,7 @@ impl State {
 }
 
 /// Sends a peer what the primary has committed, as long as this is the primary.
-async fn replicate(
-    state: Arc<Mutex<State>>,
-    at: usize,
-    address: std::net::SocketAddr,
-    mut wake: watch::Receiver<()>,
-) {
+async fn replicate(state: Arc<Mutex<State>>, at: usize, address: std::net::SocketAddr, mut wake: watch::Receiver<()>) {
     let links = Links::default();
     loop {
         wake.borrow_and_update();

@@ -99,7 +99,8 @@ pub(super) async fn run(
     };
     let (first, number) = (node / per_shard * per_shard, node % per_shard);
     let peers: Vec<_> = (first..first + per_shard).map(|n| process.layout.stores[store as usize][n as usize]).collect();
-    let log = Log::new(&process, spec, peers, number, own.join(format!("store-{store}-{node}.log")), primary, timeline)?;
+    let log =
+        Log::new(&process, spec, peers, number, own.join(format!("store-{store}-{node}.log")), primary, timeline)?;
     let node = Arc::new(Node {
         of: Of::Node(store, node),
         store,

@@ -113,7 +113,8 @@ fn layers(service: &Service, work: Next) -> Result<(Next, Vec<Next>), InvalidCon
         }
         None => None,
     };
-    let bulkhead = |bulkhead| ConcurrencyLayer::new(ConcurrencyConfig { adaptive_limit: None, bulkhead: Some(bulkhead) });
+    let bulkhead =
+        |bulkhead| ConcurrencyLayer::new(ConcurrencyConfig { adaptive_limit: None, bulkhead: Some(bulkhead) });
     let groups = service.bulkheads.iter().map(|group| bulkhead(group.config)).collect::<Result<Vec<_>, _>>()?;
     let quota = match &service.rate_limit {
         Some(limit) if limit.store.is_none() => {

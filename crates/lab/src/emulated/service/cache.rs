@@ -58,13 +58,7 @@ pub(super) async fn look_up(
     }
 }
 
-async fn fetch(
-    task: &mut Task,
-    edge: EdgeId,
-    key: Vec<u8>,
-    config: &Config,
-    on_miss: &Program,
-) -> Result<(), Answer> {
+async fn fetch(task: &mut Task, edge: EdgeId, key: Vec<u8>, config: &Config, on_miss: &Program) -> Result<(), Answer> {
     let clock = task.instance.process.tools.clock;
     let started = clock.now();
     if let Err(answer) = task.run(on_miss).await {

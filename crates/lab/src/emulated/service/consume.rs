@@ -65,7 +65,9 @@ async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'
             let ended = task.run(&consumer.handler).await;
             let took = tools.clock.now().nanos_since(began);
             let well = ended.is_ok() && !poison;
-            tools.tally.ended(instance.of, took, |totals| *(if well { &mut totals.ok } else { &mut totals.failed }) += 1);
+            tools
+                .tally
+                .ended(instance.of, took, |totals| *(if well { &mut totals.ok } else { &mut totals.failed }) += 1);
             if well {
                 broker.ask(&format!("/effect?{}&logical={logical:x}", message.place)).await;
             }

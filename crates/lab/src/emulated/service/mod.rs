@@ -155,7 +155,8 @@ impl Instance {
             }
         }
         let to_here = |edge: &&plimsoll_model::system::Edge| edge.to == Component::Service(id);
-        let health = system.edges.iter().filter(to_here).filter_map(|edge| Some(edge.policies.health.as_ref()?.path.clone()));
+        let health =
+            system.edges.iter().filter(to_here).filter_map(|edge| Some(edge.policies.health.as_ref()?.path.clone()));
         let from_gateway = system.edges.iter().position(|edge| {
             let gateway = |from: ServiceId| matches!(system.services[from.index()].kind, ServiceKind::Gateway(_));
             to_here(&edge) && matches!(edge.from, Component::Service(from) if gateway(from))
@@ -168,7 +169,8 @@ impl Instance {
         let clock = process.tools.clock;
         let cores = Cores::start(service.cores).map_err(|_| InvalidConfig { field: "cores", expected: "fewer" })?;
         let idempotency = service.idempotency.map(Idempotency::new).transpose()?.map(Mutex::new);
-        let ladder = service.degradation.as_ref().map(|of| Degradation::new(of.ladder.clone())).transpose()?.map(Mutex::new);
+        let ladder =
+            service.degradation.as_ref().map(|of| Degradation::new(of.ladder.clone())).transpose()?.map(Mutex::new);
         admission::check(service)?;
         let instance = Arc::new_cyclic(|own: &std::sync::Weak<Instance>| {
             let own = own.clone();

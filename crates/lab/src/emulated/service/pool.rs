@@ -91,7 +91,9 @@ impl Pool {
         };
         let link = match idle {
             Some(link) => link,
-            None if self.keys => resp::Link::connect(self.address).await.map(Link::Keys).map_err(|_| Answer::Refused)?,
+            None if self.keys => {
+                resp::Link::connect(self.address).await.map(Link::Keys).map_err(|_| Answer::Refused)?
+            }
             None => client::Link::connect(self.address).await.map(Link::Rows).map_err(|_| Answer::Refused)?,
         };
         Ok(Taken { link, pool: self.clone(), _permit: permit, _used: used })

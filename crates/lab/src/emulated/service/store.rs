@@ -339,7 +339,8 @@ impl Asker {
                 }
                 if operation.scatter && pg.shards > 1 {
                     let asks = (0..pg.shards).map(|shard| {
-                        let context = Context { draw: context.draw.part(u64::from(shard) | 1 << 42), ..context.clone() };
+                        let context =
+                            Context { draw: context.draw.part(u64::from(shard) | 1 << 42), ..context.clone() };
                         async move { self.one_row(pg, operation, *number, shard, &context).await }
                     });
                     let mut last = Got::default();

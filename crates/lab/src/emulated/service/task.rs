@@ -11,7 +11,7 @@ use plimsoll_policy::Mode;
 use super::store::{Transaction, What};
 use super::{Instance, join};
 use crate::answer::Answer;
-use crate::context::{Context, FRESH_KEY, add_wrote};
+use crate::context::{Context, add_wrote};
 use crate::requests;
 use crate::tally::Held;
 
@@ -54,7 +54,8 @@ impl Task {
 
     /// A branch of this one: its chance is its own.
     fn branch(&self, round: u64) -> Task {
-        let mut branch = Task::new(&self.instance, self.context.below(self.site << 24 | round | 1 << 60), self.deadline);
+        let mut branch =
+            Task::new(&self.instance, self.context.below(self.site << 24 | round | 1 << 60), self.deadline);
         branch.context.logical = self.context.logical;
         branch.context.wrote = self.context.wrote.clone();
         branch
@@ -106,11 +107,15 @@ impl Task {
                 self.instance.process.tools.timer.wait(takes).await;
                 Ok(())
             }
-            Action::Fail(share) => if draw.happens(0, *share) { Err(Answer::Error) } else { Ok(()) },
-            Action::Call { edge, endpoint } => self.call(*edge, *endpoint).await,
-            Action::Query { edge, operation, .. } => {
-                self.ask(*edge, What::Operation(*operation)).await.map(drop)
+            Action::Fail(share) => {
+                if draw.happens(0, *share) {
+                    Err(Answer::Error)
+                } else {
+                    Ok(())
+                }
             }
+            Action::Call { edge, endpoint } => self.call(*edge, *endpoint).await,
+            Action::Query { edge, operation, .. } => self.ask(*edge, What::Operation(*operation)).await.map(drop),
             Action::Cache { edge, keyspace, config, on_miss, .. } => {
                 super::cache::look_up(self, *edge, *keyspace, config, on_miss).await
             }
@@ -257,14 +262,10 @@ impl Task {
         self.degraded |= branch.degraded;
         for entry in branch.wrote.split(',').filter(|entry| !entry.is_empty()) {
             let mut parts = entry.split(':').map(str::parse::<u64>);
-            if let (Some(Ok(store)), Some(Ok(timeline)), Some(Ok(number))) = (parts.next(), parts.next(), parts.next()) {
+            if let (Some(Ok(store)), Some(Ok(timeline)), Some(Ok(number))) = (parts.next(), parts.next(), parts.next())
+            {
                 self.has_written(store as u32, (timeline as u32, number));
             }
         }
-    }
-
-    /// Whether what it is about is asked for once only.
-    pub(super) fn has_fresh_key(&self) -> bool {
-        self.context.key & FRESH_KEY != 0
     }
 }
