@@ -75,6 +75,17 @@ impl SystemFile {
         self.read(plimsoll_model::explain)
     }
 
+    /// Where other processes find the file; the folder is there for as long as the second is.
+    pub(crate) fn on_disk(&self, path: Option<&Path>) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
+        if let Some(path) = path {
+            return Ok((path.to_owned(), None));
+        }
+        let folder = tempfile::Builder::new().prefix("plimsoll-file-").tempdir().context("a temporary folder")?;
+        let path = folder.path().join("system.yaml");
+        std::fs::write(&path, &self.bytes).with_context(|| format!("{}: cannot be written", path.display()))?;
+        Ok((path, Some(folder)))
+    }
+
     fn read<T>(&self, f: impl Fn(&Source<'_>) -> Result<T, Problems>) -> anyhow::Result<T> {
         let read = |name: &str| std::fs::read(self.folder.join(name)).map_err(|error| error.to_string());
         let source = Source { name: &self.name, bytes: &self.bytes, read: &read };
