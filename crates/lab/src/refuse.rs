@@ -22,9 +22,11 @@ pub fn refuse(system: &System, experiment: &Experiment) -> Vec<Refused> {
         if service.autoscale.is_some() {
             say(service.line, format!("`{name}`: a run cannot do `autoscale`: take it out, or use `plimsoll sim`"));
         }
+        // What handles a consumer's messages is asked by nobody.
+        let hidden = system.consumers.iter().any(|consumer| system.services[consumer.service.index()].name == *name);
         let mut router = Router::default();
         for (at, endpoint) in service.endpoints.iter().enumerate() {
-            if let Err(why) = router.add(&endpoint.name, at as u32) {
+            if !hidden && let Err(why) = router.add(&endpoint.name, at as u32) {
                 say(endpoint.line, format!("`{name}`: {why}: a run asks for endpoints over HTTP"));
             }
             each_step(&endpoint.program, &mut |action, line| {
@@ -37,6 +39,14 @@ pub fn refuse(system: &System, experiment: &Experiment) -> Vec<Refused> {
             let why = "a real gateway does not keep answers by idempotency key: state it on the service behind";
             say(service.line, format!("`{name}`: {why}"));
         }
+    }
+    for consumer in &system.consumers {
+        each_step(&consumer.handler, &mut |action, line| {
+            if matches!(action, Action::Lease { .. }) {
+                let name = &consumer.name;
+                say(line, format!("`{name}`: a run cannot do `lease` steps: take it out, or use `plimsoll sim`"));
+            }
+        });
     }
     for lease in &system.leases {
         say(lease.line, format!("`{}`: a run cannot do leases: take it out, or use `plimsoll sim`", lease.name));
