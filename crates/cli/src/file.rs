@@ -47,11 +47,7 @@ impl SystemFile {
     pub(crate) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else {
             let (name, text) = EXAMPLES.iter().find(|(name, _)| *name == DEFAULT).expect("it is one of them");
-            return Ok(SystemFile {
-                name: format!("{name}.yaml (built in)"),
-                bytes: text.as_bytes().to_vec(),
-                folder: PathBuf::new(),
-            });
+            return Ok(SystemFile::built_in(&format!("{name}.yaml"), text));
         };
         let name = path.display().to_string();
         let metadata = std::fs::metadata(path).with_context(|| format!("{name}: cannot be read"))?;
@@ -63,6 +59,11 @@ impl SystemFile {
         file.take(MOST_BYTES).read_to_end(&mut bytes).with_context(|| format!("{name}: cannot be read"))?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         Ok(SystemFile { name, bytes, folder })
+    }
+
+    /// A file that the program carries.
+    pub(crate) fn built_in(name: &str, text: &str) -> Self {
+        SystemFile { name: format!("{name} (built in)"), bytes: text.as_bytes().to_vec(), folder: PathBuf::new() }
     }
 
     /// What the file says.

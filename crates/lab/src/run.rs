@@ -1,7 +1,7 @@
 //! A run: everything is started, loaded, broken, watched, and ended.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use crate::emulated::Role;
 use crate::fault::{self, Faults};
 use crate::layout::Layout;
 use crate::load::{Load, LoadError};
-use crate::machine::Machine;
+use crate::machine::{Machine, many_files};
 use crate::measure::Cuts;
 use crate::measure::gateway::Looks;
 use crate::measure::parts::Parts;
@@ -77,6 +77,7 @@ pub(crate) struct Lab {
     load: RefCell<Load>,
     parts: RefCell<Parts>,
     looks: RefCell<BTreeMap<Part, Looks>>,
+    looked_after: RefCell<BTreeSet<Part>>,
     /// What an instance had counted when its process began.
     before: RefCell<BTreeMap<Of, Totals>>,
     warnings: RefCell<Vec<String>>,
@@ -88,12 +89,37 @@ pub(crate) struct Lab {
 /// Between two looks at what processes have counted, ns.
 const LOOK: u64 = 250_000_000;
 
+/// When to look: a few times a second, and at every cut.
+#[derive(Debug)]
+struct Looking {
+    cuts: Arc<Cuts>,
+    tick: u64,
+    cut: usize,
+}
+
+impl Looking {
+    fn new(cuts: Arc<Cuts>) -> Looking {
+        Looking { cuts, tick: LOOK, cut: 0 }
+    }
+
+    fn next(&self) -> u64 {
+        self.tick.min(self.cuts.ends.get(self.cut).copied().unwrap_or(u64::MAX))
+    }
+
+    fn looked(&mut self) {
+        let at = self.next();
+        self.tick += if at == self.tick { LOOK } else { 0 };
+        self.cut += usize::from(self.cuts.ends.get(self.cut) == Some(&at));
+    }
+}
+
 /// Runs an experiment in a folder of its own.
 pub fn run(system: &System, experiment: &Experiment, settings: &Settings<'_>) -> Result<Outcome, RunError> {
     let refused = refuse(system, experiment);
     if !refused.is_empty() {
         return Err(RunError::Refused(refused));
     }
+    many_files();
     let own = tempfile::Builder::new().prefix("plimsoll-run-").tempdir()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
@@ -129,6 +155,7 @@ async fn within(
         load: RefCell::new(load),
         parts: RefCell::new(Parts::new(cuts.clone())),
         looks: RefCell::default(),
+        looked_after: RefCell::default(),
         before: RefCell::default(),
         warnings: RefCell::default(),
         over: Cell::new(false),
@@ -239,28 +266,27 @@ impl Lab {
     }
 
     /// Breaks and watches, until the load is over. Says which fault had no effect, if one had none.
-    async fn watch(self: &Rc<Self>, cuts: &Cuts, settings: &Settings<'_>) -> Option<String> {
+    async fn watch(self: &Rc<Self>, cuts: &Arc<Cuts>, settings: &Settings<'_>) -> Option<String> {
         let end = cuts.ends.last().copied().unwrap_or(0);
         let mut timeline = fault::timeline(&self.experiment).into_iter().peekable();
         let mut broken = None;
-        let mut next_look = LOOK;
-        let mut next_cut = 0;
+        self.stack.parts().into_iter().for_each(|part| self.look_after(part));
+        let mut looks = Looking::new(cuts.clone());
         loop {
-            let at_cut = cuts.ends.get(next_cut).copied().unwrap_or(u64::MAX);
             let at_fault = timeline.peek().map_or(u64::MAX, |(at, ..)| *at);
-            let next = next_look.min(at_cut).min(at_fault);
+            let next = looks.next().min(at_fault);
             self.until(next).await;
             if settings.stop.load(Ordering::Relaxed) {
                 return broken;
             }
             (settings.progress)(self.now() as f64 / end.max(1) as f64, &self.experiment.name);
-            if next == next_look || next == at_cut {
-                self.collect_all().await;
+            if next == looks.next() {
+                looks.looked();
+                let report = self.load.borrow().tally.report();
+                self.parts.borrow_mut().take(next, self.now(), report);
                 self.restart_lost();
-                next_look = if next == next_look { next_look + LOOK } else { next_look };
-                next_cut += usize::from(next == at_cut);
             }
-            if next == at_cut && next >= end {
+            if next >= end {
                 // What ends with the run is undone with it.
                 for (_, number, _) in timeline.filter(|(_, _, begins)| !begins) {
                     let _ = fault::end(self, number).await;
@@ -280,6 +306,30 @@ impl Lab {
         }
     }
 
+    /// Takes in what a part has counted, until the run is over. Each has a task of its own: one that does not answer
+    /// holds up nobody.
+    fn look_after(self: &Rc<Self>, part: Part) {
+        if !self.looked_after.borrow_mut().insert(part) {
+            return;
+        }
+        let lab = self.clone();
+        tokio::task::spawn_local(async move {
+            let mut looks = Looking::new(lab.parts.borrow().cuts.clone());
+            while !lab.is_over() {
+                let next = looks.next();
+                lab.until(next).await;
+                looks.looked();
+                if lab.stack.is_up(part) && !lab.is_over() {
+                    lab.collect_at(part, Some(next)).await;
+                }
+                // What was missed while it did not answer is not made up for.
+                while looks.next() < lab.now() {
+                    looks.looked();
+                }
+            }
+        });
+    }
+
     async fn until(&self, at: u64) {
         let (clock, start): (Clock, u64) = {
             let load = self.load.borrow();
@@ -295,11 +345,11 @@ impl Lab {
         }
     }
 
-    /// Takes in what everything has counted.
+    /// Takes in the last of what everything has counted.
     async fn collect_all(&self) {
         let now = self.now();
         let report = self.load.borrow().tally.report();
-        self.parts.borrow_mut().take(now, report);
+        self.parts.borrow_mut().take(now, now, report);
         for part in self.stack.parts() {
             if self.stack.is_up(part) {
                 self.collect(part).await;
@@ -307,24 +357,30 @@ impl Lab {
         }
     }
 
-    /// Takes in what a part has counted.
+    /// Takes in what a part has counted by now.
     pub(crate) async fn collect(&self, part: Part) {
+        self.collect_at(part, None).await;
+    }
+
+    /// The same for a look that was due at a time: what came since then counts before it, if it was not long.
+    async fn collect_at(&self, part: Part, due: Option<u64>) {
         let place = self.stack.place(part);
-        if let (Part::Instance(service, instance), true) = (part, self.stack.is_gateway(part)) {
+        let report = if let (Part::Instance(service, instance), true) = (part, self.stack.is_gateway(part)) {
             let request = request("GET", "/metrics", &[("connection", "close")], &[]);
             let asked = self.stack.asker.links().ask(place.admin, &request, "GET", true);
             let Ok(Ok(answer)) = tokio::time::timeout(Duration::from_secs(1), asked).await else { return };
             let page = String::from_utf8_lossy(&answer.body);
             let now = self.now();
             let mut looks = self.looks.borrow_mut();
-            let looks = looks.entry(part).or_default();
             let (system, layout) = (&self.stack.system, &self.stack.layout);
-            let report = looks.new_in(&page, now, system, layout, (service, instance));
-            self.parts.borrow_mut().take(now, report);
-        } else if let Some(report) = self.stack.asker.report(place.control).await {
-            let now = self.now();
-            self.parts.borrow_mut().take(now, report);
-        }
+            looks.entry(part).or_default().new_in(&page, now, system, layout, (service, instance))
+        } else {
+            let Some(report) = self.stack.asker.report(place.control).await else { return };
+            report
+        };
+        let now = self.now();
+        let counted = due.filter(|due| now.saturating_sub(*due) < LOOK).unwrap_or(now);
+        self.parts.borrow_mut().take(counted, now, report);
     }
 
     /// What an instance has counted since its process began.
@@ -353,6 +409,7 @@ impl Lab {
         self.before.borrow_mut().insert(of, so_far);
         let part = Part::Instance(service, instance);
         self.stack.begin(part, self.stack.role(part, startup, version)).map_err(|error| error.to_string())?;
+        self.look_after(part);
         self.follow(part);
         Ok(())
     }

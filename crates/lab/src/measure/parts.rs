@@ -11,7 +11,8 @@ use crate::tally::{Delta, Of, Report};
 /// What was collected about everything.
 #[derive(Clone, Debug)]
 pub struct Parts {
-    cuts: Arc<Cuts>,
+    /// The experiment's segments.
+    pub cuts: Arc<Cuts>,
     /// By what it is about, then segment.
     pub segments: BTreeMap<Of, Vec<Delta>>,
     /// By what it is about, then second.
@@ -37,10 +38,10 @@ impl Parts {
         Parts { cuts, segments: BTreeMap::new(), seconds: BTreeMap::new(), events: Vec::new() }
     }
 
-    /// Takes in what is new at a time, ns from the start of the load: it has happened just before.
-    pub fn take(&mut self, now: u64, report: Report) {
+    /// Takes in what is new: counts as of `counted`, events as heard of `now`, both ns from the start of the load.
+    pub fn take(&mut self, counted: u64, now: u64, report: Report) {
         for (of, delta) in report.deltas {
-            self.add(now, of, &delta);
+            self.add(counted, of, &delta);
         }
         for event in report.events {
             self.happened(now.saturating_sub(event.ago_ns), event.kind, event.subject, event.text);
