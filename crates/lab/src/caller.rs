@@ -22,6 +22,7 @@ use plimsoll_policy::{Deadline, InvalidConfig, Reason, Time};
 
 use crate::answer::Answer;
 use crate::clock::Clock;
+use crate::stack::is_elsewhere;
 use crate::tally::{Of, Tally};
 use crate::timer::Timer;
 use crate::wire::client::{Answer as Wire, Failed, Links};
@@ -116,7 +117,8 @@ impl End {
         let now = tools.clock.now();
         let upstream = Arc::new(Upstream::new(&target, now, seed)?);
         let found = |address: &SocketAddr| Found { address: *address, weight: 1.0 };
-        let first: Vec<Found> = instances.iter().take(service.instances as usize).map(found).collect();
+        let there = if is_elsewhere(service) { instances.len() } else { service.instances as usize };
+        let first: Vec<Found> = instances.iter().take(there).map(found).collect();
         upstream.set_instances(&first, &tools.slots, now, true)?;
         let zone_of = |at: usize| (!service.zones.is_empty()).then(|| service.zones[at % service.zones.len()]);
         let delays = instances

@@ -1,9 +1,9 @@
 //! Where everything of a run is: ports that were free when it began, the same for a process that starts again.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
 
-use plimsoll_model::system::{StoreKind, System};
+use plimsoll_model::system::{Address, Addresses, StoreKind, System};
 use serde::{Deserialize, Serialize};
 
 /// Where one process is.
@@ -39,13 +39,26 @@ impl Layout {
     pub fn new(system: &System, seed: u64, spare: &[u32]) -> io::Result<Layout> {
         let mut ports = Ports::default();
         let mut places = |count: u32| (0..count).map(|_| ports.place()).collect::<io::Result<Vec<Place>>>();
-        let services = system.services.iter().zip(spare).map(|(service, spare)| places(service.instances + spare));
+        let services = system.services.iter().zip(spare).map(|(service, spare)| match &service.at {
+            Some(Addresses::List(list)) if !service.is_gateway() => elsewhere(list),
+            _ => places(service.instances + spare),
+        });
         let services = services.collect::<io::Result<_>>()?;
         let stores = system.stores.iter().map(|store| places(nodes(&store.kind))).collect::<io::Result<_>>()?;
         let topics = places(system.topics.len() as u32)?;
         let leases = places(system.leases.len() as u32)?;
         Ok(Layout { seed, hash: system.hash, services, stores, topics, leases })
     }
+}
+
+/// Places of instances that run already. Nobody asks them about themselves.
+fn elsewhere(list: &[Address]) -> io::Result<Vec<Place>> {
+    let place = |address: &Address| {
+        let unknown = || io::Error::other(format!("{}: no such host", address.address));
+        let main = address.address.to_socket_addrs()?.next().ok_or_else(unknown)?;
+        Ok(Place { main, control: main, admin: main })
+    };
+    list.iter().map(place).collect()
 }
 
 /// Nodes of a store.

@@ -1,7 +1,11 @@
 //! What of a system file a run cannot do, found before anything starts.
 
 use plimsoll_gateway::plan::router::Router;
-use plimsoll_model::system::{Action, Component, Experiment, FaultKind, Program, ServiceKind, System, Target};
+use plimsoll_model::system::{
+    Action, Addresses, Component, Experiment, FaultKind, Program, Service, ServiceKind, System, Target,
+};
+
+use crate::stack::is_elsewhere;
 
 /// Something that a run cannot do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +23,12 @@ pub fn refuse(system: &System, experiment: &Experiment) -> Vec<Refused> {
     let mut say = |line: u32, message: String| all.push(Refused { line, message });
     for service in &system.services {
         let name = &service.name;
+        if is_elsewhere(service) && !matches!(service.at, Some(Addresses::List(_))) {
+            say(
+                service.line,
+                format!("`{name}`: a run takes the addresses in `at` as a list, as `at: [127.0.0.1:3000]`"),
+            );
+        }
         if service.autoscale.is_some() {
             say(service.line, format!("`{name}`: a run cannot do `autoscale`: take it out, or use `plimsoll sim`"));
         }
@@ -69,7 +79,21 @@ pub fn refuse(system: &System, experiment: &Experiment) -> Vec<Refused> {
             FaultKind::Skew { target, .. } => ("skew", Some(target)),
             FaultKind::Kill(target @ Target::Edge(_)) => ("kill", Some(target)),
             FaultKind::Pause(target @ Target::Edge(_)) => ("pause", Some(target)),
-            FaultKind::Slow { target, .. } if strikes_gateway(system, target) => ("slow", None),
+            FaultKind::Kill(target) | FaultKind::Pause(target) if strikes(system, target, is_elsewhere) => {
+                say(fault.line, format!("`{}`: a run starts and stops only what it has started itself", fault.text));
+                continue;
+            }
+            FaultKind::Slow { target, .. } if strikes(system, target, |of| of.run.is_some() || of.at.is_some()) => {
+                say(fault.line, format!("`{}`: a run can slow down only what it emulates", fault.text));
+                continue;
+            }
+            FaultKind::Deploy { service, .. } | FaultKind::CrashBetween { service, .. }
+                if system.services[service.index()].run.is_some()
+                    || is_elsewhere(&system.services[service.index()]) =>
+            {
+                say(fault.line, format!("`{}`: a run can do that only to what it emulates", fault.text));
+                continue;
+            }
             FaultKind::Deploy { service, .. } => match system.services[service.index()].kind {
                 ServiceKind::Gateway(_) => ("deploy", None),
                 ServiceKind::Service => continue,
@@ -87,13 +111,12 @@ pub fn refuse(system: &System, experiment: &Experiment) -> Vec<Refused> {
     all
 }
 
-fn strikes_gateway(system: &System, target: &Target) -> bool {
-    let gateway = |component: &Component| {
-        matches!(component, Component::Service(id)
-            if matches!(system.services[id.index()].kind, ServiceKind::Gateway(_)))
-    };
+/// Whether a fault strikes a service of some kind by its name.
+fn strikes(system: &System, target: &Target, of: impl Fn(&Service) -> bool) -> bool {
     match target {
-        Target::All(component) | Target::Instance(component, _) | Target::Share(component, _) => gateway(component),
+        Target::All(component) | Target::Instance(component, _) | Target::Share(component, _) => {
+            matches!(component, Component::Service(id) if of(&system.services[id.index()]))
+        }
         _ => false,
     }
 }

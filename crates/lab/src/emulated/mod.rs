@@ -62,6 +62,11 @@ pub enum Role {
         /// The topic.
         topic: u32,
     },
+    /// A command of the reader's own, for `/bin/sh`.
+    Own {
+        /// The command.
+        command: String,
+    },
 }
 
 /// Why a process ends before it has begun.
@@ -147,6 +152,11 @@ pub fn run(system: System, layout: Layout, role: Role, folder: &Path, own: &Path
     if system.hash != layout.hash {
         return Err(CannotRun::Changed);
     }
+    if let Role::Own { command } = &role {
+        use std::os::unix::process::CommandExt;
+        // It takes this process's place, and so ends with the run too.
+        return Err(std::process::Command::new("/bin/sh").args(["-c", command]).exec().into());
+    }
     let process = Process::new(system, layout)?;
     let there = match role {
         Role::Service { service, instance, .. } | Role::Gateway { service, instance, .. } => {
@@ -156,6 +166,7 @@ pub fn run(system: System, layout: Layout, role: Role, folder: &Path, own: &Path
             process.layout.stores.get(store as usize).and_then(|places| places.get(node as usize))
         }
         Role::Topic { topic } => process.layout.topics.get(topic as usize),
+        Role::Own { .. } => None,
     };
     let Some(place) = there.copied() else { return Err(CannotRun::Nobody(role)) };
     // Nothing that waits for sockets needs more than one thread; work has threads of its own.
@@ -171,6 +182,7 @@ pub fn run(system: System, layout: Layout, role: Role, folder: &Path, own: &Path
                 _ => rows::run(process, place, store, node, primary, timeline, own).await,
             },
             Role::Topic { topic } => topic::run(process, place, topic).await,
+            Role::Own { .. } => Err(CannotRun::Nobody(role)),
         }
     })
 }

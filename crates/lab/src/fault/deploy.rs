@@ -142,7 +142,7 @@ async fn replace(
         lab.start_instance(service, slot, takes(slot), target)?;
     }
     for &slot in &free {
-        if !wait_ready(lab, deploy, of, Part::Instance(service, slot)).await? {
+        if !wait_ready(lab, deploy, of, Part::Instance(service, slot), target.is_some()).await? {
             // It turned back before they were ready: the old ones still serve.
             free.iter().for_each(|slot| lab.stack.end(Part::Instance(service, *slot)));
             return Ok(());
@@ -167,13 +167,13 @@ async fn replace(
     Ok(())
 }
 
-/// Waits until a replacement is ready; false if the deploy turns back first.
-async fn wait_ready(lab: &Rc<Lab>, deploy: &Rc<Deploy>, of: &Service, part: Part) -> Result<bool, String> {
+/// Waits until a replacement is ready; false if the deploy of a new version turns back first.
+async fn wait_ready(lab: &Rc<Lab>, deploy: &Rc<Deploy>, of: &Service, part: Part, new: bool) -> Result<bool, String> {
     loop {
         if lab.stack.state(part).await.is_some_and(|state| state.ready) {
             return Ok(true);
         }
-        if turns_back(lab, deploy, of) || lab.is_over() {
+        if new && turns_back(lab, deploy, of) || lab.is_over() {
             return Ok(false);
         }
         if lab.stack.is_gone(part) {

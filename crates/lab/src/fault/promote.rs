@@ -78,7 +78,7 @@ impl Lab {
     /// Tells every service who the primaries of a store are.
     pub(crate) async fn tell_primaries(&self, store: u32) {
         for part in self.stack.parts() {
-            if matches!(part, Part::Instance(..)) && !self.stack.is_gateway(part) && self.stack.is_up(part) {
+            if self.stack.takes_orders(part) {
                 let _ = self.stack.order(part, &self.primaries_order(store)).await;
             }
         }

@@ -282,3 +282,57 @@ fn surged(parts: &[Segment], surges: &[(u64, u64, f64)]) -> Vec<Segment> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(load: &str, client: &str, faults: &str) -> Schedule {
+        let text = format!(
+            "system: s\nclients: {{ web: {{ {client}, calls: [ {{ endpoint: api GET /, key: uniform(10) }} ] }} }}\n\
+             services: {{ api: {{ endpoints: {{ GET /: [] }} }} }}\nexperiments:\n  e: {{ for: 40s, warmup: 2s, {load} \
+             faults: [ {faults} ], expect: [ errors < 1% ] }}\n"
+        );
+        let read = |name: &str| Err(format!("{name}: there are no files"));
+        let source = plimsoll_model::Source { name: "test", bytes: text.as_bytes(), read: &read };
+        let system = plimsoll_model::parse(&source).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        Schedule::new(&system, &system.experiments[0], 0, 7)
+    }
+
+    fn times(mut schedule: Schedule) -> Vec<u64> {
+        std::iter::from_fn(|| schedule.next_due()).map(|due| due.at).collect()
+    }
+
+    #[test]
+    fn constant_loads_are_even() {
+        let times = times(schedule("", "rate: 100/s, arrivals: constant", ""));
+        assert!((4199..=4200).contains(&times.len()), "{}", times.len());
+        assert!(times.windows(2).all(|pair| (9_999_998..=10_000_002).contains(&(pair[1] - pair[0]))));
+    }
+
+    #[test]
+    fn loads_follow_their_shape() {
+        let between = |times: &[u64], from: u64, to: u64| {
+            times.iter().filter(|at| (from * 1_000_000_000..to * 1_000_000_000).contains(*at)).count() as f64
+        };
+        let constant = "rate: 1/s, arrivals: constant";
+        let steps = times(schedule("load: { web: [100/s, 200/s] },", constant, ""));
+        assert!((between(&steps, 2, 22) - 2000.0).abs() <= 2.0 && (between(&steps, 22, 42) - 4000.0).abs() <= 2.0);
+        let ramp = times(schedule("load: { web: 0/s..200/s },", constant, ""));
+        assert!((between(&ramp, 2, 22) - 1000.0).abs() <= 2.0 && (between(&ramp, 22, 42) - 3000.0).abs() <= 2.0);
+        let surge = "{ at: 10s, surge: web, by: 3x, for: 10s }";
+        let surge = times(schedule("load: { web: 100/s },", constant, surge));
+        assert!((between(&surge, 12, 22) - 3000.0).abs() <= 2.0 && (between(&surge, 22, 42) - 2000.0).abs() <= 2.0);
+        let poisson = times(schedule("load: { web: 500/s },", "rate: 1/s", ""));
+        assert!((between(&poisson, 2, 42) - 20_000.0).abs() < 5.0 * 20_000f64.sqrt(), "{}", poisson.len());
+    }
+
+    #[test]
+    fn closed_loops_join_over_one_think_time() {
+        let schedule = schedule("load: { web: { users: 50 } },", "users: 10, think: 2s", "");
+        assert!(schedule.is_closed());
+        assert_eq!(schedule.users, 50);
+        assert!((0..50).all(|user| schedule.joins(user) < 2_000_000_000));
+        assert_eq!(schedule.thinks(3, 0), 2_000_000_000);
+    }
+}

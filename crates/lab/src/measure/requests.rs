@@ -259,3 +259,56 @@ fn count(totals: &mut Totals, ended: &Ended) {
         totals.timed_out += u64::from(ended.answer == Answer::Timeout);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn requests() -> Requests {
+        let text = "system: s\nclients: { web: { rate: 1/s, calls: [ api GET / ] } }\n\
+                    services: { api: { endpoints: { GET /: [] } } }\nexperiments:\n  \
+                    e: { for: 40s, warmup: 10s, expect: [ errors < 1% ] }\n";
+        let read = |name: &str| Err(format!("{name}: there are no files"));
+        let source = plimsoll_model::Source { name: "test", bytes: text.as_bytes(), read: &read };
+        let system = plimsoll_model::parse(&source).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        Requests::new(&system, Arc::new(Cuts::new(&system.experiments[0])))
+    }
+
+    #[test]
+    fn requests_belong_to_when_they_were_due() {
+        let mut requests = requests();
+        let ended = |due, now, answer| Ended { due, sent: Some(due + 1), now, answer, retries: 1 };
+        for (due, took, answer) in [(9, 2, Answer::Ok), (11, 3, Answer::Ok), (12, 40, Answer::Timeout)] {
+            requests.arrives(0, 0, due * SECOND);
+            requests.ends(0, 0, &ended(due * SECOND, (due + took) * SECOND, answer));
+        }
+        requests.arrives(0, 0, 48 * SECOND);
+        requests.close(60 * SECOND);
+        let cuts = requests.cuts.clone();
+        let cell = requests.over(Subject::All, cuts.phase(plimsoll_model::system::Phase::Whole));
+        assert_eq!((cell.totals.offered, cell.totals.ok, cell.totals.failed, cell.totals.timed_out), (3, 1, 1, 1));
+        assert_eq!((cell.all.count(), cell.ok.count(), cell.totals.retries), (2, 1, 2));
+        assert_eq!((requests.made, requests.unfinished), (4, 1));
+        // The first one's last second, 3 s, and the third until the end of the run.
+        assert_eq!(cell.area, (1 + 3 + 38) as f64 * 1e9);
+        let seconds = &requests.groups[0].seconds;
+        assert_eq!((seconds[1].totals.offered, seconds[4].totals.ok, seconds[3].area), (1, 1, 2e9));
+    }
+
+    #[test]
+    fn the_longest_time_without_a_good_answer_is_found() {
+        let mut requests = requests();
+        for at in [1, 12, 13, 30] {
+            requests.arrives(0, 0, at * SECOND);
+            let ended = Ended { due: at * SECOND, sent: None, now: at * SECOND, answer: Answer::Ok, retries: 0 };
+            requests.ends(0, 0, &ended);
+        }
+        requests.close(50 * SECOND);
+        let cuts = requests.cuts.clone();
+        assert_eq!(requests.gap(Subject::All, cuts.phase(plimsoll_model::system::Phase::Whole)), 20 * SECOND);
+        assert_eq!(requests.gap(Subject::All, &[0]), 9 * SECOND);
+        assert_eq!(requests.gap(Subject::All, &[1]), 17 * SECOND);
+    }
+}

@@ -21,10 +21,16 @@ pub struct Child {
 
 impl Child {
     /// Starts a program. What it says goes to the log's end.
-    pub fn start(program: &Path, arguments: &[String], log: PathBuf) -> std::io::Result<Child> {
+    pub fn start(
+        program: &Path,
+        arguments: &[String],
+        environment: &[(String, String)],
+        log: PathBuf,
+    ) -> std::io::Result<Child> {
         let file = File::options().create(true).append(true).open(&log)?;
         let os = Command::new(program)
             .args(arguments)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

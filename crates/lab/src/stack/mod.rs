@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use plimsoll_model::system::{ServiceKind, StoreKind, System};
+use plimsoll_model::system::{Addresses, Component, Service, ServiceId, ServiceKind, StoreKind, System};
 
 use crate::control::{Asker, Order, State};
 use crate::emulated::Role;
 use crate::emulated::gateway::addresses_file;
 use crate::layout::{Layout, Place, nodes};
 use crate::names;
+use crate::wire::client::request;
 use child::Child;
 
 /// A part of the system that is a process.
@@ -114,7 +115,11 @@ impl Stack {
     ) -> Result<Option<Arc<Stack>>, StackError> {
         let text = serde_json::to_string(&layout).map_err(std::io::Error::other)?;
         std::fs::write(own.join("layout.json"), text)?;
-        let members = system.services.iter().map(|service| (0..service.instances).collect()).collect();
+        let members = system.services.iter().map(|service| match &service.at {
+            Some(Addresses::List(list)) if is_elsewhere(service) => (0..list.len() as u32).collect(),
+            _ => (0..service.instances).collect(),
+        });
+        let members = members.collect();
         let primaries = system.stores.iter().map(|store| match &store.kind {
             StoreKind::Postgres(pg) => (0..pg.shards).map(|shard| (shard * (1 + pg.replicas), 1)).collect(),
             _ => Vec::new(),
@@ -143,7 +148,8 @@ impl Stack {
         let stores = system.stores.iter().enumerate();
         let nodes = stores.flat_map(|(at, store)| (0..nodes(&store.kind)).map(move |node| Part::Node(at as u32, node)));
         let topics = (0..system.topics.len() as u32).map(Part::Topic);
-        let services = system.services.iter().enumerate();
+        // What runs elsewhere is not started.
+        let services = system.services.iter().enumerate().filter(|(_, service)| !is_elsewhere(service));
         let instances =
             services.flat_map(|(at, service)| (0..service.instances).map(move |n| Part::Instance(at as u32, n)));
         nodes.chain(topics).chain(instances).collect()
@@ -165,6 +171,7 @@ impl Stack {
                 Role::Store { store, node, primary, timeline }
             }
             Part::Instance(service, instance) => match self.system.services[service as usize].kind {
+                _ if self.is_own(part) => Role::Own { command: self.command(part).unwrap_or_default() },
                 ServiceKind::Gateway(_) => Role::Gateway { service, instance, startup },
                 ServiceKind::Service => Role::Service { service, instance, startup, version },
             },
@@ -204,16 +211,22 @@ impl Stack {
             if matches!(self.system.services[service as usize].kind, ServiceKind::Gateway(_)))
     }
 
+    /// Whether a part is one of ours that calls others, and is up.
+    pub fn takes_orders(&self, part: Part) -> bool {
+        matches!(part, Part::Instance(..)) && !self.is_gateway(part) && !self.is_own(part) && self.is_up(part)
+    }
+
     /// Starts a part's process.
     pub fn begin(&self, part: Part, role: Role) -> Result<(), StackError> {
         let name = self.name(part);
+        let log = self.own.join(format!("{}.txt", name.replace('/', "-")));
         let mut arguments = self.launch.arguments.clone();
         arguments.push(self.launch.file.display().to_string());
         arguments.push(self.own.display().to_string());
         arguments.push(serde_json::to_string(&role).map_err(std::io::Error::other)?);
-        let log = self.own.join(format!("{}.txt", name.replace('/', "-")));
-        let child = Child::start(&self.launch.program, &arguments, log)
-            .map_err(|why| StackError::Start { name: name.clone(), why })?;
+        let environment = if self.is_own(part) { self.environment() } else { Vec::new() };
+        let started = Child::start(&self.launch.program, &arguments, &environment, log);
+        let child = started.map_err(|why| StackError::Start { name: name.clone(), why })?;
         let mut kept = self.kept();
         match kept.get_mut(&part) {
             Some(known) => (known.child, known.role, known.leaving) = (child, role, false),
@@ -222,6 +235,36 @@ impl Stack {
             }
         }
         Ok(())
+    }
+
+    /// The reader's own command for an instance.
+    fn command(&self, part: Part) -> Option<String> {
+        let Part::Instance(service, instance) = part else { return None };
+        let command = self.system.services[service as usize].run.as_ref()?;
+        let port = self.place(part).main.port();
+        Some(command.replace("{port}", &port.to_string()).replace("{instance}", &(instance + 1).to_string()))
+    }
+
+    /// Where everything else is, for the reader's own commands: `PLIMSOLL_DB=127.0.0.1:1,127.0.0.1:2`.
+    fn environment(&self) -> Vec<(String, String)> {
+        let name = |name: &str| {
+            let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+            format!("PLIMSOLL_{}", name.chars().map(plain).collect::<String>())
+        };
+        let list = |places: &[Place]| places.iter().map(|place| place.main.to_string()).collect::<Vec<_>>().join(",");
+        let services = self.system.services.iter().zip(&self.layout.services);
+        let stores = self.system.stores.iter().zip(&self.layout.stores);
+        services
+            .map(|(service, places)| {
+                (name(&service.name), list(&places[..places.len().min(service.instances as usize)]))
+            })
+            .chain(stores.map(|(store, places)| (name(&store.name), list(places))))
+            .collect()
+    }
+
+    /// Whether a part is the reader's own: it says nothing of itself.
+    pub fn is_own(&self, part: Part) -> bool {
+        matches!(part, Part::Instance(service, _) if self.system.services[service as usize].run.is_some())
     }
 
     /// Waits until processes are ready; false if it was interrupted.
@@ -270,9 +313,27 @@ impl Stack {
         }
     }
 
-    /// What a part says of itself; none if it does not answer.
+    /// What a part says of itself; none if it does not answer. Of one of the reader's own it is known that it listens,
+    /// and answers health checks where it has any.
     pub async fn state(&self, part: Part) -> Option<State> {
+        if self.is_own(part) {
+            return self.answers(part).await.then(|| State { ready: true, slow: (1.0, 0), ..State::default() });
+        }
         self.asker.state(self.place(part).control).await
+    }
+
+    async fn answers(&self, part: Part) -> bool {
+        let Part::Instance(service, _) = part else { return false };
+        let address = self.place(part).main;
+        let to_here = |edge: &&plimsoll_model::system::Edge| edge.to == Component::Service(ServiceId(service));
+        let checks = self.system.edges.iter().filter(to_here).find_map(|edge| edge.policies.health.as_ref());
+        let asked = async {
+            let Some(health) = checks else { return tokio::net::TcpStream::connect(address).await.is_ok() };
+            let request = request("GET", &health.path, &[("connection", "close")], &[]);
+            let answer = self.asker.links().ask(address, &request, "GET", true).await;
+            answer.is_ok_and(|answer| (200..400).contains(&answer.status))
+        };
+        tokio::time::timeout(Duration::from_secs(1), asked).await.unwrap_or(false)
     }
 
     /// Tells a part what to do.
@@ -396,7 +457,7 @@ impl Stack {
         self.write_addresses(service)?;
         let order = Order::Members { service, instances: members };
         for part in self.parts() {
-            if matches!(part, Part::Instance(..)) && !self.is_gateway(part) && self.is_up(part) {
+            if self.takes_orders(part) {
                 let _ = self.order(part, &order).await;
             }
         }
@@ -434,6 +495,11 @@ impl Stack {
         }
         kept.clear();
     }
+}
+
+/// Whether the file says where a service runs already.
+pub fn is_elsewhere(service: &Service) -> bool {
+    service.at.is_some() && !service.is_gateway()
 }
 
 /// How long everything may take to be ready.
