@@ -181,8 +181,8 @@ fn a_service_of_the_readers_own_takes_its_place() {
     folder.write(
         "gateway.yaml",
         "system: own\nclients: { c: { rate: 1/s, calls: [ edge GET /stock ] } }\nservices:\n  edge:\n    kind: gateway\n    \
-         upstream: none\n    listen: ['127.0.0.1:PORT']\n    routes: [ { match: GET *, to: none, fallback: true } ]\n  \
-         none: { at: ['127.0.0.1:1'], endpoints: { GET /stock: [] } }\n",
+         upstream: nobody\n    listen: ['127.0.0.1:PORT']\n    routes: [ { match: GET *, to: nobody, fallback: true } ]\n  \
+         nobody: { at: ['127.0.0.1:1'], endpoints: { GET /stock: [] } }\n",
     );
     let program = env!("CARGO_BIN_EXE_plimsoll");
     let own = format!("sed s/PORT/{{port}}/ gateway.yaml > {{port}}.yaml; exec {program} gateway {{port}}.yaml");
