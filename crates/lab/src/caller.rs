@@ -436,7 +436,7 @@ pub fn tell_breaker(tally: &Tally, edge: &str, before: Breaker, now: Breaker) {
 }
 
 /// The one-way delay between two zones on an edge.
-pub fn network<'s>(system: &'s System, edge: EdgeId, from: Option<ZoneId>, to: Option<ZoneId>) -> &'s Dist {
+pub fn network(system: &System, edge: EdgeId, from: Option<ZoneId>, to: Option<ZoneId>) -> &Dist {
     match &system.edges[edge.index()].policies.latency {
         Some(latency) => latency,
         None if from.is_some() && to.is_some() && from != to => &system.network.cross_zone,

@@ -93,6 +93,8 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, processor_nanos};
 
+    fn nothing() {}
+
     #[test]
     fn work_takes_processor_time_and_waits_for_a_core() {
         let before = processor_nanos();
@@ -102,7 +104,7 @@ mod tests {
         let clock = Clock::start();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let (first, second) = (cores.burn(30_000_000, || ()), cores.burn(30_000_000, || ()));
+            let (first, second) = (cores.burn(30_000_000, nothing), cores.burn(30_000_000, nothing));
             let mut both = [Some(Box::pin(first)), Some(Box::pin(second))];
             std::future::poll_fn(|cx| {
                 for one in &mut both {

@@ -175,8 +175,11 @@ async fn connection(node: Arc<Node>, mut stream: TcpStream) {
     }
 }
 
+/// A command and its arguments.
+type Parts = Vec<Vec<u8>>;
+
 /// The first whole command and its length.
-fn command(bytes: &[u8]) -> Result<Option<(Vec<Vec<u8>>, usize)>, ()> {
+fn command(bytes: &[u8]) -> Result<Option<(Parts, usize)>, ()> {
     let line = |from: usize| {
         let rest = bytes.get(from..)?;
         let end = rest.windows(2).position(|pair| pair == b"\r\n")?;

@@ -167,11 +167,10 @@ impl Requests {
                 };
                 if counts {
                     // A gap that reaches over a cut counts, up to there, before it.
-                    for at in 0..segment {
-                        let end = self.cuts.ends[at];
-                        if end > *last {
-                            gaps[at] = gaps[at].max(end - *last);
-                        }
+                    for (gap, end) in
+                        gaps.iter_mut().zip(&self.cuts.ends).take(segment).filter(|(_, end)| **end > *last)
+                    {
+                        *gap = (*gap).max(end - *last);
                     }
                     gaps[segment] = gaps[segment].max(ended.now.saturating_sub(*last));
                     *last = (*last).max(ended.now);

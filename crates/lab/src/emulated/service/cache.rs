@@ -67,7 +67,7 @@ async fn fetch(task: &mut Task, edge: EdgeId, key: Vec<u8>, config: &Config, on_
         return Err(answer);
     }
     let took = clock.now().nanos_since(started);
-    let (value, keep) = Entry::new(wall_ms(clock), took, config, task.context.draw.bits(FILL));
+    let (value, keep) = Entry::text(wall_ms(clock), took, config, task.context.draw.bits(FILL));
     let _ = task.ask(edge, What::Set(key, value, keep)).await;
     Ok(())
 }
@@ -90,7 +90,7 @@ pub(super) async fn write(
 ) -> Result<(), Answer> {
     let key = name(task, keyspace);
     let clock = task.instance.process.tools.clock;
-    let entry = |task: &Task| Entry::new(wall_ms(clock), 0, &Config::default(), task.context.draw.bits(FILL));
+    let entry = |task: &Task| Entry::text(wall_ms(clock), 0, &Config::default(), task.context.draw.bits(FILL));
     match kind {
         CacheWrite::Through => {
             task.run(write).await?;
@@ -136,7 +136,7 @@ impl Entry {
     }
 
     /// A new entry as text, and how long it is kept, ms.
-    fn new(now: u64, took: u64, config: &Config, random: u64) -> (Vec<u8>, u64) {
+    fn text(now: u64, took: u64, config: &Config, random: u64) -> (Vec<u8>, u64) {
         let ttl = nanos(config.ttl) as f64 * (1.0 + config.ttl_jitter * (2.0 * unit(random) - 1.0)) / 1e6;
         let stale = nanos(config.stale_while_revalidate.unwrap_or(config.ttl)) / 1_000_000;
         let fresh_until = now.saturating_add(ttl as u64);

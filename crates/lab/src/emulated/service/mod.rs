@@ -221,7 +221,7 @@ impl Instance {
             let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
             let endpoint = match self.router.find(request.method().as_str(), &target) {
                 Found::Route(endpoint) => endpoint,
-                _ if self.health.iter().any(|path| *path == target) => return self.probe(request).await,
+                _ if self.health.contains(&target) => return self.probe(request).await,
                 _ => {
                     let mut response = Response::new(Bytes::new());
                     *response.status_mut() = http::StatusCode::NOT_FOUND;
