@@ -24,6 +24,7 @@ struct Queue {
 #[derive(Debug)]
 struct Job {
     nanos: u64,
+    hold: u64,
     began: oneshot::Sender<()>,
     done: oneshot::Sender<()>,
 }
@@ -39,14 +40,15 @@ impl Cores {
         Ok(Cores { queue })
     }
 
-    /// Burns so much processor time on one core, ns, once one is free. `began` is called when it is. Work of which
-    /// nobody waits for the end any more is not begun.
-    pub async fn burn(&self, nanos: u64, began: impl FnOnce()) {
+    /// Burns so much processor time on one core, ns, once one is free, and keeps that core for `hold` ns more: an
+    /// instance that a fault makes slow has no more of this machine's processors than before. `began` is called when
+    /// a core is free. Work of which nobody waits for the end any more is not begun.
+    pub async fn burn(&self, nanos: u64, hold: u64, began: impl FnOnce()) {
         let (begin, begins) = oneshot::channel();
         let (done, ends) = oneshot::channel();
         {
             let mut jobs = self.queue.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-            jobs.push_back(Job { nanos, began: begin, done });
+            jobs.push_back(Job { nanos, hold, began: begin, done });
         }
         self.queue.came.notify_one();
         if begins.await.is_ok() {
@@ -72,6 +74,9 @@ fn work(queue: &Queue) {
         }
         let _ = job.began.send(());
         burn(job.nanos);
+        if job.hold > 0 {
+            clock::block(std::time::Duration::from_nanos(job.hold));
+        }
         let _ = job.done.send(());
     }
 }
@@ -104,7 +109,7 @@ mod tests {
         let clock = Clock::start();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let (first, second) = (cores.burn(30_000_000, nothing), cores.burn(30_000_000, nothing));
+            let (first, second) = (cores.burn(30_000_000, 0, nothing), cores.burn(20_000_000, 10_000_000, nothing));
             let mut both = [Some(Box::pin(first)), Some(Box::pin(second))];
             std::future::poll_fn(|cx| {
                 for one in &mut both {

@@ -356,11 +356,11 @@ impl Instance {
         response
     }
 
-    /// How long something takes here that takes so long elsewhere, ns. `work` is burnt and so warms up; what is only
-    /// waited for does not.
-    fn slowed(&self, nanos: u64, work: bool) -> u64 {
+    /// How long something takes here that takes so long elsewhere, and how much longer because of faults, ns. `work` is
+    /// burnt and so warms up; what is only waited for does not.
+    fn slowed(&self, nanos: u64, work: bool) -> (u64, u64) {
         let slow = *self.slow.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut takes = nanos as f64 * slow.0 + slow.1 as f64;
+        let mut takes = nanos as f64;
         if let Some((factor, _)) = self.version {
             takes *= factor;
         }
@@ -374,7 +374,7 @@ impl Instance {
         if let Some(law) = self.spec().scalability {
             takes *= law.stretch(self.held.load(Ordering::Relaxed).max(1) as f64);
         }
-        takes as u64
+        (takes as u64, (takes * (slow.0 - 1.0)) as u64 + slow.1)
     }
 
     /// A program comes to a named step.

@@ -98,13 +98,13 @@ impl Task {
         let draw = self.context.draw.part(self.site);
         match action {
             Action::Work(time) => {
-                let takes = self.instance.slowed(duration(time, draw.0), true);
-                self.work(takes).await;
+                let (takes, held) = self.instance.slowed(duration(time, draw.0), true);
+                self.work(takes, held).await;
                 Ok(())
             }
             Action::Wait(time) => {
-                let takes = self.instance.slowed(duration(time, draw.0), false);
-                self.instance.process.tools.timer.wait(takes).await;
+                let (takes, held) = self.instance.slowed(duration(time, draw.0), false);
+                self.instance.process.tools.timer.wait(takes.saturating_add(held)).await;
                 Ok(())
             }
             Action::Fail(share) => {
@@ -170,10 +170,10 @@ impl Task {
         }
     }
 
-    async fn work(&self, nanos: u64) {
+    async fn work(&self, nanos: u64, hold: u64) {
         let mut busy = None;
         let (tally, of) = (&self.instance.process.tools.tally, self.instance.of);
-        self.instance.cores.burn(nanos, || busy = Some(Held::new(tally, of, "cores"))).await;
+        self.instance.cores.burn(nanos, hold, || busy = Some(Held::new(tally, of, "cores"))).await;
         drop(busy);
     }
 
