@@ -72,6 +72,14 @@ fn folder() -> Folder {
     folder
 }
 
+/// It went to its end. On a machine that is busy with other things the measurement may be invalid, which it says.
+#[track_caller]
+fn ran(ended: crate::Ended) -> crate::Ended {
+    let late = ended.code == Some(4) && ended.err.contains("INVALID: 1% of requests were sent");
+    assert!(late || ended.code == Some(0), "{:?}\n{}\n{}", ended.code, ended.out, ended.err);
+    ended
+}
+
 fn subject<'r>(run: &'r serde_json::Value, kind: &str, name: &str) -> &'r serde_json::Value {
     let subjects = run["subjects"].as_array().unwrap();
     let found = subjects.iter().find(|subject| subject["kind"] == kind && subject["name"] == name);
@@ -86,7 +94,7 @@ fn count(run: &serde_json::Value, kind: &str, name: &str, what: &str) -> u64 {
 fn every_part_of_a_system_does_its_work() {
     let folder = folder();
     let arguments = ["run", "tiny.yaml", "steady", "--emulate-stores", "--json", "run.json", "--html", "run.html"];
-    let ended = folder.run(arguments).with(0);
+    let ended = ran(folder.run(arguments));
     assert!(ended.out.contains("run on real processes"), "{}", ended.out);
     assert!(folder.read("run.html").contains("<html"));
     let run = folder.json("run.json");
@@ -120,7 +128,7 @@ fn every_part_of_a_system_does_its_work() {
 #[test]
 fn a_killed_instance_is_gone_and_comes_back() {
     let folder = folder();
-    folder.run(["run", "tiny.yaml", "lost", "--emulate-stores", "--json", "run.json"]).with(0);
+    ran(folder.run(["run", "tiny.yaml", "lost", "--emulate-stores", "--json", "run.json"]));
     let run = folder.json("run.json");
     let events = run["events"].as_array().unwrap();
     let at = |kind: &str| {
@@ -134,7 +142,9 @@ fn a_killed_instance_is_gone_and_comes_back() {
 
 #[test]
 fn an_expectation_that_is_missed_has_its_exit_code() {
-    folder().run(["run", "tiny.yaml", "wrong", "--emulate-stores"]).with(1);
+    let ended = folder().run(["run", "tiny.yaml", "wrong", "--emulate-stores"]);
+    assert!(ended.code == Some(1) || ended.code == Some(4) && ended.err.contains("INVALID: "), "{}", ended.err);
+    assert!(ended.out.contains("missed"), "{}", ended.out);
 }
 
 #[test]
@@ -188,7 +198,7 @@ fn a_service_of_the_readers_own_takes_its_place() {
     let own = format!("sed s/PORT/{{port}}/ gateway.yaml > {{port}}.yaml; exec {program} gateway {{port}}.yaml");
     let file = folder.read("tiny.yaml").replace("  stock: { async", &format!("  stock: {{ run: '{own}', async"));
     folder.write("own.yaml", file);
-    folder.run(["run", "own.yaml", "steady", "--emulate-stores", "--json", "run.json"]).with(0);
+    ran(folder.run(["run", "own.yaml", "steady", "--emulate-stores", "--json", "run.json"]));
     assert!(count(&folder.json("run.json"), "edge", "api -> stock", "ok") > 0);
 }
 
@@ -212,7 +222,7 @@ fn a_service_that_runs_already_is_asked_where_it_is() {
     let folder = folder();
     let file = folder.read("tiny.yaml").replace("  stock: { async", &format!("  stock: {{ at: ['{address}'], async"));
     folder.write("at.yaml", file);
-    folder.run(["run", "at.yaml", "steady", "--emulate-stores", "--json", "run.json"]).with(0);
+    ran(folder.run(["run", "at.yaml", "steady", "--emulate-stores", "--json", "run.json"]));
     assert!(count(&folder.json("run.json"), "edge", "api -> stock", "ok") > 0);
 }
 

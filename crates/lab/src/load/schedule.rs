@@ -137,7 +137,7 @@ impl Schedule {
 
     /// The next request of an open loop; none after the end.
     pub fn next_due(&mut self) -> Option<Due> {
-        let gap = self.draws.gap.unit(self.made);
+        let gap = self.draws.gap.bits(self.made);
         let (area, bursty) = match &self.kind {
             Kind::Constant => (1.0, None),
             Kind::Poisson => (exponential(gap), None),
@@ -209,7 +209,7 @@ impl Schedule {
                     let long = self.bursts % 2 == 1;
                     let length = if long { burst } else { quiet };
                     let rest = ((burst + quiet) - peak * burst).max(0.0) / quiet;
-                    let until = self.burst.1 + length * exponential(self.draws.burst.unit(self.bursts));
+                    let until = self.burst.1 + length * exponential(self.draws.burst.bits(self.bursts));
                     self.burst = (if long { peak } else { rest }, until);
                     self.bursts += 1;
                 }
