@@ -9,12 +9,13 @@ pub(crate) enum Exit {
     Held,
     /// An expectation or a requirement was not met, or a comparison came out worse: 1.
     Deviated,
+    /// The measurement says nothing about the system: 4.
+    Invalid,
     /// The run was interrupted, and its result is partial: 5.
     Interrupted,
 }
 
-/// The file, an argument or the disk was at fault: 2. (3 and 4 are for an unsteady baseline and an
-/// invalid measurement, which only real runs can have.)
+/// The file, an argument or the disk was at fault: 2. (3 is for an unsteady baseline, which only real runs can have.)
 const BAD_INPUT: u8 = 2;
 
 /// Says what went wrong, if anything did.
@@ -22,6 +23,7 @@ pub(crate) fn code(result: anyhow::Result<Exit>) -> ExitCode {
     match result {
         Ok(Exit::Held) => ExitCode::SUCCESS,
         Ok(Exit::Deviated) => ExitCode::from(1),
+        Ok(Exit::Invalid) => ExitCode::from(4),
         Ok(Exit::Interrupted) => ExitCode::from(5),
         Err(error) => {
             // What is wrong with a system file comes with a heading of its own.

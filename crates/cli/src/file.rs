@@ -47,11 +47,7 @@ impl SystemFile {
     pub(crate) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else {
             let (name, text) = EXAMPLES.iter().find(|(name, _)| *name == DEFAULT).expect("it is one of them");
-            return Ok(SystemFile {
-                name: format!("{name}.yaml (built in)"),
-                bytes: text.as_bytes().to_vec(),
-                folder: PathBuf::new(),
-            });
+            return Ok(SystemFile::built_in(&format!("{name}.yaml"), text));
         };
         let name = path.display().to_string();
         let metadata = std::fs::metadata(path).with_context(|| format!("{name}: cannot be read"))?;
@@ -65,6 +61,11 @@ impl SystemFile {
         Ok(SystemFile { name, bytes, folder })
     }
 
+    /// A file that the program carries.
+    pub(crate) fn built_in(name: &str, text: &str) -> Self {
+        SystemFile { name: format!("{name} (built in)"), bytes: text.as_bytes().to_vec(), folder: PathBuf::new() }
+    }
+
     /// What the file says.
     pub(crate) fn system(&self) -> anyhow::Result<System> {
         self.read(plimsoll_model::parse)
@@ -73,6 +74,17 @@ impl SystemFile {
     /// The file with every default filled in.
     pub(crate) fn explain(&self) -> anyhow::Result<String> {
         self.read(plimsoll_model::explain)
+    }
+
+    /// Where other processes find the file; the folder is there for as long as the second is.
+    pub(crate) fn on_disk(&self, path: Option<&Path>) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
+        if let Some(path) = path {
+            return Ok((path.to_owned(), None));
+        }
+        let folder = tempfile::Builder::new().prefix("plimsoll-file-").tempdir().context("a temporary folder")?;
+        let path = folder.path().join("system.yaml");
+        std::fs::write(&path, &self.bytes).with_context(|| format!("{}: cannot be written", path.display()))?;
+        Ok((path, Some(folder)))
     }
 
     fn read<T>(&self, f: impl Fn(&Source<'_>) -> Result<T, Problems>) -> anyhow::Result<T> {

@@ -2,6 +2,7 @@
 
 mod command;
 mod exit;
+mod experiments;
 mod file;
 mod interrupt;
 mod output;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The workspace's crates from the top down. A crate may use those below it, as listed.
 const EDGES: &[(&str, &[&str])] = &[
-    ("cli", &["gateway", "report", "export", "sim", "model"]),
+    ("cli", &["gateway", "report", "export", "lab", "sim", "model"]),
+    ("lab", &["gateway", "middleware", "model", "policy"]),
     ("report", &["model"]),
     ("gateway", &["model", "policy"]),
     ("export", &["model"]),
@@ -140,7 +141,7 @@ fn options_on_the_pages_are_those_of_the_program() {
             std::process::Command::new(env!("CARGO_BIN_EXE_plimsoll")).args(arguments).output().expect("it runs");
         String::from_utf8(output.stdout).expect("UTF-8")
     };
-    let commands = ["line", "sim", "explain", "schema", "compare", "example", "gateway", "export"];
+    let commands = ["line", "sim", "run", "explain", "schema", "compare", "example", "gateway", "export"];
     let helps: BTreeMap<&str, String> = commands.iter().map(|name| (*name, help(&[name, "--help"]))).collect();
     let mut seen = 0;
     for page in pages() {
@@ -201,11 +202,11 @@ fn the_lowest_crate_needs_only_mathematics() {
 }
 
 /// Crates that wait: for sockets, and for those who call a service.
-const WAITING: [&str; 2] = ["gateway", "middleware"];
+const WAITING: [&str; 3] = ["gateway", "middleware", "lab"];
 
 /// What is pure stays so.
 #[test]
-fn only_gateway_and_middleware_have_an_asynchronous_runtime() {
+fn only_what_waits_has_an_asynchronous_runtime() {
     for (name, _) in EDGES.iter().filter(|(name, _)| !WAITING.contains(name)) {
         let manifest = read(&format!("crates/{name}/Cargo.toml"));
         // Tests of the gateway's process may wait as clients do.

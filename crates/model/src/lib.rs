@@ -1,6 +1,7 @@
 //! Every file format of Plimsoll: the [`system`] file in, the [`run`] out.
 
 mod cost;
+pub mod draw;
 mod file;
 mod grow;
 pub mod run;

@@ -3,7 +3,9 @@ mod example;
 mod explain;
 mod export;
 mod gateway;
+mod lab_process;
 mod line;
+mod run;
 mod schema;
 mod sim;
 
@@ -13,7 +15,7 @@ use crate::exit::Exit;
 #[derive(clap::Parser, Debug)]
 #[command(version, arg_required_else_help = true, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 held, 1 deviated, 2 bad file or argument, 5 interrupted (the result is partial)."
+    after_help = "Exit codes: 0 held, 1 deviated, 2 bad file or argument, 4 invalid measurement, 5 interrupted (the result is partial)."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -24,24 +26,29 @@ pub(crate) struct Arguments {
 enum Command {
     Line(line::Line),
     Sim(sim::Sim),
+    Run(run::Run),
     Explain(explain::Explain),
     Schema(schema::Schema),
     Compare(compare::Compare),
     Example(example::Example),
     Export(export::Export),
     Gateway(gateway::Gateway),
+    #[command(hide = true)]
+    LabProcess(lab_process::LabProcess),
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     match arguments.command {
         Command::Line(command) => command.run(),
         Command::Sim(command) => command.run(),
+        Command::Run(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Compare(command) => command.run(),
         Command::Example(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Gateway(command) => command.run(),
+        Command::LabProcess(command) => command.run(),
     }
 }
 

@@ -1,16 +1,16 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::bail;
 use plimsoll_model::run::Run;
 use plimsoll_model::system::{Experiment, System};
-use plimsoll_report::{hlog, html, json, junit, terminal};
+use plimsoll_report::terminal;
 use plimsoll_sim::{Precision, Runner, Scenario};
 
 use super::Chance;
 use crate::exit::Exit;
+use crate::experiments::{chosen, write_files};
 use crate::file::SystemFile;
 use crate::interrupt::stop_flag;
-use crate::output::{Outputs, check, print, write, wrote};
+use crate::output::{Outputs, check, print};
 use crate::progress::Progress;
 
 /// Run experiments in virtual time and judge their expectations
@@ -44,7 +44,7 @@ impl Sim {
             print(&names.join("\n"))?;
             return Ok(Exit::Held);
         }
-        let experiments = self.experiments(&file, &system)?;
+        let experiments = chosen(&file, &system, &self.experiment)?;
         let several = experiments.len() > 1;
         check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.hlog])?;
         let mut held = true;
@@ -55,7 +55,7 @@ impl Sim {
                 print("")?;
             }
             print(&terminal::run(&run, self.outputs.style()))?;
-            self.write(&run, &system, several.then_some(experiment.name.as_str()))?;
+            write_files(&run, &system, &self.outputs, &self.hlog, several.then_some(experiment.name.as_str()))?;
             held &= run.passed();
             interrupted |= run.partial;
             if interrupted {
@@ -70,25 +70,6 @@ impl Sim {
         })
     }
 
-    fn experiments<'s>(&self, file: &SystemFile, system: &'s System) -> anyhow::Result<Vec<&'s Experiment>> {
-        if system.experiments.is_empty() {
-            bail!("{}: the file has no experiments to run; `plimsoll line` needs none", file.name);
-        }
-        if self.experiment.is_empty() {
-            return Ok(system.experiments.iter().collect());
-        }
-        self.experiment
-            .iter()
-            .map(|name| match system.experiments.iter().find(|experiment| experiment.name == *name) {
-                Some(experiment) => Ok(experiment),
-                None => {
-                    let names: Vec<&str> = system.experiments.iter().map(|e| e.name.as_str()).collect();
-                    bail!("{}: no experiment `{name}`; expected one of: {}", file.name, names.join(", "))
-                }
-            })
-            .collect()
-    }
-
     fn simulate(&self, system: &System, experiment: &Experiment) -> Run {
         let progress = Progress::new();
         let show = |share: f64, what: &str| progress.show(share, what);
@@ -100,47 +81,5 @@ impl Sim {
             ..Precision::default()
         };
         plimsoll_sim::simulate(system, &Scenario::from_experiment(experiment), &experiment.expect, &precision, &runner)
-    }
-
-    /// Writes the files that were asked for; of several experiments each gets its own.
-    fn write(&self, run: &Run, system: &System, experiment: Option<&str>) -> anyhow::Result<()> {
-        let files: [(&Option<PathBuf>, &dyn Fn() -> String); 4] = [
-            (&self.outputs.html, &|| html::run(run, system)),
-            (&self.outputs.json, &|| json::run(run)),
-            (&self.outputs.junit, &|| junit::run(run)),
-            (&self.hlog, &|| hlog::run(run)),
-        ];
-        for (path, text) in files {
-            if let Some(path) = path {
-                let path = named(path, experiment);
-                write(&path, &text())?;
-                wrote(&path);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// `report.html` for one experiment, `report-NAME.html` for one of several.
-fn named(path: &Path, experiment: Option<&str>) -> PathBuf {
-    let Some(experiment) = experiment else { return path.to_owned() };
-    let safe: String =
-        experiment.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
-    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let name = match path.extension() {
-        Some(extension) => format!("{stem}-{safe}.{}", extension.to_string_lossy()),
-        None => format!("{stem}-{safe}"),
-    };
-    path.with_file_name(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_of_several_experiments_gets_a_file_of_its_own() {
-        assert_eq!(named(Path::new("out/r.html"), None), Path::new("out/r.html"));
-        assert_eq!(named(Path::new("out/r.html"), Some("a b/c")), Path::new("out/r-a-b-c.html"));
     }
 }

@@ -1,6 +1,6 @@
 use crate::Folder;
 
-const COMMANDS: [&str; 8] = ["line", "sim", "explain", "schema", "compare", "example", "gateway", "export"];
+const COMMANDS: [&str; 9] = ["line", "sim", "run", "explain", "schema", "compare", "example", "gateway", "export"];
 
 #[test]
 fn every_command_says_what_it_takes() {
@@ -23,7 +23,11 @@ fn every_command_says_what_it_takes() {
 #[test]
 fn exit_codes_are_in_the_help() {
     let help = Folder::new().run(["--help"]).with(0).out;
-    assert!(help.contains("0 held, 1 deviated, 2 bad file or argument, 5 interrupted"), "{help}");
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        help.contains("0 held, 1 deviated, 2 bad file or argument, 4 invalid measurement, 5 interrupted"),
+        "{help}"
+    );
 }
 
 #[test]

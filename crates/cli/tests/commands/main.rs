@@ -12,6 +12,8 @@ mod hostile;
 mod interrupt;
 mod line;
 mod output;
+#[cfg(target_os = "linux")]
+mod run;
 mod schema;
 mod sim;
 

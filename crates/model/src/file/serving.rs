@@ -334,6 +334,20 @@ pub(super) fn addresses(service: &Filled, report: &mut Report) -> Option<Address
     Some(Addresses::File { path: at.get("file").text().to_owned(), every })
 }
 
+/// The command that starts an instance.
+pub(super) fn command(service: &Filled, report: &mut Report) -> Option<String> {
+    let run = service.maybe("run")?.set().filter(|run| !run.is_bad())?;
+    if !run.text().contains("{port}") {
+        let found = format!("`{}`", run.text());
+        report.mismatch(run.at, "a command with `{port}`, the port that it is to listen on", &found, None);
+    }
+    if service.maybe("at").is_some_and(|at| at.set().is_some()) {
+        let message = "a service that runs elsewhere (`at`) is not started: state `run` or `at`".to_owned();
+        report.at(run.at, message);
+    }
+    Some(run.text().to_owned())
+}
+
 pub(super) fn fallback_answer(route: &Filled) -> Option<FallbackAnswer> {
     let answer = route.get("fallback_answer").set()?;
     route.get("fallback").flag().then(|| FallbackAnswer {

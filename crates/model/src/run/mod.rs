@@ -5,6 +5,7 @@
 mod float;
 mod histogram;
 mod line;
+mod unit;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ pub use line::{
     Analytic, Cost, GivesWay, GrownLine, Limit, Line, LoadUnit, Mark, Probe, Quiet, Recovery, Waived, Weather,
     WeatherKind,
 };
+pub use unit::{Unit, bound_words};
 
 /// The result of one experiment.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -61,10 +61,19 @@ pub struct Service {
     pub deploy: Deploy,
     /// Where its instances are in the real world, where the file says so.
     pub at: Option<Addresses>,
+    /// The command that starts an instance, with `{port}` and perhaps `{instance}`; none: it is emulated.
+    pub run: Option<String>,
     /// How a real process serves it, if it is a gateway.
     pub serving: Option<Box<Serving>>,
     /// Line of its key in the file, from 1.
     pub line: u32,
+}
+
+impl Service {
+    /// Whether it is a gateway.
+    pub fn is_gateway(&self) -> bool {
+        matches!(self.kind, ServiceKind::Gateway(_))
+    }
 }
 
 /// What kind of service it is.

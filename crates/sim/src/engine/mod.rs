@@ -1,11 +1,12 @@
 //! The discrete-event core: what is pending, where things live, what chance draws.
 
 mod queue;
-mod random;
 mod slab;
 
+pub(crate) use plimsoll_model::draw::{
+    Draw, KeySampler, alias_table, count, duration, exponential, mix, pick_alias, scale,
+};
 pub(crate) use queue::{EventQueue, LaneId};
-pub(crate) use random::{Draw, KeySampler, alias_table, count, duration, exponential, mix, pick_alias, scale};
 pub(crate) use slab::{Ref, Slab};
 
 /// Something that is due. Plain data, at most 16 bytes.

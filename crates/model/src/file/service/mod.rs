@@ -11,7 +11,7 @@ use crate::file::policy::shed;
 use crate::file::quantity::{BYTES, CLASS, COUNT, FLAG, NAME, SHARE, TEXT};
 use crate::file::serving::AT;
 use crate::file::step::STEPS;
-use crate::file::table::{Kind, MapKey, Object, Tagged, absent, required, value};
+use crate::file::table::{Kind, MapKey, Object, Tagged, absent, none, required, value};
 use crate::system::{Endpoint, Service, ServiceId};
 pub(crate) use process::{PLACE, PROCESS, SCALABILITY, SCALABILITY_LAW};
 pub(crate) use protection::PROTECTION;
@@ -37,6 +37,13 @@ pub(crate) static SERVICE: Object = Object {
         )],
         PLACE,
         AT,
+        &[none(
+            "run",
+            Kind::Scalar(&TEXT),
+            "`plimsoll run` emulates it: a process that does the described steps",
+            "The command that starts an instance for `plimsoll run`, by `/bin/sh`, with `{port}` where the port goes that \
+             it listens on, and `{instance}` for its number. The simulation takes no notice of it.",
+        )],
         &[
             value(
                 "workers",

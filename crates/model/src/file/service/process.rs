@@ -151,6 +151,7 @@ impl Decoder<'_> {
             autoscale: None,
             deploy: Deploy { batch: 1, surge: true, pause: 0, rollback_at: None },
             at: serving::addresses(filled, self.report),
+            run: serving::command(filled, self.report),
             serving: None,
             line,
         }

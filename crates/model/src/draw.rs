@@ -1,12 +1,14 @@
+//! Chance: numbers drawn by what they are for. Both worlds draw from here, so that one seed brings the same.
+
 use std::sync::Arc;
 
-use plimsoll_model::system::{Count, Dist, KeyDist};
+use crate::system::{Count, Dist, KeyDist};
 use plimsoll_policy::unit;
 
 /// Mixes 64 bits so that every input bit reaches every output bit (the finalizer of SplitMix64,
 /// Steele, Lea and Flood, OOPSLA 2014, with Stafford's constants, variant 13).
 #[inline(always)]
-pub(crate) const fn mix(mut x: u64) -> u64 {
+pub const fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -17,16 +19,19 @@ pub(crate) const fn mix(mut x: u64) -> u64 {
 /// for, never on what was drawn before: two variants of a system see the same arrivals and service
 /// times even where retries shift the order of events (common random numbers).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Draw(pub(crate) u64);
+pub struct Draw(
+    /// The key itself.
+    pub u64,
+);
 
 impl Draw {
     /// The key of one replication.
-    pub(crate) fn root(seed: u64, replication: u32) -> Self {
+    pub fn root(seed: u64, replication: u32) -> Self {
         Draw(mix(seed ^ mix(replication as u64 ^ 0x5052_4c4c)))
     }
 
     /// The key of a named part.
-    pub(crate) fn named(self, name: &str) -> Self {
+    pub fn named(self, name: &str) -> Self {
         let mut hash = 0xcbf2_9ce4_8422_2325u64;
         for byte in name.bytes() {
             hash = (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3);
@@ -36,25 +41,25 @@ impl Draw {
 
     /// The key of a numbered part.
     #[inline(always)]
-    pub(crate) const fn part(self, number: u64) -> Self {
+    pub const fn part(self, number: u64) -> Self {
         Draw(mix(self.0 ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93)))
     }
 
     /// 64 random bits for a numbered purpose.
     #[inline(always)]
-    pub(crate) const fn bits(self, purpose: u64) -> u64 {
+    pub const fn bits(self, purpose: u64) -> u64 {
         self.part(purpose).0
     }
 
     /// A number in `[0, 1)` for a numbered purpose.
     #[inline(always)]
-    pub(crate) const fn unit(self, purpose: u64) -> f64 {
+    pub const fn unit(self, purpose: u64) -> f64 {
         unit(self.bits(purpose))
     }
 
     /// Whether something of this probability happens.
     #[inline(always)]
-    pub(crate) fn happens(self, purpose: u64, probability: f64) -> bool {
+    pub fn happens(self, purpose: u64, probability: f64) -> bool {
         probability > 0.0 && self.unit(purpose) < probability
     }
 }
@@ -68,7 +73,7 @@ impl Draw {
 /// Table-driven implementation of the logarithm function, ACM TOMS 16, 1990). By
 /// additions and multiplications alone: the same bits on every platform.
 #[inline]
-pub(crate) fn exponential(bits: u64) -> f64 {
+pub fn exponential(bits: u64) -> f64 {
     // One minus `unit`, times 2^53: a whole number, and sooner there than by subtraction.
     let left = (1i64 << 53) - (bits >> 11) as i64;
     let bits = (left as f64).to_bits();
@@ -103,7 +108,7 @@ const LOGARITHMS: [(f64, f64); 128] = {
 
 /// A duration, ns.
 #[inline]
-pub(crate) fn duration(dist: &Dist, bits: u64) -> u64 {
+pub fn duration(dist: &Dist, bits: u64) -> u64 {
     match dist {
         Dist::Constant(value) => *value,
         Dist::Exponential { mean } => (mean * exponential(bits)) as u64,
@@ -119,7 +124,7 @@ pub(crate) fn duration(dist: &Dist, bits: u64) -> u64 {
 }
 
 /// How many rounds.
-pub(crate) fn count(count: &Count, bits: u64) -> u32 {
+pub fn count(count: &Count, bits: u64) -> u32 {
     match *count {
         Count::Constant(n) => n,
         Count::Uniform(low, high) => low + ((high - low + 1) as f64 * unit(bits)) as u32,
@@ -130,7 +135,7 @@ pub(crate) fn count(count: &Count, bits: u64) -> u32 {
 
 /// The standard normal quantile (Wichura, algorithm AS 241, PPND16: relative error about 1e-16).
 #[inline]
-pub(crate) fn normal(p: f64) -> f64 {
+pub fn normal(p: f64) -> f64 {
     let q = p - 0.5;
     if q.abs() <= 0.425 {
         let r = 0.180625 - q * q;
@@ -227,13 +232,17 @@ fn horner<const N: usize>(x: f64, coefficients: &[f64; N]) -> f64 {
 
 /// Draws keys in constant time.
 #[derive(Clone)]
-pub(crate) enum KeySampler {
+pub enum KeySampler {
+    /// Every key as often as any other.
     Uniform {
+        /// How many.
         keys: u32,
     },
     /// One hot key, the rest uniform.
     Hot {
+        /// Share of the hot key, 0 to 1.
         share: f64,
+        /// How many keys there are, the hot one included.
         keys: u32,
     },
     /// An alias table (Walker 1977, Vose 1991): (threshold in 2^32, alias).
@@ -241,7 +250,8 @@ pub(crate) enum KeySampler {
 }
 
 impl KeySampler {
-    pub(crate) fn new(dist: &KeyDist) -> Self {
+    /// A sampler of this distribution.
+    pub fn new(dist: &KeyDist) -> Self {
         match *dist {
             KeyDist::Uniform { keys } => KeySampler::Uniform { keys },
             KeyDist::Hot { share, keys } => KeySampler::Hot { share, keys },
@@ -252,8 +262,9 @@ impl KeySampler {
         }
     }
 
+    /// The key that these 64 random bits draw.
     #[inline]
-    pub(crate) fn sample(&self, bits: u64) -> u32 {
+    pub fn sample(&self, bits: u64) -> u32 {
         match self {
             KeySampler::Uniform { keys } => scale(bits, *keys),
             KeySampler::Hot { share, keys } => {
@@ -269,7 +280,7 @@ impl KeySampler {
 }
 
 /// An alias table for these weights.
-pub(crate) fn alias_table(weights: &[f64]) -> Arc<[(u32, u32)]> {
+pub fn alias_table(weights: &[f64]) -> Arc<[(u32, u32)]> {
     let n = weights.len();
     let total: f64 = weights.iter().sum();
     let mut scaled: Vec<f64> = weights.iter().map(|w| w * n as f64 / total).collect();
@@ -292,7 +303,7 @@ pub(crate) fn alias_table(weights: &[f64]) -> Arc<[(u32, u32)]> {
 
 /// Draws from an alias table.
 #[inline]
-pub(crate) fn pick_alias(table: &[(u32, u32)], bits: u64) -> u32 {
+pub fn pick_alias(table: &[(u32, u32)], bits: u64) -> u32 {
     let slot = scale(bits, table.len() as u32);
     let (threshold, alias) = table[slot as usize];
     // Without a branch: which of the two it is, nobody can foretell.
@@ -302,7 +313,7 @@ pub(crate) fn pick_alias(table: &[(u32, u32)], bits: u64) -> u32 {
 
 /// Maps the high 32 bits to `0..n`.
 #[inline(always)]
-pub(crate) fn scale(bits: u64, n: u32) -> u32 {
+pub fn scale(bits: u64, n: u32) -> u32 {
     (((bits >> 32) * n as u64) >> 32) as u32
 }
 

@@ -1,0 +1,118 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use plimsoll_lab::{Launch, Outcome, RunError, Settings};
+use plimsoll_model::system::{Experiment, StoreKind, System};
+use plimsoll_report::terminal;
+
+use crate::exit::Exit;
+use crate::experiments::{chosen, write_files};
+use crate::file::SystemFile;
+use crate::interrupt::stop_flag;
+use crate::output::{Outputs, check, print};
+use crate::progress::Progress;
+
+/// A server that stops for 1 s of 10, at a constant rate: one request in ten waits, evenly from nothing to 1 s. So the
+/// 99th percentile is 900 ms and the 99.9th 990 ms, wherever in the run the stall is. A load generator that waits for
+/// answers before it sends on, or counts from when it sent, reads a few ms.
+const SELF_TEST: &str = include_str!("self_test.yaml");
+
+/// Run experiments on real processes of this machine and judge their expectations
+#[derive(clap::Args, Debug)]
+pub(crate) struct Run {
+    /// The system file [default: the built-in example `notes`]
+    file: Option<PathBuf>,
+    /// The experiments to run [default: all of the file]
+    experiment: Vec<String>,
+    /// List the file's experiments
+    #[arg(long)]
+    list: bool,
+    /// Stores are processes of Plimsoll's that take the time that the file says
+    #[arg(long)]
+    emulate_stores: bool,
+    /// See whether this machine makes and measures load as it should, with a server that stalls
+    #[arg(long, conflicts_with_all = ["file", "experiment", "list"])]
+    self_test: bool,
+    /// Where all chance comes from; the machine has a say too
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write an HdrHistogram interval log
+    #[arg(long, value_name = "FILE")]
+    hlog: Option<PathBuf>,
+    #[command(flatten)]
+    outputs: Outputs,
+}
+
+impl Run {
+    pub(super) fn run(self) -> anyhow::Result<Exit> {
+        let file = match self.self_test {
+            true => SystemFile::built_in("self-test.yaml", SELF_TEST),
+            false => SystemFile::open(self.file.as_deref())?,
+        };
+        let system = file.system()?;
+        if self.list {
+            let names: Vec<&str> = system.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
+            print(&names.join("\n"))?;
+            return Ok(Exit::Held);
+        }
+        let experiments = chosen(&file, &system, &self.experiment)?;
+        self.stores(&file, &system)?;
+        let several = experiments.len() > 1;
+        check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.hlog])?;
+        let (path, _folder) = file.on_disk(self.file.as_deref())?;
+        let mut exit = Exit::Held;
+        for (i, experiment) in experiments.iter().enumerate() {
+            let Outcome { run, invalid } = self.carry_out(&file, &system, experiment, &path)?;
+            if i > 0 {
+                print("")?;
+            }
+            print(&terminal::run(&run, self.outputs.style()))?;
+            write_files(&run, &system, &self.outputs, &self.hlog, several.then_some(experiment.name.as_str()))?;
+            if run.partial {
+                eprintln!("interrupted: the figures cover what was done by then");
+                return Ok(Exit::Interrupted);
+            }
+            if let Some(why) = invalid {
+                eprintln!("INVALID: {why}");
+                exit = Exit::Invalid;
+            } else if !run.passed() && exit == Exit::Held {
+                exit = Exit::Deviated;
+            }
+        }
+        Ok(exit)
+    }
+
+    fn carry_out(
+        &self,
+        file: &SystemFile,
+        system: &System,
+        experiment: &Experiment,
+        path: &Path,
+    ) -> anyhow::Result<Outcome> {
+        let progress = Progress::new();
+        let show = |share: f64, what: &str| progress.show(share, what);
+        let program = std::env::current_exe().context("this program's own file")?;
+        let launch = Launch { program, arguments: vec!["lab-process".to_owned()], file: path.to_owned() };
+        let settings = Settings { seed: self.seed, launch, stop: stop_flag(), progress: &show };
+        match plimsoll_lab::run(system, experiment, &settings) {
+            Ok(outcome) => Ok(outcome),
+            Err(RunError::Refused(refused)) => {
+                let lines: Vec<String> =
+                    refused.iter().map(|refused| format!("{}:{}: {refused}", file.name, refused.line)).collect();
+                bail!("{}", lines.join("\n"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Stores are emulated where that is asked for, and there is no other way yet.
+    fn stores(&self, file: &SystemFile, system: &System) -> anyhow::Result<()> {
+        let real = system.stores.iter().find(|store| !matches!(store.kind, StoreKind::Quorum(_)));
+        match real {
+            Some(store) if !self.emulate_stores => {
+                bail!("{}:{}: `{}` is to be emulated: add --emulate-stores", file.name, store.line, store.name)
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What the commands share that run experiments: which ones, and where their results go.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use plimsoll_model::run::Run;
+use plimsoll_model::system::{Experiment, System};
+use plimsoll_report::{hlog, html, json, junit};
+
+use crate::file::SystemFile;
+use crate::output::{Outputs, write, wrote};
+
+/// The experiments of these names; all of the file where there is none.
+pub(crate) fn chosen<'s>(
+    file: &SystemFile,
+    system: &'s System,
+    names: &[String],
+) -> anyhow::Result<Vec<&'s Experiment>> {
+    if system.experiments.is_empty() {
+        bail!("{}: the file has no experiments to run; `plimsoll line` needs none", file.name);
+    }
+    if names.is_empty() {
+        return Ok(system.experiments.iter().collect());
+    }
+    names
+        .iter()
+        .map(|name| match system.experiments.iter().find(|experiment| experiment.name == *name) {
+            Some(experiment) => Ok(experiment),
+            None => {
+                let names: Vec<&str> = system.experiments.iter().map(|e| e.name.as_str()).collect();
+                bail!("{}: no experiment `{name}`; expected one of: {}", file.name, names.join(", "))
+            }
+        })
+        .collect()
+}
+
+/// Writes the files that were asked for; of several experiments each gets its own.
+pub(crate) fn write_files(
+    run: &Run,
+    system: &System,
+    outputs: &Outputs,
+    hlog_file: &Option<PathBuf>,
+    experiment: Option<&str>,
+) -> anyhow::Result<()> {
+    let files: [(&Option<PathBuf>, &dyn Fn() -> String); 4] = [
+        (&outputs.html, &|| html::run(run, system)),
+        (&outputs.json, &|| json::run(run)),
+        (&outputs.junit, &|| junit::run(run)),
+        (hlog_file, &|| hlog::run(run)),
+    ];
+    for (path, text) in files {
+        if let Some(path) = path {
+            let path = named(path, experiment);
+            write(&path, &text())?;
+            wrote(&path);
+        }
+    }
+    Ok(())
+}
+
+/// `report.html` for one experiment, `report-NAME.html` for one of several.
+fn named(path: &Path, experiment: Option<&str>) -> PathBuf {
+    let Some(experiment) = experiment else { return path.to_owned() };
+    let safe: String =
+        experiment.chars().map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+    let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = match path.extension() {
+        Some(extension) => format!("{stem}-{safe}.{}", extension.to_string_lossy()),
+        None => format!("{stem}-{safe}"),
+    };
+    path.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_of_several_experiments_gets_a_file_of_its_own() {
+        assert_eq!(named(Path::new("out/r.html"), None), Path::new("out/r.html"));
+        assert_eq!(named(Path::new("out/r.html"), Some("a b/c")), Path::new("out/r-a-b-c.html"));
+    }
+}

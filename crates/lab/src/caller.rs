@@ -1,0 +1,445 @@
+//! A caller's end of an edge to a service: its policies, the choice among instances, attempts over HTTP. The policies
+//! are driven as the gateway drives them, by its own code.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use plimsoll_gateway::plan::Target;
+use plimsoll_gateway::random::Random;
+use plimsoll_gateway::upstream::call::{Begun, Ended};
+use plimsoll_gateway::upstream::{Call, Found, Instance, Slots, Upstream};
+use plimsoll_model::draw::{Draw, duration};
+use plimsoll_model::run::EventKind;
+use plimsoll_model::system::{Addresses, Component, Dist, EdgeId, System, ZoneId};
+use plimsoll_policy::circuit_breaker::State as Breaker;
+use plimsoll_policy::pipeline::Next;
+use plimsoll_policy::{Deadline, InvalidConfig, Reason, Time};
+
+use crate::answer::Answer;
+use crate::clock::Clock;
+use crate::stack::is_elsewhere;
+use crate::tally::{Of, Tally};
+use crate::timer::Timer;
+use crate::wire::client::{Answer as Wire, Failed, Links};
+
+/// What every caller of a process shares.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The process's clock.
+    pub clock: Clock,
+    /// Its timer.
+    pub timer: Arc<Timer>,
+    /// Its counts.
+    pub tally: Arc<Tally>,
+    /// Its connections.
+    pub links: Arc<Links>,
+    /// Numbers for addresses.
+    pub slots: Arc<Slots>,
+}
+
+/// A caller's end.
+#[derive(Debug)]
+pub struct End {
+    of: Of,
+    name: String,
+    target: String,
+    tools: Tools,
+    upstream: Arc<Upstream>,
+    random: Mutex<Random>,
+    /// One-way network delay, where this end adds it, by address; none: another process does.
+    delays: BTreeMap<SocketAddr, Dist>,
+    names: BTreeMap<SocketAddr, String>,
+    health: Option<Vec<u8>>,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// `GET`
+    pub method: String,
+    /// The whole head but for the remaining time and the empty line, so that attempts need not be written anew.
+    pub head: Vec<u8>,
+    /// The field that tells the remaining time.
+    pub deadline_field: String,
+    /// Whether making it twice does no harm.
+    pub repeatable: bool,
+    /// For balancers that stick.
+    pub key: u64,
+    /// Until when the caller waits, ns.
+    pub deadline: Option<u64>,
+    /// Where the chance of delays comes from.
+    pub draw: Draw,
+}
+
+/// How a call has ended.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// How.
+    pub answer: Answer,
+    /// The answer on the wire, if there was one.
+    pub wire: Option<Wire>,
+    /// Attempts that were made.
+    pub attempts: u32,
+    /// When the first byte of the first attempt was sent, ns on the clock; none if nothing was.
+    pub sent: Option<u64>,
+}
+
+type Attempt<'e> = Pin<Box<dyn Future<Output = (Ended, Option<Wire>)> + Send + 'e>>;
+
+impl End {
+    /// The end of an edge to a service whose instances are at these addresses. `zone` is the caller's. With `delays`
+    /// it adds the network's.
+    pub fn new(
+        system: &System,
+        edge: EdgeId,
+        instances: &[SocketAddr],
+        zone: Option<ZoneId>,
+        delays: bool,
+        tools: Tools,
+        seed: u64,
+    ) -> Result<End, InvalidConfig> {
+        let of = &system.edges[edge.index()];
+        let Component::Service(id) = of.to else {
+            return Err(InvalidConfig { field: "to", expected: "a service" });
+        };
+        let service = &system.services[id.index()];
+        let target = Target {
+            service: service.name.clone(),
+            key: service.name.clone(),
+            policies: of.policies.clone(),
+            addresses: Addresses::List(Vec::new()),
+        };
+        let now = tools.clock.now();
+        let upstream = Arc::new(Upstream::new(&target, now, seed)?);
+        let found = |address: &SocketAddr| Found { address: *address, weight: 1.0 };
+        let there = if is_elsewhere(service) { instances.len() } else { service.instances as usize };
+        let first: Vec<Found> = instances.iter().take(there).map(found).collect();
+        upstream.set_instances(&first, &tools.slots, now, true)?;
+        let zone_of = |at: usize| (!service.zones.is_empty()).then(|| service.zones[at % service.zones.len()]);
+        let delays = instances
+            .iter()
+            .enumerate()
+            .filter(|_| delays)
+            .map(|(at, address)| (*address, network(system, edge, zone, zone_of(at)).clone()))
+            .collect();
+        let names = instances.iter().enumerate().map(|(at, a)| (*a, format!("{}/{}", service.name, at + 1))).collect();
+        let health = of.policies.health.as_ref().map(|health| {
+            format!("GET {} HTTP/1.1\r\nhost: plimsoll\r\nuser-agent: plimsoll-health\r\n\r\n", health.path)
+                .into_bytes()
+        });
+        // Routes with policies of their own are edges of the same pair: one to those who read.
+        let first = system.same_pair(edge).next().unwrap_or(edge);
+        Ok(End {
+            of: Of::Edge(first.0),
+            name: system.edge_name(edge),
+            target: service.name.clone(),
+            tools,
+            upstream,
+            random: Mutex::new(Random::new(seed ^ 0x0065_6e64)),
+            delays,
+            names,
+            health,
+        })
+    }
+
+    /// Only these instances are asked from now on.
+    pub fn set_instances(&self, instances: &[SocketAddr]) -> Result<(), InvalidConfig> {
+        let found: Vec<Found> = instances.iter().map(|address| Found { address: *address, weight: 1.0 }).collect();
+        self.upstream.set_instances(&found, &self.tools.slots, self.tools.clock.now(), false)?;
+        Ok(())
+    }
+
+    fn bits(&self) -> u64 {
+        self.random.lock().unwrap_or_else(PoisonError::into_inner).bits()
+    }
+
+    /// Makes a call.
+    pub async fn call(&self, ask: &Ask) -> Done {
+        let clock = self.tools.clock;
+        let started = clock.now();
+        let deadline = ask.deadline.map(Time::from_nanos);
+        let (mut call, mut begun) =
+            Call::begin(&self.upstream, clock, started, deadline, ask.repeatable, ask.key, self.bits());
+        let mut wire = None;
+        let mut sent = None;
+        loop {
+            let now = clock.now();
+            let attempts = call.attempts();
+            let next = match begun {
+                Begun::Ask(instance, until) => {
+                    sent.get_or_insert(now.as_nanos());
+                    let (slot, ended, answer) = self.race(&mut call, ask, &instance, until, attempts).await;
+                    wire = answer;
+                    let now = clock.now();
+                    (call.settle(slot, now, now, ended, self.bits()), Answer::of_ended(ended))
+                }
+                Begun::Nobody => {
+                    self.count_attempt(attempts, now.as_nanos(), Answer::Refused);
+                    (call.settle(0, now, now, Ended::ConnectError, self.bits()), Answer::Refused)
+                }
+                Begun::Pending(until) => {
+                    let freed = tokio::time::timeout_at(clock.instant(until.time()), call.freed()).await;
+                    let now = clock.now();
+                    if freed.is_ok() {
+                        begun = call.look_again(until, now, self.bits());
+                        continue;
+                    }
+                    self.count_attempt(attempts, now.as_nanos(), Answer::Timeout);
+                    (call.settle(0, now, now, Ended::Timeout, self.bits()), Answer::Timeout)
+                }
+                Begun::Wait(until) => {
+                    let granted = tokio::time::timeout_at(clock.instant(until), call.granted()).await;
+                    let now = clock.now();
+                    begun = match granted {
+                        Ok(Some(granted)) => call.resume(now, granted, self.bits()),
+                        _ => call.give_up(now, self.bits()),
+                    };
+                    continue;
+                }
+                Begun::Refused(rejected) => {
+                    let late = rejected.reason == Reason::DeadlineExceeded;
+                    self.tools.tally.count(self.of, |totals| {
+                        totals.offered += 1;
+                        totals.failed += 1;
+                        *(if late { &mut totals.timed_out } else { &mut totals.rejected }) += 1;
+                    });
+                    let answer = if late { Answer::Timeout } else { Answer::Rejected };
+                    return Done { answer, wire: None, attempts: call.attempts(), sent };
+                }
+            };
+            match next {
+                (Next::Retry { at }, _) => {
+                    self.tools.timer.until(at.as_nanos()).await;
+                    begun = call.attempt(clock.now(), self.bits());
+                }
+                (_, answer) => {
+                    // What the answer says beside its status counts too.
+                    let answer = wire.as_ref().map_or(answer, Answer::of_wire);
+                    return Done { answer, wire, attempts: call.attempts(), sent };
+                }
+            }
+        }
+    }
+
+    /// One attempt and perhaps its hedge: which was back first, and with what. Failures that leave the other out are
+    /// settled here.
+    async fn race(
+        &self,
+        call: &mut Call,
+        ask: &Ask,
+        instance: &Arc<Instance>,
+        until: Deadline,
+        attempts: u32,
+    ) -> (usize, Ended, Option<Wire>) {
+        let clock = self.tools.clock;
+        let mut out: [Option<Attempt<'_>>; 2] =
+            [Some(Box::pin(self.attempt(ask.clone(), instance.address, until, attempts, 0))), None];
+        let mut hedge_at = call.hedge_after().map(|after| clock.now() + after);
+        loop {
+            let won = {
+                let mut timer = std::pin::pin!(async {
+                    match hedge_at {
+                        Some(at) => self.tools.timer.until(at.as_nanos()).await,
+                        None => std::future::pending().await,
+                    }
+                });
+                std::future::poll_fn(|cx| {
+                    for (slot, attempt) in out.iter_mut().enumerate() {
+                        if let Some(attempt) = attempt
+                            && let Poll::Ready((ended, wire)) = attempt.as_mut().poll(cx)
+                        {
+                            return Poll::Ready(Some((slot, ended, wire)));
+                        }
+                    }
+                    timer.as_mut().poll(cx).map(|()| None)
+                })
+                .await
+            };
+            match won {
+                None => {
+                    hedge_at = None;
+                    if let Some((instance, until)) = call.hedge(clock.now(), self.bits()) {
+                        out[1] = Some(Box::pin(self.attempt(ask.clone(), instance.address, until, attempts + 1, 1)));
+                    }
+                }
+                Some((slot, ended, wire)) => {
+                    out[slot] = None;
+                    let other = 1 - slot;
+                    let waits = out[other].is_some();
+                    if waits && ended.outcome() == plimsoll_policy::Outcome::Failure {
+                        let now = clock.now();
+                        let _ = call.settle(slot, now, now, ended, self.bits());
+                        continue;
+                    }
+                    if waits {
+                        out[other] = None;
+                        call.cancel(other, clock.now());
+                    }
+                    return (slot, ended, wire);
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        ask: Ask,
+        address: SocketAddr,
+        until: Deadline,
+        number: u32,
+        slot: u64,
+    ) -> (Ended, Option<Wire>) {
+        let clock = self.tools.clock;
+        let started = clock.now().as_nanos();
+        let _flies = crate::tally::Raised::new(&self.tools.tally, self.of, "in_flight");
+        let mut request = ask.head;
+        if until != Deadline::NEVER {
+            let left = until.time().nanos_since(clock.now()).div_ceil(1_000_000);
+            request.extend_from_slice(format!("{}: {left}\r\n", ask.deadline_field).as_bytes());
+        }
+        request.extend_from_slice(b"\r\n");
+        let delay = |back: u64| {
+            let draw = ask.draw.part(u64::from(number) << 2 | slot << 1 | back);
+            self.delays.get(&address).map_or(0, |dist| duration(dist, draw.0))
+        };
+        let asked = async {
+            self.tools.timer.wait(delay(0)).await;
+            let answer = self.tools.links.ask(address, &request, &ask.method, ask.repeatable).await;
+            self.tools.timer.wait(delay(1)).await;
+            answer
+        };
+        let (ended, wire) = match tokio::time::timeout_at(clock.instant(until.time()), asked).await {
+            Ok(Ok(answer)) => (Ended::Answered(answer.status, answer.retry_after), Some(answer)),
+            Ok(Err(Failed::Connect)) => (Ended::ConnectError, None),
+            Ok(Err(Failed::Reset)) => (Ended::Reset, None),
+            Err(_) => (Ended::Timeout, None),
+        };
+        let answer = wire.as_ref().map_or(Answer::of_ended(ended), Answer::of_wire);
+        self.count_attempt(number, started, answer);
+        (ended, wire)
+    }
+
+    fn count_attempt(&self, number: u32, started: u64, answer: Answer) {
+        let took = self.tools.clock.now().as_nanos().saturating_sub(started);
+        self.tools.tally.ended(self.of, took, |totals| {
+            totals.offered += 1;
+            totals.retries += u64::from(number > 1);
+            if answer.is_ok() {
+                totals.ok += 1;
+                totals.degraded += u64::from(answer == Answer::Degraded);
+            } else {
+                totals.failed += 1;
+                totals.rejected += u64::from(answer.is_rejection());
+                totals.timed_out += u64::from(answer == Answer::Timeout);
+            }
+        });
+    }
+
+    /// Sends health checks and ends what time ends, for ever.
+    pub async fn keep(self: Arc<Self>) {
+        let mut breaker = Breaker::Closed;
+        let mut ejected: BTreeMap<SocketAddr, (bool, bool)> = BTreeMap::new();
+        let mut trips = 0;
+        let mut panic = false;
+        loop {
+            for due in self.upstream.due(self.tools.clock.now(), || self.bits()) {
+                let end = self.clone();
+                tokio::spawn(async move {
+                    let deadline = end.tools.clock.instant(due.probe.deadline);
+                    let asked = async {
+                        let request = end.health.as_deref().unwrap_or_default();
+                        end.tools.links.ask(due.instance.address, request, "GET", true).await
+                    };
+                    let passed = matches!(tokio::time::timeout_at(deadline, asked).await,
+                        Ok(Ok(answer)) if (200..400).contains(&answer.status));
+                    end.upstream.checked(end.tools.clock.now(), due.index, &due.instance, due.probe, passed);
+                });
+            }
+            let (now_trips, now_breaker, now_panic, members) = self.look();
+            self.tell_breaker(breaker, now_breaker, now_trips - trips);
+            self.tell_members(&mut ejected, &members);
+            if panic != now_panic {
+                let (kind, text) = match now_panic {
+                    true => (EventKind::PanicStart, "too few instances serve: all are asked"),
+                    false => (EventKind::PanicEnd, "enough instances serve again"),
+                };
+                self.tools.tally.happened(kind, &*self.target, text);
+            }
+            (breaker, trips, panic) = (now_breaker, now_trips, now_panic);
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Trips so far, the breaker's state, whether all are asked because too few serve, and of each instance whether it
+    /// is ejected and healthy.
+    fn look(&self) -> (u64, Breaker, bool, Vec<(SocketAddr, bool, bool)>) {
+        let state = self.upstream.lock();
+        let breaker = state.pipeline.breaker().map_or(Breaker::Closed, |breaker| breaker.state());
+        let members = state.instances.iter().enumerate().filter_map(|(at, member)| {
+            let ejected = state.members.ejection().is_ejected(at);
+            Some((member.as_ref()?.instance.address, ejected, state.members.is_healthy(at)))
+        });
+        (state.events.trips, breaker, state.members.in_panic(), members.collect())
+    }
+
+    fn tell_breaker(&self, before: Breaker, now: Breaker, trips: u64) {
+        let tally = &self.tools.tally;
+        if trips > 0 {
+            tally.extra(self.of, "trips", trips as f64);
+        }
+        tell_breaker(tally, &self.name, before, now);
+    }
+
+    fn tell_members(&self, known: &mut BTreeMap<SocketAddr, (bool, bool)>, members: &[(SocketAddr, bool, bool)]) {
+        let tally = &self.tools.tally;
+        for &(address, ejected, healthy) in members {
+            let before = known.insert(address, (ejected, healthy)).unwrap_or((false, true));
+            let subject = self.names.get(&address).cloned().unwrap_or_else(|| address.to_string());
+            if ejected && !before.0 {
+                tally.extra(self.of, "ejections", 1.0);
+                tally.happened(EventKind::Ejected, &*subject, "ejected: it fails more than its peers");
+            } else if before.0 && !ejected {
+                tally.happened(EventKind::Returned, &*subject, "takes traffic again");
+            }
+            if before.1 != healthy {
+                let (kind, text) = match healthy {
+                    true => (EventKind::Healthy, "passes its health checks"),
+                    false => (EventKind::Unhealthy, "fails its health checks"),
+                };
+                tally.happened(kind, &*subject, text);
+            }
+        }
+    }
+}
+
+/// How often it is looked whether something is due.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Writes a breaker's change down.
+pub fn tell_breaker(tally: &Tally, edge: &str, before: Breaker, now: Breaker) {
+    if before == now {
+        return;
+    }
+    let (kind, text) = match now {
+        Breaker::Open => (EventKind::BreakerOpen, "the breaker opens: calls fail at once"),
+        Breaker::HalfOpen => (EventKind::BreakerHalfOpen, "the breaker lets probes through"),
+        Breaker::Ramping => (EventKind::BreakerClosed, "the breaker closes, and lets more through bit by bit"),
+        Breaker::Closed if before == Breaker::Ramping => return,
+        Breaker::Closed => (EventKind::BreakerClosed, "the breaker closes"),
+    };
+    tally.happened(kind, edge, text);
+}
+
+/// The one-way delay between two zones on an edge.
+pub fn network(system: &System, edge: EdgeId, from: Option<ZoneId>, to: Option<ZoneId>) -> &Dist {
+    match &system.edges[edge.index()].policies.latency {
+        Some(latency) => latency,
+        None if from.is_some() && to.is_some() && from != to => &system.network.cross_zone,
+        None => &system.network.same_zone,
+    }
+}

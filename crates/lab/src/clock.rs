@@ -1,0 +1,30 @@
+//! The only place that reads a clock.
+
+#![allow(clippy::disallowed_methods, reason = "this is where real time enters")]
+
+use std::time::Duration;
+
+pub use plimsoll_gateway::clock::Clock;
+
+/// Stops this thread until a time on a clock, ns.
+pub fn block_until(clock: Clock, nanos: u64) {
+    if let Some(left) = nanos.checked_sub(clock.now().as_nanos()).filter(|left| *left > 0) {
+        block(Duration::from_nanos(left));
+    }
+}
+
+/// Stops this thread.
+pub fn block(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Processor time that this thread has had, ns.
+pub fn processor_nanos() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Milliseconds since 1970, which every process of this machine agrees on.
+pub fn wall_ms(clock: Clock) -> u64 {
+    clock.wall(clock.now()).as_millis() as u64
+}

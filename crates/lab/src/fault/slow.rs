@@ -1,0 +1,44 @@
+use std::rc::Rc;
+
+use plimsoll_model::system::{FaultKind, Target};
+
+use crate::control::Order;
+use crate::run::Lab;
+use crate::stack::Part;
+
+/// Processes take longer.
+pub(super) async fn start(lab: &Rc<Lab>, number: usize, target: &Target) -> Result<(), String> {
+    let parts: Vec<Part> = lab.victims(target).into_iter().filter(|part| !lab.stack.is_gateway(*part)).collect();
+    lab.strike(number, parts.clone());
+    set(lab, &parts).await
+}
+
+pub(super) async fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
+    let parts = lab.take_struck(number);
+    set(lab, &parts).await
+}
+
+/// Everything is as slow as all faults under way make it: their factors multiplied, then what they add.
+async fn set(lab: &Rc<Lab>, parts: &[Part]) -> Result<(), String> {
+    for &part in parts.iter().filter(|part| lab.stack.is_up(**part)) {
+        let (factor, added) = lab.slowness(part);
+        lab.stack.order(part, &Order::Slow(factor, added)).await?;
+        let slow = lab.stack.state(part).await.map(|state| state.slow);
+        if slow != Some((factor, added)) {
+            return Err(format!("{} is not as slow as it was told to be", lab.stack.name(part)));
+        }
+    }
+    Ok(())
+}
+
+impl Lab {
+    /// How slow faults make a part: a factor, and so many ns more.
+    pub(crate) fn slowness(&self, part: Part) -> (f64, u64) {
+        self.strikes(part).into_iter().fold((1.0, 0u64), |(factor, added), kind| match kind {
+            FaultKind::Slow { factor: times, added: more, .. } => {
+                (factor * times, added.saturating_add(more.mean() as u64))
+            }
+            _ => (factor, added),
+        })
+    }
+}

@@ -1,0 +1,263 @@
+//! Load: what clients ask for, sent when it is due. One thread keeps the schedule and does nothing else; another has
+//! the connections. A request that cannot be sent in time is sent late, and its latency says so.
+
+pub mod schedule;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use plimsoll_model::draw::mix;
+use plimsoll_model::system::{Component, EdgeId, Experiment, ServiceId, System};
+use plimsoll_policy::InvalidConfig;
+use tokio::sync::mpsc;
+
+use crate::caller::{End, Tools};
+use crate::clock::{Clock, block_until};
+use crate::context::add_wrote;
+use crate::layout::Layout;
+use crate::measure::requests::{Ended, Requests};
+use crate::requests;
+use crate::tally::Tally;
+use crate::timer::Timer;
+use schedule::{Due, Schedule};
+
+/// Why there is no load.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A client's policies are refused.
+    #[error("{client}: {why}")]
+    Policy {
+        /// The client.
+        client: String,
+        /// What is refused.
+        why: InvalidConfig,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The load of a run.
+#[derive(Debug)]
+pub struct Load {
+    /// When it started, ns on the clock.
+    pub start: u64,
+    /// The clock that it goes by.
+    pub clock: Clock,
+    /// What came of it.
+    pub requests: Arc<Mutex<Requests>>,
+    /// What clients count about their edges.
+    pub tally: Arc<Tally>,
+    stop: Arc<AtomicBool>,
+    ends: Arc<BTreeMap<EdgeId, Arc<End>>>,
+    scheduler: Option<std::thread::JoinHandle<()>>,
+    sender: Option<std::thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    system: Arc<System>,
+    tools: Tools,
+    start: u64,
+    end: u64,
+    ends: Arc<BTreeMap<EdgeId, Arc<End>>>,
+    requests: Arc<Mutex<Requests>>,
+    /// What each user's session has written.
+    wrote: Mutex<BTreeMap<u64, String>>,
+    stop: Arc<AtomicBool>,
+}
+
+/// How far ahead of its start a load is set up, ns.
+const AHEAD: u64 = 50_000_000;
+/// Later than this, ns, a request counts as sent late.
+const LATE: u64 = 10_000_000;
+
+impl Load {
+    /// Starts an experiment's load.
+    pub fn start(
+        system: &Arc<System>,
+        experiment: &Experiment,
+        layout: &Layout,
+        requests: Requests,
+        seed: u64,
+    ) -> Result<Load, LoadError> {
+        let clock = Clock::start();
+        let tools = Tools {
+            clock,
+            timer: Timer::start(clock)?,
+            tally: Arc::new(Tally::new(clock)),
+            links: Arc::default(),
+            slots: Arc::default(),
+        };
+        let mut ends = BTreeMap::new();
+        for (at, edge) in system.edges.iter().enumerate() {
+            let (Component::Client(id), Component::Service(to)) = (edge.from, edge.to) else { continue };
+            let client = &system.clients[id.index()];
+            let places: Vec<_> = layout.services[to.index()].iter().map(|place| place.main).collect();
+            let at = EdgeId::from(at);
+            let end = End::new(system, at, &places, client.zone, true, tools.clone(), mix(seed ^ u64::from(at.0)))
+                .map_err(|why| LoadError::Policy { client: client.name.clone(), why })?;
+            ends.insert(at, Arc::new(end));
+        }
+        let start = clock.now().as_nanos() + AHEAD;
+        let schedules: Vec<Schedule> =
+            (0..system.clients.len()).map(|client| Schedule::new(system, experiment, client, seed)).collect();
+        let (stop, requests, ends) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(requests)), Arc::new(ends));
+        let shared = Arc::new(Shared {
+            system: system.clone(),
+            tools: tools.clone(),
+            start,
+            end: start + experiment.warmup + experiment.duration,
+            ends: ends.clone(),
+            requests: requests.clone(),
+            wrote: Mutex::default(),
+            stop: stop.clone(),
+        });
+        let (open, closed): (Vec<_>, Vec<_>) = schedules.into_iter().partition(|schedule| !schedule.is_closed());
+        let (due, dues) = mpsc::unbounded_channel();
+        let scheduler = {
+            let shared = shared.clone();
+            std::thread::Builder::new().name("schedule".to_owned()).spawn(move || keep(&shared, open, &due))?
+        };
+        let sender = std::thread::Builder::new().name("load".to_owned()).spawn(move || send(shared, dues, closed))?;
+        let (scheduler, sender, tally) = (Some(scheduler), Some(sender), tools.tally);
+        Ok(Load { start, clock, requests, tally, stop, ends, scheduler, sender })
+    }
+
+    /// Now, ns from the start of the load.
+    pub fn now(&self) -> u64 {
+        self.clock.now().as_nanos().saturating_sub(self.start)
+    }
+
+    /// Clients know of these instances of a service from now on.
+    pub fn set_members(&self, system: &System, service: u32, places: &[std::net::SocketAddr]) {
+        for (edge, end) in self.ends.iter() {
+            if system.edges[edge.index()].to == Component::Service(ServiceId(service)) {
+                // The policies are the same as before, and were accepted.
+                let _ = end.set_instances(places);
+            }
+        }
+    }
+
+    /// Requests under way.
+    pub fn open(&self) -> u64 {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).open
+    }
+
+    /// Ends it: what is under way is given up.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in [self.scheduler.take(), self.sender.take()].into_iter().flatten() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Hands requests over when they are due.
+fn keep(shared: &Shared, mut schedules: Vec<Schedule>, out: &mpsc::UnboundedSender<Due>) {
+    let mut next: Vec<Option<Due>> = schedules.iter_mut().map(Schedule::next_due).collect();
+    while !shared.stop.load(Ordering::Relaxed) {
+        let soonest = next.iter().enumerate().filter_map(|(at, due)| Some((due.as_ref()?.at, at))).min();
+        let Some((at, which)) = soonest else { return };
+        // In steps, so that a stop is heard.
+        let now = shared.tools.clock.now().as_nanos();
+        let due = shared.start + at;
+        if due > now {
+            block_until(shared.tools.clock, due.min(now + 100_000_000));
+            continue;
+        }
+        if let Some(due) = std::mem::replace(&mut next[which], schedules[which].next_due())
+            && out.send(due).is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Has the connections.
+fn send(shared: Arc<Shared>, mut dues: mpsc::UnboundedReceiver<Due>, closed: Vec<Schedule>) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    runtime.block_on(async {
+        for end in shared.ends.values() {
+            tokio::spawn(end.clone().keep());
+        }
+        for schedule in closed {
+            let users = schedule.users;
+            let schedule = Arc::new(Mutex::new(schedule));
+            for user in 0..users {
+                tokio::spawn(one_user(shared.clone(), schedule.clone(), user));
+            }
+        }
+        loop {
+            let stop = tokio::time::sleep(std::time::Duration::from_millis(100));
+            match tokio::time::timeout_at(stop.deadline(), dues.recv()).await {
+                Ok(Some(due)) => {
+                    tokio::spawn(one(shared.clone(), due));
+                }
+                // All are out: what is under way goes on until the run ends.
+                Ok(None) if !shared.stop.load(Ordering::Relaxed) => stop.await,
+                _ => {}
+            }
+            if shared.stop.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    });
+    shared.tools.timer.stop();
+}
+
+/// A user of a closed loop.
+async fn one_user(shared: Arc<Shared>, schedule: Arc<Mutex<Schedule>>, user: u32) {
+    let lock = || schedule.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut at = shared.start + lock().joins(user);
+    while at < shared.end && !shared.stop.load(Ordering::Relaxed) {
+        shared.tools.timer.until(at).await;
+        let (due, number) = lock().asks(at - shared.start, user);
+        one(shared.clone(), due).await;
+        let now = shared.tools.clock.now().as_nanos();
+        at = now + lock().thinks(number, now.saturating_sub(shared.start));
+    }
+}
+
+/// One request, from when it is due to its end.
+async fn one(shared: Arc<Shared>, due: Due) {
+    let Due { at, call, mut context } = due;
+    let client = context.client;
+    let of = &shared.system.clients[client as usize].calls[call as usize];
+    let Some(end) = shared.ends.get(&of.edge) else { return };
+    {
+        let mut requests = shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.arrives(client, call, at);
+        let late = shared.tools.clock.now().as_nanos() > shared.start + at + LATE;
+        if late && shared.tools.links.idle() > 0 {
+            requests.late += 1;
+        }
+    }
+    let session = context.session();
+    if let Some(wrote) = shared.wrote.lock().unwrap_or_else(PoisonError::into_inner).get(&session) {
+        context.wrote.clone_from(wrote);
+    }
+    let ask = requests::ask(&shared.system, of.edge, of.endpoint, &context, None);
+    let done = end.call(&ask).await;
+    if let Some(wrote) = done.wire.as_ref().and_then(|wire| wire.field("wrote")) {
+        let mut all = shared.wrote.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = all.entry(session).or_default();
+        for entry in wrote.split(',') {
+            let mut parts = entry.split(':').map(str::parse::<u64>);
+            if let (Some(Ok(store)), Some(Ok(timeline)), Some(Ok(number))) = (parts.next(), parts.next(), parts.next())
+            {
+                add_wrote(mine, store as u32, timeline as u32, number);
+            }
+        }
+    }
+    let now = shared.tools.clock.now().as_nanos().saturating_sub(shared.start);
+    let sent = done.sent.map(|sent| sent.saturating_sub(shared.start));
+    let ended = Ended { due: at, sent, now, answer: done.answer, retries: done.attempts.saturating_sub(1) };
+    shared.requests.lock().unwrap_or_else(PoisonError::into_inner).ends(client, call, &ended);
+}

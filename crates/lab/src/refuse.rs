@@ -1,0 +1,142 @@
+//! What of a system file a run cannot do, found before anything starts.
+
+use plimsoll_gateway::plan::router::Router;
+use plimsoll_model::system::{
+    Action, Addresses, Component, Experiment, FaultKind, Program, Service, ServiceKind, System, Target,
+};
+
+use crate::stack::is_elsewhere;
+
+/// Something that a run cannot do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// The line in the system file, from 1.
+    pub line: u32,
+    /// What it is, and what would be right.
+    pub message: String,
+}
+
+/// All of a system and an experiment that a run cannot do.
+pub fn refuse(system: &System, experiment: &Experiment) -> Vec<Refused> {
+    let mut all = Vec::new();
+    let mut say = |line: u32, message: String| all.push(Refused { line, message });
+    for service in &system.services {
+        let name = &service.name;
+        if is_elsewhere(service) && !matches!(service.at, Some(Addresses::List(_))) {
+            say(
+                service.line,
+                format!("`{name}`: a run takes the addresses in `at` as a list, as `at: [127.0.0.1:3000]`"),
+            );
+        }
+        if service.autoscale.is_some() {
+            say(service.line, format!("`{name}`: a run cannot do `autoscale`: take it out, or use `plimsoll sim`"));
+        }
+        // What handles a consumer's messages is asked by nobody.
+        let hidden = system.consumers.iter().any(|consumer| system.services[consumer.service.index()].name == *name);
+        let mut router = Router::default();
+        for (at, endpoint) in service.endpoints.iter().enumerate() {
+            if !hidden && let Err(why) = router.add(&endpoint.name, at as u32) {
+                say(endpoint.line, format!("`{name}`: {why}: a run asks for endpoints over HTTP"));
+            }
+            each_step(&endpoint.program, &mut |action, line| {
+                if matches!(action, Action::Lease { .. }) {
+                    say(line, format!("`{name}`: a run cannot do `lease` steps: take it out, or use `plimsoll sim`"));
+                }
+            });
+        }
+        if matches!(service.kind, ServiceKind::Gateway(_)) && service.idempotency.is_some() {
+            let why = "a real gateway does not keep answers by idempotency key: state it on the service behind";
+            say(service.line, format!("`{name}`: {why}"));
+        }
+    }
+    for consumer in &system.consumers {
+        each_step(&consumer.handler, &mut |action, line| {
+            if matches!(action, Action::Lease { .. }) {
+                let name = &consumer.name;
+                say(line, format!("`{name}`: a run cannot do `lease` steps: take it out, or use `plimsoll sim`"));
+            }
+        });
+    }
+    for lease in &system.leases {
+        say(lease.line, format!("`{}`: a run cannot do leases: take it out, or use `plimsoll sim`", lease.name));
+    }
+    for edge in &system.edges {
+        let of_gateway = matches!(edge.from, Component::Service(id)
+            if matches!(system.services[id.index()].kind, ServiceKind::Gateway(_)));
+        if edge.policies.coalesce && !of_gateway {
+            let name = format!("{} -> {}", system.component_name(edge.from), system.component_name(edge.to));
+            say(edge.line, format!("`{name}`: in a run only gateways can `coalesce`"));
+        }
+    }
+    for fault in &experiment.faults {
+        let (what, target) = match &fault.kind {
+            FaultKind::Partition(target) => ("partition", Some(target)),
+            FaultKind::Drop { target, .. } => ("drop", Some(target)),
+            FaultKind::Reset { target, .. } => ("reset", Some(target)),
+            FaultKind::Bandwidth { target, .. } => ("bandwidth", Some(target)),
+            FaultKind::Slow { target: target @ Target::Edge(_), .. } => ("slow", Some(target)),
+            FaultKind::Skew { target, .. } => ("skew", Some(target)),
+            FaultKind::Kill(target @ Target::Edge(_)) => ("kill", Some(target)),
+            FaultKind::Pause(target @ Target::Edge(_)) => ("pause", Some(target)),
+            FaultKind::Kill(target) | FaultKind::Pause(target) if strikes(system, target, is_elsewhere) => {
+                say(fault.line, format!("`{}`: a run starts and stops only what it has started itself", fault.text));
+                continue;
+            }
+            FaultKind::Slow { target, .. } if strikes(system, target, |of| of.run.is_some() || of.at.is_some()) => {
+                say(fault.line, format!("`{}`: a run can slow down only what it emulates", fault.text));
+                continue;
+            }
+            FaultKind::Deploy { service, .. } | FaultKind::CrashBetween { service, .. }
+                if system.services[service.index()].run.is_some()
+                    || is_elsewhere(&system.services[service.index()]) =>
+            {
+                say(fault.line, format!("`{}`: a run can do that only to what it emulates", fault.text));
+                continue;
+            }
+            FaultKind::Deploy { service, .. } => match system.services[service.index()].kind {
+                ServiceKind::Gateway(_) => ("deploy", None),
+                ServiceKind::Service => continue,
+            },
+            _ => continue,
+        };
+        let why = match target {
+            Some(_) => format!("a run cannot do `{what}` there yet: `{}`; use `plimsoll sim`", fault.text),
+            None => format!("a run cannot do `{what}` to a gateway, which is the real one: `{}`", fault.text),
+        };
+        say(fault.line, why);
+    }
+    all.sort_by_key(|refused| refused.line);
+    all.dedup();
+    all
+}
+
+/// Whether a fault strikes a service of some kind by its name.
+fn strikes(system: &System, target: &Target, of: impl Fn(&Service) -> bool) -> bool {
+    match target {
+        Target::All(component) | Target::Instance(component, _) | Target::Share(component, _) => {
+            matches!(component, Component::Service(id) if of(&system.services[id.index()]))
+        }
+        _ => false,
+    }
+}
+
+fn each_step(program: &Program, see: &mut impl FnMut(&Action, u32)) {
+    for step in program {
+        see(&step.action, step.line);
+        match &step.action {
+            Action::Cache { on_miss, .. } => each_step(on_miss, see),
+            Action::CacheWrite { write, .. } => each_step(write, see),
+            Action::Transaction { steps, .. } | Action::ForEach { steps, .. } | Action::Lease { steps, .. } => {
+                each_step(steps, see);
+            }
+            Action::Parallel { branches, .. } => branches.iter().for_each(|branch| each_step(branch, see)),
+            Action::Choice(choices) => choices.iter().for_each(|(_, choice)| each_step(choice, see)),
+            Action::Fallback { attempt, otherwise } => {
+                each_step(attempt, see);
+                each_step(otherwise, see);
+            }
+            _ => {}
+        }
+    }
+}
