@@ -64,6 +64,11 @@ impl<B> HeldBody<B> {
     pub fn new(body: B, permit: Permit) -> HeldBody<B> {
         HeldBody { body, permit }
     }
+
+    /// The body alone, for those that have all of it: what it held is given back.
+    pub fn into_inner(self) -> B {
+        self.body
+    }
 }
 
 impl<B: From<Bytes>> From<Bytes> for HeldBody<B> {

@@ -11,7 +11,8 @@ use http::request::Parts;
 use http::{Request, Response};
 use plimsoll_gateway::redis::Script;
 use plimsoll_middleware::{
-    ConcurrencyConfig, ConcurrencyLayer, DeadlineLayer, RateLimitLayer, RequestDeadline, ShedConfig, ShedLayer,
+    ConcurrencyConfig, ConcurrencyLayer, DeadlineLayer, HeldBody, RateLimitLayer, RequestDeadline, ShedConfig,
+    ShedLayer,
 };
 use plimsoll_model::run::EventKind;
 use plimsoll_model::system::{RateLimitKey, Service};
@@ -71,19 +72,37 @@ impl Tower<Request<Bytes>> for Adapted {
     }
 }
 
+/// A body that has come whole.
+trait Whole {
+    fn bytes(self) -> Bytes;
+}
+
+impl Whole for Bytes {
+    fn bytes(self) -> Bytes {
+        self
+    }
+}
+
+impl Whole for HeldBody<Bytes> {
+    fn bytes(self) -> Bytes {
+        self.into_inner()
+    }
+}
+
 /// Puts a layer around.
-fn around<L>(layer: L, next: Next) -> Next
+fn around<L, B>(layer: L, next: Next) -> Next
 where
     L: Layer<Adapted>,
-    L::Service: Tower<Request<Bytes>, Response = Response<Bytes>, Error = Infallible> + Clone + Send + Sync + 'static,
+    L::Service: Tower<Request<Bytes>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
     <L::Service as Tower<Request<Bytes>>>::Future: Send + 'static,
+    B: Whole,
 {
     let service = layer.layer(Adapted(next));
     Arc::new(move |request| {
         let answer = service.clone().call(request);
         Box::pin(async move {
             match answer.await {
-                Ok(response) => response,
+                Ok(response) => response.map(Whole::bytes),
                 Err(never) => match never {},
             }
         })

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Waker, Poll};
 
 use plimsoll_gateway::redis::Script;
-use plimsoll_middleware::{Classify, PipelineHandle, PipelineLayer, PipelineService, Requests};
+use plimsoll_middleware::{Classify, Permit, PipelineHandle, PipelineLayer, PipelineService, Requests};
 use plimsoll_model::draw::{Draw, duration, mix, scale};
 use plimsoll_model::system::{Dist, EdgeId, Operation, Postgres, RetryWhen, Store, StoreId, StoreKind, ZoneId};
 use plimsoll_policy::circuit_breaker::State as Breaker;
@@ -116,6 +116,12 @@ impl Requests<Op> for Repeats {
 }
 
 impl Classify<Got, Answer> for ByAnswer {
+    type Held = Got;
+
+    fn hold(&self, got: Got, _permit: Permit) -> Got {
+        got
+    }
+
     fn classify(&self, result: &Result<Got, Answer>) -> Reply {
         let Err(answer) = result else { return Reply::new(Outcome::Success) };
         let when = &self.0.retry_when;
