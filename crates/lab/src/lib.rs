@@ -12,6 +12,7 @@ pub mod load;
 mod machine;
 pub mod measure;
 pub mod names;
+pub mod process;
 pub mod refuse;
 pub mod requests;
 mod result;

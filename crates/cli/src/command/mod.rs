@@ -4,6 +4,7 @@ mod explain;
 mod export;
 mod gateway;
 mod lab_process;
+mod keep;
 mod line;
 mod run;
 mod schema;
@@ -35,6 +36,7 @@ enum Command {
     Gateway(gateway::Gateway),
     #[command(hide = true)]
     LabProcess(lab_process::LabProcess),
+    Keep(keep::Keep),
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
@@ -49,6 +51,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Export(command) => command.run(),
         Command::Gateway(command) => command.run(),
         Command::LabProcess(command) => command.run(),
+        Command::Keep(command) => command.run(),
     }
 }
 
