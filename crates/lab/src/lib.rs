@@ -13,6 +13,7 @@ mod machine;
 pub mod measure;
 pub mod names;
 pub mod process;
+pub mod proxy;
 pub mod refuse;
 pub mod requests;
 mod result;

@@ -3,9 +3,10 @@ mod example;
 mod explain;
 mod export;
 mod gateway;
-mod lab_process;
 mod keep;
+mod lab_process;
 mod line;
+mod proxy;
 mod run;
 mod schema;
 mod sim;
@@ -36,6 +37,7 @@ enum Command {
     Gateway(gateway::Gateway),
     #[command(hide = true)]
     LabProcess(lab_process::LabProcess),
+    Proxy(proxy::Proxy),
     Keep(keep::Keep),
 }
 
@@ -51,6 +53,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Export(command) => command.run(),
         Command::Gateway(command) => command.run(),
         Command::LabProcess(command) => command.run(),
+        Command::Proxy(command) => command.run(),
         Command::Keep(command) => command.run(),
     }
 }
