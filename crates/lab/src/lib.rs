@@ -12,6 +12,7 @@ pub mod load;
 mod machine;
 pub mod measure;
 pub mod names;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod refuse;

@@ -91,7 +91,7 @@ pub enum ProcessError {
         /// Why not.
         why: String,
     },
-    /// No port is free.
-    #[error("no free port on this machine: {0}")]
+    /// A port is taken, or none is free.
+    #[error("the port cannot be had: {0}")]
     Port(std::io::Error),
 }

@@ -20,13 +20,20 @@ pub struct Port {
 impl Port {
     /// One that nobody has.
     pub fn free() -> Result<Port, ProcessError> {
-        Port::find().map_err(ProcessError::Port)
+        Port::find(0).map_err(ProcessError::Port)
     }
 
-    fn find() -> std::io::Result<Port> {
+    /// This one, if nobody has it.
+    pub fn hold(number: u16) -> Result<Port, ProcessError> {
+        Port::find(number).map_err(ProcessError::Port)
+    }
+
+    fn find(number: u16) -> std::io::Result<Port> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
-        // Bound without it, the kernel looks for a port that nobody at all has; set after, others may share it.
-        socket.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
+        // A port that is given must not be refused for connections that ended a moment ago. Bound without it, the
+        // kernel looks for one that nobody at all has; set after, others may share it.
+        socket.set_reuse_address(number != 0)?;
+        socket.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, number).into())?;
         socket.set_reuse_address(true)?;
         let address = socket.local_addr()?.as_socket_ipv4();
         let number = address.map(|address| address.port()).ok_or(std::io::ErrorKind::AddrNotAvailable)?;
