@@ -15,6 +15,7 @@ pub mod names;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod redis;
 pub mod refuse;
 pub mod requests;
 mod result;
