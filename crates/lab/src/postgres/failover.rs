@@ -25,16 +25,21 @@ impl Cluster<'_> {
     pub fn most_advanced(&self) -> Result<usize, PostgresError> {
         let mut best: Option<(u64, usize)> = None;
         for number in (0..self.count()).filter(|number| *number != self.primary && self.lives(*number)) {
-            // Received is not replayed: a replica whose replay is paused may be the one that has most.
-            let sql = "SELECT GREATEST(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'";
-            let Ok(bytes) = self.value(number, sql) else { continue };
-            let bytes = bytes.split('.').next().and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
             // The first of equals.
-            if best.is_none_or(|(most, _)| bytes > most) {
+            if let Some(bytes) = self.received(number)
+                && best.is_none_or(|(most, _)| bytes > most)
+            {
                 best = Some((bytes, number));
             }
         }
         best.map(|(_, number)| number).ok_or_else(|| PostgresError::Refused("no replica lives".to_owned()))
+    }
+
+    /// How far in the write-ahead log a replica has received, if it answers. Received is not replayed: one whose replay
+    /// is paused may be the one that has most.
+    fn received(&self, number: usize) -> Option<u64> {
+        let sql = "SELECT GREATEST(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0'";
+        self.value(number, sql).ok()?.parse().ok()
     }
 
     /// Makes a replica the primary, and points the others to it. A primary that still runs is ended in order first,
@@ -61,6 +66,11 @@ impl Cluster<'_> {
         if paused {
             self.ask(number, "SELECT pg_wal_replay_resume()")?;
         }
+        // Those that have more than the new primary have to undo it, as a former primary does.
+        let most = self.received(number);
+        let ahead: Vec<usize> = (0..self.count())
+            .filter(|other| *other != number && self.lives(*other) && self.received(*other) > most)
+            .collect();
         if self.value(number, &format!("SELECT pg_promote(true, {})", PATIENCE.as_secs()))? != "t" {
             let words = self.nodes[number].process.as_ref().map(|process| process.last_words(9)).unwrap_or_default();
             return Err(PostgresError::Late {
@@ -83,20 +93,24 @@ impl Cluster<'_> {
         self.ask(number, "CHECKPOINT")?;
         let checkpoint = Duration::from_nanos(clock.now().as_nanos()).saturating_sub(writable);
         for other in (0..self.count()).filter(|other| *other != number) {
-            if self.lives(other) {
+            if ahead.contains(&other) {
+                self.rejoin(other)?;
+            } else if self.lives(other) {
                 self.until_streaming(other)?;
             }
         }
         Ok(Promotion { from, to: number, writable, checkpoint })
     }
 
-    /// Takes a former primary back as a replica: what only it had is undone.
+    /// Takes a former primary back as a replica, or a replica that was ahead of the one that was promoted: what only it
+    /// had is undone.
     pub fn rejoin(&mut self, number: usize) -> Result<(), PostgresError> {
         if number == self.primary {
             let name = &self.nodes[number].name;
             return Err(PostgresError::Refused(format!("{name} is the primary")));
         }
-        self.kill(number)?;
+        // pg_rewind can make up for a primary that was killed, not for a replica.
+        self.stop(number)?;
         let source = connection(self.nodes[self.primary].address(), "rewind");
         let data = self.nodes[number].data.display().to_string();
         let rewound = self.tools.run("pg_rewind", &["--target-pgdata", &data, "--source-server", &source, "--no-sync"]);

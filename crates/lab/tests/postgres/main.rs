@@ -123,6 +123,32 @@ fn a_dead_primary_is_followed_by_a_replica_and_comes_back_as_one() {
 }
 
 #[test]
+fn a_replica_that_is_ahead_of_the_new_primary_is_set_back() {
+    let _turn = turn();
+    let supervisor = supervisor();
+    let proxies = Proxies::start(1, None).expect("proxies");
+    let primary = Port::free().expect("a port").number();
+    let edge = NewProxy::to("replication", &format!("127.0.0.1:{primary}"));
+    let edge = proxies.set().create(edge).expect("a proxy").listen.parse().expect("an address");
+    let options =
+        Options { replicas: 2, routes: BTreeMap::from([((2, 0), edge)]), ports: vec![primary], ..Options::default() };
+    let mut cluster = Cluster::start(&supervisor, options).unwrap_or_else(|error| panic!("{error}"));
+    let ledger = Ledger::create(&cluster).expect("a ledger");
+    let session = cluster.connect(0).expect("a connection");
+    assert!(ledger.record(1, &session.run(&ledger.insert(1), PATIENCE)));
+    cluster.catch_up(2).expect("caught up");
+    proxies.set().update("replication", plimsoll_lab::proxy::Change::enable(false)).expect("down");
+    assert!(ledger.record(2, &session.run(&ledger.insert(2), PATIENCE)));
+    cluster.catch_up(1).expect("caught up");
+    cluster.kill(0).expect("killed");
+    assert_eq!(cluster.most_advanced().expect("a replica"), 1);
+    cluster.promote(2).expect("promoted all the same");
+    assert_eq!(ledger.lost(&cluster).expect("counted"), [2]);
+    cluster.catch_up(1).expect("it follows");
+    assert_eq!(cluster.value(1, "SELECT count(*) FROM plimsoll_ledger").expect("a count"), "1");
+}
+
+#[test]
 fn a_failover_under_load_loses_what_no_replica_had_unless_commits_wait_for_one() {
     let _turn = turn();
     for synchronous in [0, 1] {

@@ -4,6 +4,8 @@ use http::Method;
 use plimsoll_lab::proxy::{Proxies, answer};
 use serde_json::{Value, json};
 
+use plimsoll_model::draw::{Draw, scale};
+
 use crate::{connect, echo, proxies, round_trip};
 
 #[track_caller]
@@ -223,4 +225,59 @@ fn it_is_spoken_over_http() {
     assert!(ask("POST /reset", "").starts_with("HTTP/1.1 204 "));
     let browser = ask("GET /proxies HTTP/1.1\r\nuser-agent: Mozilla/5.0\r\nx: y\r\nz:", "");
     assert!(browser.starts_with("HTTP/1.1 403 "), "{browser}");
+}
+
+/// What makes another value of JSON, or none.
+const BYTES: &[u8] = b"0123456789-.eE\"{}[],: \xff";
+
+/// What `fuzz/fuzz_targets/proxy_api.rs` does for longer: bodies with some bytes changed are done or refused with a
+/// reason, and what is done shows as what can be asked for again.
+#[test]
+fn mutated_requests_are_done_or_refused() {
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let proxies = proxies();
+    ask(&proxies, "POST /proxies", json!({ "name": "p", "upstream": "127.0.0.1:9", "enabled": false }), 201);
+    let bodies = [
+        json!({ "type": "latency", "stream": "upstream", "toxicity": 0.5, "attributes": { "latency": 100, "jitter": 5 } }),
+        json!({ "name": "x", "type": "slicer", "attributes": { "average_size": 10, "size_variation": 3, "delay": 1 } }),
+        json!({ "type": "loss", "attributes": { "probability": 0.1, "rto": 200, "reset": 0.01 } }),
+        json!({ "type": "partition" }),
+    ];
+    let (mut done, mut refused) = (0, 0);
+    for round in 0..5_000 {
+        let draw = Draw::root(seed, round);
+        let pick = |purpose: u64, count: usize| scale(draw.bits(purpose), count as u32) as usize;
+        let mut body = bodies[pick(0, bodies.len())].to_string().into_bytes();
+        for change in 0..=pick(1, 3) as u64 {
+            if body.is_empty() {
+                break;
+            }
+            let at = pick(10 * change + 2, body.len());
+            match pick(10 * change + 3, 12) {
+                0 => drop(body.remove(at)),
+                1 => body.insert(at, BYTES[pick(10 * change + 4, BYTES.len())]),
+                2 => body[at] = draw.bits(10 * change + 5) as u8,
+                3 => body.truncate(at),
+                // Another number, which may be one too large.
+                _ if body[at].is_ascii_digit() => body[at] = b'0' + pick(10 * change + 6, 10) as u8,
+                _ => {}
+            }
+        }
+        let (status, said) = answer(proxies.set(), &Method::POST, "/proxies/p/toxics", &body);
+        let said = said.expect("an answer");
+        if status != 200 {
+            assert!(status == 400 && said["error"].is_string(), "{status} {said}");
+            refused += 1;
+            continue;
+        }
+        let name = said["name"].as_str().expect("a name");
+        let escaped: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let path = format!("/proxies/p/toxics/{escaped}");
+        let same = answer(proxies.set(), &Method::PATCH, &path, said.to_string().as_bytes());
+        assert_eq!(same, (200, Some(said)));
+        assert_eq!(answer(proxies.set(), &Method::DELETE, &path, b""), (204, None));
+        done += 1;
+    }
+    assert!(done > 50 && refused > 50, "{done} done, {refused} refused");
 }
