@@ -141,7 +141,7 @@ fn options_on_the_pages_are_those_of_the_program() {
             std::process::Command::new(env!("CARGO_BIN_EXE_plimsoll")).args(arguments).output().expect("it runs");
         String::from_utf8(output.stdout).expect("UTF-8")
     };
-    let commands = ["line", "sim", "run", "explain", "schema", "compare", "example", "gateway", "export"];
+    let commands = ["line", "sim", "run", "explain", "schema", "compare", "example", "gateway", "export", "proxy"];
     let helps: BTreeMap<&str, String> = commands.iter().map(|name| (*name, help(&[name, "--help"]))).collect();
     let mut seen = 0;
     for page in pages() {

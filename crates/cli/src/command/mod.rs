@@ -3,8 +3,10 @@ mod example;
 mod explain;
 mod export;
 mod gateway;
+mod keep;
 mod lab_process;
 mod line;
+mod proxy;
 mod run;
 mod schema;
 mod sim;
@@ -35,6 +37,8 @@ enum Command {
     Gateway(gateway::Gateway),
     #[command(hide = true)]
     LabProcess(lab_process::LabProcess),
+    Proxy(proxy::Proxy),
+    Keep(keep::Keep),
 }
 
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
@@ -49,6 +53,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Export(command) => command.run(),
         Command::Gateway(command) => command.run(),
         Command::LabProcess(command) => command.run(),
+        Command::Proxy(command) => command.run(),
+        Command::Keep(command) => command.run(),
     }
 }
 

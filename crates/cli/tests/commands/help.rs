@@ -1,6 +1,7 @@
 use crate::Folder;
 
-const COMMANDS: [&str; 9] = ["line", "sim", "run", "explain", "schema", "compare", "example", "gateway", "export"];
+const COMMANDS: [&str; 10] =
+    ["line", "sim", "run", "explain", "schema", "compare", "example", "gateway", "export", "proxy"];
 
 #[test]
 fn every_command_says_what_it_takes() {

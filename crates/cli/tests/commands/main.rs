@@ -12,6 +12,7 @@ mod hostile;
 mod interrupt;
 mod line;
 mod output;
+mod proxy;
 #[cfg(target_os = "linux")]
 mod run;
 mod schema;
