@@ -306,9 +306,8 @@ pub fn alias_table(weights: &[f64]) -> Arc<[(u32, u32)]> {
 pub fn pick_alias(table: &[(u32, u32)], bits: u64) -> u32 {
     let slot = scale(bits, table.len() as u32);
     let (threshold, alias) = table[slot as usize];
-    // Without a branch: which of the two it is, nobody can foretell.
-    let mask = u32::from((bits as u32) < threshold).wrapping_neg();
-    alias ^ ((alias ^ slot) & mask)
+    // Which of the two it is, nobody can foretell, and a wrong guess would wait for the table.
+    std::hint::select_unpredictable((bits as u32) < threshold, slot, alias)
 }
 
 /// Maps the high 32 bits to `0..n`.
