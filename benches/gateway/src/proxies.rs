@@ -66,7 +66,7 @@ fn ours(address: SocketAddr, backends: &[SocketAddr], policies: bool) -> String 
     let policies = match policies {
         false => "    balance: round_robin\n",
         true => {
-            "    balance: least_connections\n\
+            "    balance: p2c\n\
              \x20   health: { path: /health, every: 1s, timeout: 500ms, unhealthy_after: 2, healthy_after: 1 }\n\
              \x20   outliers: { consecutive_failures: 3, eject_for: 1s, max_ejected: 50%, panic_below: 30%, slow_start: 0s }\n\
              \x20   retry: { attempts: 3, backoff: 1ms..10ms, when: [connect_error, reset, timeout, 500, 503], budget: 20% }\n\

@@ -1,7 +1,7 @@
 //! Addresses that come and go, and a gateway that takes another's place.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,6 +13,13 @@ use crate::support::*;
 /// A port that nobody has, as far as can be known.
 fn free() -> SocketAddr {
     nobody()
+}
+
+/// As [`free`], below the ports that the kernel gives to clients: one of those would keep others from all addresses.
+fn apart() -> SocketAddr {
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let mut ports = (first..32_000).chain(20_000..first).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    ports.find(|&address| TcpListener::bind(address).is_ok()).expect("a free port")
 }
 
 /// Clients that make a connection for each request. What failed is told by what was seen.
@@ -118,7 +125,7 @@ fn a_request_under_way_ends_when_its_address_goes() {
 #[test]
 fn one_address_gives_way_to_all_of_its_port() {
     let backend = Backend::ok("ok");
-    let address = free();
+    let address = apart();
     let all: SocketAddr = ([0, 0, 0, 0], address.port()).into();
     let text = |listen: SocketAddr| file(&[backend.address], &format!("listen: [\"{listen}\"]"), "");
     let gateway = start(&text(address));
