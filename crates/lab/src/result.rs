@@ -5,8 +5,8 @@ use plimsoll_model::run::{
     bound_words,
 };
 use plimsoll_model::system::{
-    Component, ConsumerId, EdgeId, Expectation, Experiment, Metric, MetricTarget, Phase, ServiceId, StoreId, Subject,
-    System, TopicId,
+    Component, ConsumerId, EdgeId, Expectation, Experiment, MetricTarget, Phase, ServiceId, StoreId, Subject, System,
+    TopicId,
 };
 
 use crate::layout::nodes;
@@ -182,17 +182,7 @@ fn audience(measured: &Measured<'_>, segments: &[usize], who: Subject, kind: Sub
     let length = measured.cuts.length(segments).max(1) as f64;
     let cell = measured.requests.over(who, segments);
     let mut figures = Figures(Vec::new());
-    let metrics: [(&str, Metric, f64); 8] = [
-        ("goodput_per_s", Metric::Goodput(who), 1.0),
-        ("errors", Metric::Errors(who), 1.0),
-        ("latency_ms_mean", Metric::Mean(who), 1e-6),
-        ("latency_ms_p50", Metric::Percentile(50.0, who), 1e-6),
-        ("latency_ms_p95", Metric::Percentile(95.0, who), 1e-6),
-        ("latency_ms_p99", Metric::Percentile(99.0, who), 1e-6),
-        ("latency_ms_p999", Metric::Percentile(99.9, who), 1e-6),
-        ("latency_ms_max", Metric::Percentile(100.0, who), 1e-6),
-    ];
-    for (name, metric, scale) in metrics {
+    for (name, metric, scale) in Unit::audience(who) {
         figures.push(name, None, measured.value(&metric, segments) * scale);
     }
     let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };

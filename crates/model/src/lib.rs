@@ -4,6 +4,7 @@ mod cost;
 pub mod draw;
 mod file;
 mod grow;
+pub mod load;
 pub mod run;
 mod scale;
 pub mod system;

@@ -191,17 +191,7 @@ fn audience_run(
         }
     }
     let mut figures = Figures::new(samples.len());
-    let metrics: [(&str, Metric, f64); 8] = [
-        ("goodput_per_s", Metric::Goodput(who), 1.0),
-        ("errors", Metric::Errors(who), 1.0),
-        ("latency_ms_mean", Metric::Mean(who), 1e-6),
-        ("latency_ms_p50", Metric::Percentile(50.0, who), 1e-6),
-        ("latency_ms_p95", Metric::Percentile(95.0, who), 1e-6),
-        ("latency_ms_p99", Metric::Percentile(99.0, who), 1e-6),
-        ("latency_ms_p999", Metric::Percentile(99.9, who), 1e-6),
-        ("latency_ms_max", Metric::Percentile(100.0, who), 1e-6),
-    ];
-    for (name, metric, scale) in metrics {
+    for (name, metric, scale) in Unit::audience(who) {
         figures.push(name, None, samples.iter().map(|sample| metric::value(plan, sample, &metric, segments) * scale));
     }
     let totals_of = |sample: &Sample| {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use plimsoll_model::load::{self, RateSegment};
 use plimsoll_model::system::{Arrivals, Component, Experiment, Fault, FaultKind, Indicator, Load, Lock, Phase, System};
 
 use plimsoll_policy::nanos;
@@ -143,21 +144,10 @@ pub(crate) struct ClientLoad {
     pub(crate) users: u32,
 }
 
-/// A part of a load: the rate rises linearly within it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct RateSegment {
-    pub(crate) end: u64,
-    /// Events a ns at its start and end.
-    pub(crate) from: f64,
-    pub(crate) to: f64,
-    pub(crate) start: u64,
-}
-
 impl Plan {
     pub(crate) fn new(prepared: &Prepared, scenario: &Scenario, detail: bool) -> Self {
         let system = &*prepared.system;
         let code = prepared.code.clone();
-        let end = scenario.warmup + scenario.duration;
         let mut relative: Vec<u64> = scenario.cuts.clone();
         let first = scenario.faults.iter().map(|fault| fault.at).min();
         let last = scenario.faults.iter().map(|fault| fault.until).max();
@@ -236,7 +226,7 @@ impl Plan {
                     || scenario.faults.iter().any(migrates)
             })
             .collect();
-        let loads = system.clients.iter().enumerate().map(|(i, _)| load(system, scenario, i, end)).collect();
+        let loads = system.clients.iter().enumerate().map(|(i, _)| load(system, scenario, i)).collect();
         Plan {
             code,
             warmup: scenario.warmup,
@@ -321,103 +311,20 @@ const PATIENT: u64 = 120 * SECOND;
 /// Nobody is waited for longer than this, ns.
 const LONGEST: u64 = 600 * SECOND;
 
-fn load(system: &System, scenario: &Scenario, client: usize, end: u64) -> ClientLoad {
+fn load(system: &System, scenario: &Scenario, client: usize) -> ClientLoad {
     let of = &system.clients[client];
     let own = scenario.load.iter().find(|(id, _)| id.index() == client).map(|(_, load)| load);
-    let unit = match &of.arrivals {
-        Arrivals::Open { rate, .. } => rate / 1e9 * scenario.scale,
-        Arrivals::Trace { .. } => scenario.scale,
-        Arrivals::Closed { .. } => 1.0,
-    };
-    let mut users = match &of.arrivals {
-        Arrivals::Closed { users, .. } => *users,
+    let mut users = match (own, &of.arrivals) {
+        (Some(Load::Users(users)), _) | (_, Arrivals::Closed { users, .. }) => *users,
         _ => of.users,
-    };
-    let w = scenario.warmup;
-    let per_ns = scenario.scale / 1e9;
-    let parts: Vec<RateSegment> = match own {
-        None => vec![RateSegment { start: 0, end, from: unit, to: unit }],
-        Some(Load::Users(n)) => {
-            users = *n;
-            vec![RateSegment { start: 0, end, from: 1.0, to: 1.0 }]
-        }
-        Some(Load::Rate(rate)) => vec![RateSegment { start: 0, end, from: rate * per_ns, to: rate * per_ns }],
-        Some(Load::Ramp(from, to)) => vec![
-            RateSegment { start: 0, end: w, from: from * per_ns, to: from * per_ns },
-            RateSegment { start: w, end, from: from * per_ns, to: to * per_ns },
-        ],
-        Some(Load::Steps(rates)) => {
-            let mut parts = vec![RateSegment { start: 0, end: w, from: rates[0] * per_ns, to: rates[0] * per_ns }];
-            for (i, rate) in rates.iter().enumerate() {
-                let at = |i: usize| w + scenario.duration * i as u64 / rates.len() as u64;
-                parts.push(RateSegment { start: at(i), end: at(i + 1), from: rate * per_ns, to: rate * per_ns });
-            }
-            parts
-        }
     };
     if matches!(of.arrivals, Arrivals::Closed { .. }) {
         users = ((users as f64 * scenario.scale).round() as u32).max(1);
     }
-    let mut surges: Vec<(u64, u64, f64)> = scenario
-        .faults
-        .iter()
-        .filter_map(|fault| match fault.kind {
-            FaultKind::Surge { client: whose, factor } if whose.is_none_or(|id| id.index() == client) => {
-                Some((fault.at + w, fault.until + w, factor))
-            }
-            _ => None,
-        })
-        .collect();
+    let w = scenario.warmup;
+    let mut surges = scenario.faults.iter().filter_map(|fault| fault.surge(client, w)).collect::<Vec<_>>();
     surges.extend(scenario.steps.iter().map(|&(from, to, factor)| (from + w, to + w, factor)));
+    let segments = load::segments(of, own, scenario.scale, (w, scenario.duration), &surges);
     let weights: Vec<f64> = of.calls.iter().map(|call| call.weight).collect();
-    ClientLoad { segments: surged(&parts, &surges), calls: alias_table(&weights), users }
-}
-
-/// Splits segments at the surges' ends and multiplies the rate within them.
-fn surged(parts: &[RateSegment], surges: &[(u64, u64, f64)]) -> Vec<RateSegment> {
-    let mut times: Vec<u64> = surges.iter().flat_map(|&(from, to, _)| [from, to]).collect();
-    times.extend(parts.iter().flat_map(|part| [part.start, part.end]));
-    times.sort_unstable();
-    times.dedup();
-    let mut out = Vec::new();
-    for part in parts {
-        let rate_at = |time: u64| {
-            let share = (time - part.start) as f64 / (part.end - part.start).max(1) as f64;
-            part.from + share * (part.to - part.from)
-        };
-        for pair in times.windows(2) {
-            let (start, end) = (pair[0], pair[1]);
-            if start < part.start || end > part.end {
-                continue;
-            }
-            let factor: f64 = surges
-                .iter()
-                .filter(|&&(from, to, _)| from <= start && end <= to)
-                .map(|&(_, _, factor)| factor)
-                .product();
-            out.push(RateSegment { start, end, from: rate_at(start) * factor, to: rate_at(end) * factor });
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_surge_multiplies_its_part_of_a_ramp() {
-        let parts = [RateSegment { start: 0, end: 100, from: 1.0, to: 2.0 }];
-        let got = surged(&parts, &[(40, 60, 3.0)]);
-        let expect = [
-            RateSegment { start: 0, end: 40, from: 1.0, to: 1.4 },
-            RateSegment { start: 40, end: 60, from: 1.4 * 3.0, to: 1.6 * 3.0 },
-            RateSegment { start: 60, end: 100, from: 1.6, to: 2.0 },
-        ];
-        assert_eq!(got.len(), 3);
-        for (got, expect) in got.iter().zip(&expect) {
-            assert_eq!((got.start, got.end), (expect.start, expect.end));
-            assert!((got.from - expect.from).abs() < 1e-12 && (got.to - expect.to).abs() < 1e-12);
-        }
-    }
+    ClientLoad { segments, calls: alias_table(&weights), users }
 }

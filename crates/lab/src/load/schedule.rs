@@ -3,24 +3,15 @@
 use std::sync::Arc;
 
 use plimsoll_model::draw::{Draw, KeySampler, alias_table, duration, exponential, pick_alias, scale};
-use plimsoll_model::system::{Arrivals, Client, Dist, Experiment, FaultKind, Load, Process, System};
+use plimsoll_model::load::{self, Progress, RateSegment};
+use plimsoll_model::system::{Arrivals, Dist, Experiment, Load, Process, System};
 
 use crate::context::{Context, FRESH_KEY};
-
-/// A part of a load: the rate rises linearly within it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Segment {
-    start: u64,
-    end: u64,
-    /// Requests a ns at its start and end; of closed loops a factor.
-    from: f64,
-    to: f64,
-}
 
 /// When one client's requests are due, and what they ask for.
 #[derive(Debug)]
 pub struct Schedule {
-    segments: Vec<Segment>,
+    segments: Vec<RateSegment>,
     kind: Kind,
     calls: Arc<[(u32, u32)]>,
     keys: Vec<Option<Keys>>,
@@ -30,10 +21,8 @@ pub struct Schedule {
     pub users: u32,
     draws: Draws,
     made: u64,
-    at: usize,
-    now: f64,
-    burst: (f64, f64),
-    bursts: u64,
+    now: u64,
+    progress: Progress,
 }
 
 struct Keys(KeySampler);
@@ -84,18 +73,8 @@ impl Schedule {
     pub fn new(system: &System, experiment: &Experiment, client: usize, seed: u64) -> Schedule {
         let of = &system.clients[client];
         let own = experiment.load.iter().find(|(id, _)| id.index() == client).map(|(_, load)| load);
-        let end = experiment.warmup + experiment.duration;
-        let parts = parts(of, own, experiment.warmup, end);
-        let surges: Vec<(u64, u64, f64)> = experiment
-            .faults
-            .iter()
-            .filter_map(|fault| match fault.kind {
-                FaultKind::Surge { client: whose, factor } if whose.is_none_or(|id| id.index() == client) => {
-                    Some((fault.at + experiment.warmup, fault.until + experiment.warmup, factor))
-                }
-                _ => None,
-            })
-            .collect();
+        let warmup = experiment.warmup;
+        let surges: Vec<_> = experiment.faults.iter().filter_map(|fault| fault.surge(client, warmup)).collect();
         let users = match (&of.arrivals, own) {
             (_, Some(Load::Users(users))) => *users,
             (Arrivals::Closed { users, .. }, _) => *users,
@@ -114,7 +93,7 @@ impl Schedule {
         let [gap, call, key, user, think, burst, request] = [1, 2, 3, 4, 5, 6, 7].map(|purpose| root.part(purpose));
         let weights: Vec<f64> = of.calls.iter().map(|call| call.weight).collect();
         Schedule {
-            segments: surged(&parts, &surges),
+            segments: load::segments(of, own, 1.0, (warmup, experiment.duration), &surges),
             kind,
             calls: alias_table(&weights),
             keys: of.calls.iter().map(|call| call.key.as_ref().map(|key| Keys(KeySampler::new(key)))).collect(),
@@ -123,10 +102,8 @@ impl Schedule {
             users,
             draws: Draws { gap, call, key, user, think, burst, request },
             made: 0,
-            at: 0,
-            now: 0.0,
-            burst: (1.0, 0.0),
-            bursts: 0,
+            now: 0,
+            progress: Progress::default(),
         }
     }
 
@@ -154,8 +131,8 @@ impl Schedule {
             }
             Kind::Closed(_) => return None,
         };
-        let at = self.advance(area, bursty)?;
-        self.now = at as f64;
+        let at = self.progress.advance(&self.segments, self.now, area, bursty, self.draws.burst)?;
+        self.now = at;
         let user = scale(self.draws.user.bits(self.made), self.users);
         Some(self.due(at, user))
     }
@@ -170,7 +147,7 @@ impl Schedule {
     /// How long a closed loop's user thinks after its request of this number, at a time of the load, ns.
     pub fn thinks(&self, number: u64, now: u64) -> u64 {
         let Kind::Closed(think) = &self.kind else { return 0 };
-        let factor = self.segments.iter().find(|segment| segment.end > now).map_or(1.0, |segment| segment.from);
+        let factor = load::rate_at(&self.segments, now);
         (duration(think, self.draws.think.bits(number)) as f64 / factor.max(1e-9)) as u64
     }
 
@@ -193,94 +170,6 @@ impl Schedule {
         let context = Context { client, user, key, class, draw, logical: draw.0, wrote: String::new() };
         Due { at, call, context }
     }
-
-    /// The time at which the rate, integrated from now, reaches `area`; none past the end.
-    fn advance(&mut self, mut area: f64, bursty: Option<(f64, f64, f64)>) -> Option<u64> {
-        let mut time = self.now;
-        loop {
-            while self.segments.get(self.at).is_some_and(|segment| segment.end as f64 <= time) {
-                self.at += 1;
-            }
-            let segment = *self.segments.get(self.at)?;
-            let mut end = segment.end as f64;
-            let mut factor = 1.0;
-            if let Some((peak, burst, quiet)) = bursty {
-                while self.burst.1 <= time {
-                    let long = self.bursts % 2 == 1;
-                    let length = if long { burst } else { quiet };
-                    let rest = ((burst + quiet) - peak * burst).max(0.0) / quiet;
-                    let until = self.burst.1 + length * exponential(self.draws.burst.bits(self.bursts));
-                    self.burst = (if long { peak } else { rest }, until);
-                    self.bursts += 1;
-                }
-                factor = self.burst.0;
-                end = end.min(self.burst.1);
-            }
-            let length = (segment.end - segment.start) as f64;
-            let slope = if segment.from == segment.to { 0.0 } else { (segment.to - segment.from) / length * factor };
-            let rate = segment.from * factor + slope * (time - segment.start as f64);
-            let available = (end - time) * (rate + slope * (end - time) / 2.0);
-            if available >= area && available > 0.0 {
-                let wait = match slope == 0.0 {
-                    true => area / rate,
-                    // slope/2 x^2 + rate x = area, in the form that does not cancel.
-                    false => 2.0 * area / (rate + (rate * rate + 2.0 * slope * area).max(0.0).sqrt()),
-                };
-                return Some((time + wait) as u64);
-            }
-            area -= available.max(0.0);
-            time = end;
-        }
-    }
-}
-
-fn parts(client: &Client, own: Option<&Load>, warmup: u64, end: u64) -> Vec<Segment> {
-    let level = |start, end, rate: f64| Segment { start, end, from: rate / 1e9, to: rate / 1e9 };
-    let whole = |factor| vec![Segment { start: 0, end, from: factor, to: factor }];
-    match own {
-        None => match &client.arrivals {
-            Arrivals::Open { rate, .. } => vec![level(0, end, *rate)],
-            _ => whole(1.0),
-        },
-        Some(Load::Users(_)) => whole(1.0),
-        Some(Load::Rate(rate)) => vec![level(0, end, *rate)],
-        Some(Load::Ramp(from, to)) => {
-            vec![level(0, warmup, *from), Segment { start: warmup, end, from: from / 1e9, to: to / 1e9 }]
-        }
-        Some(Load::Steps(rates)) => {
-            let mut parts = vec![level(0, warmup, rates.first().copied().unwrap_or(0.0))];
-            for (i, rate) in rates.iter().enumerate() {
-                let at = |i: usize| warmup + (end - warmup) * i as u64 / rates.len() as u64;
-                parts.push(level(at(i), at(i + 1), *rate));
-            }
-            parts
-        }
-    }
-}
-
-/// Splits parts at the surges' ends and multiplies the rate within them.
-fn surged(parts: &[Segment], surges: &[(u64, u64, f64)]) -> Vec<Segment> {
-    let mut times: Vec<u64> = surges.iter().flat_map(|&(from, to, _)| [from, to]).collect();
-    times.extend(parts.iter().flat_map(|part| [part.start, part.end]));
-    times.sort_unstable();
-    times.dedup();
-    let mut out = Vec::new();
-    for part in parts {
-        let rate_at = |time: u64| {
-            let share = (time - part.start) as f64 / (part.end - part.start).max(1) as f64;
-            part.from + share * (part.to - part.from)
-        };
-        for pair in times.windows(2) {
-            let (start, end) = (pair[0], pair[1]);
-            if start < part.start || end > part.end {
-                continue;
-            }
-            let inside = surges.iter().filter(|&&(from, to, _)| from <= start && end <= to);
-            let factor: f64 = inside.map(|&(_, _, factor)| factor).product();
-            out.push(Segment { start, end, from: rate_at(start) * factor, to: rate_at(end) * factor });
-        }
-    }
-    out
 }
 
 #[cfg(test)]

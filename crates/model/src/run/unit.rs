@@ -1,6 +1,6 @@
 //! Metrics' values as people read them.
 
-use crate::system::{Bound, Metric};
+use crate::system::{Bound, Metric, Subject};
 
 /// What a metric's value is measured in.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +28,21 @@ impl Unit {
             | Metric::Degraded(_) => Unit::Share,
             _ => Unit::Number,
         }
+    }
+
+    /// The metrics that a result has of everybody who asks somebody, by the figure's name, with what makes the figure of
+    /// the metric's value.
+    pub fn audience(who: Subject) -> [(&'static str, Metric, f64); 8] {
+        [
+            ("goodput_per_s", Metric::Goodput(who), 1.0),
+            ("errors", Metric::Errors(who), 1.0),
+            ("latency_ms_mean", Metric::Mean(who), 1e-6),
+            ("latency_ms_p50", Metric::Percentile(50.0, who), 1e-6),
+            ("latency_ms_p95", Metric::Percentile(95.0, who), 1e-6),
+            ("latency_ms_p99", Metric::Percentile(99.0, who), 1e-6),
+            ("latency_ms_p999", Metric::Percentile(99.9, who), 1e-6),
+            ("latency_ms_max", Metric::Percentile(100.0, who), 1e-6),
+        ]
     }
 
     /// The value as verdicts hold it: shares from 0 to 1, durations in ms, rates a second.

@@ -47,6 +47,19 @@ pub struct Fault {
     pub line: u32,
 }
 
+impl Fault {
+    /// What it does to a client's load, if it is a surge of that: start and end, ns after a warm-up of so many, and by
+    /// what factor.
+    pub fn surge(&self, client: usize, warmup: u64) -> Option<(u64, u64, f64)> {
+        match self.kind {
+            FaultKind::Surge { client: whose, factor } if whose.is_none_or(|id| id.index() == client) => {
+                Some((self.at + warmup, self.until + warmup, factor))
+            }
+            _ => None,
+        }
+    }
+}
+
 /// What goes wrong.
 #[derive(Clone, Debug)]
 pub enum FaultKind {

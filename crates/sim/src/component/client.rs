@@ -1,10 +1,11 @@
+use plimsoll_model::load::{Progress, rate_at};
 use plimsoll_model::system::{Arrivals, Process};
 
 use crate::component::edge::{Parent, What};
 use crate::component::task::Context;
 use crate::engine::{Answer, Draw, Event, duration, exponential, pick_alias, scale};
 use crate::measure::{Audience, Ended, Group};
-use crate::plan::{ClientCall, ClientLoad, Plan};
+use crate::plan::{ClientCall, Plan};
 use crate::world::World;
 
 /// A client's state.
@@ -17,11 +18,7 @@ pub(crate) struct ClientState {
     next: Asked,
     /// The next gap between arrivals, as a share of the mean one: drawn ahead too.
     gap: f64,
-    /// Position in its rate segments.
-    at: usize,
-    /// The burst state: the rate's factor and when that ends, ns.
-    burst: (f64, f64),
-    bursts: u64,
+    progress: Progress,
 }
 
 /// What a client's request is, for when it ends.
@@ -87,7 +84,7 @@ impl World<'_> {
             let think_draw = draws.think;
             let next = draws.ask(plan, c as u32, 0);
             let gap = exponential(draws.gap.bits(0));
-            self.clients.push(ClientState { draws, made: 0, next, gap, at: 0, burst: (1.0, 0.0), bursts: 0 });
+            self.clients.push(ClientState { draws, made: 0, next, gap, progress: Progress::default() });
             match &client.arrivals {
                 Arrivals::Open { .. } | Arrivals::Trace { .. } => self.next_arrival(c as u32),
                 Arrivals::Closed { think, .. } => {
@@ -158,7 +155,7 @@ impl World<'_> {
         if let Arrivals::Closed { think, .. } = &plan.system.clients[origin.client as usize].arrivals {
             let state = &self.clients[origin.client as usize];
             let think = duration(think, state.draws.think.bits(origin.number));
-            let factor = rate_at(&plan.loads[origin.client as usize], self.now);
+            let factor = rate_at(&plan.loads[origin.client as usize].segments, self.now);
             let at = self.now + (think as f64 / factor.max(1e-9)) as u64;
             self.queue.at(at, Event::Thought { client: origin.client, user: origin.user });
         }
@@ -203,7 +200,7 @@ impl World<'_> {
             }
             Arrivals::Closed { .. } => return,
         };
-        if let Some(at) = state.advance(load, self.now, area, process) {
+        if let Some(at) = state.progress.advance(&load.segments, self.now, area, process, state.draws.burst) {
             self.queue.at(at, Event::Arrive { client });
         }
     }
@@ -218,58 +215,4 @@ impl ClientState {
     fn draw_gap(&mut self) -> f64 {
         std::mem::replace(&mut self.gap, exponential(self.draws.gap.bits(self.made + 1)))
     }
-
-    /// The time at which the rate, integrated from `now`, reaches `area`; none past the end.
-    fn advance(&mut self, load: &ClientLoad, now: u64, mut area: f64, bursty: Option<(f64, f64, f64)>) -> Option<u64> {
-        let mut time = now as f64;
-        loop {
-            while load.segments.get(self.at).is_some_and(|segment| segment.end as f64 <= time) {
-                self.at += 1;
-            }
-            let segment = load.segments.get(self.at)?;
-            let mut end = segment.end as f64;
-            let mut factor = 1.0;
-            if let Some((peak, burst, quiet)) = bursty {
-                while self.burst.1 <= time {
-                    let long = self.bursts % 2 == 1;
-                    let length = if long { burst } else { quiet };
-                    let rest = ((burst + quiet) - peak * burst).max(0.0) / quiet;
-                    self.burst = (
-                        if long { peak } else { rest },
-                        self.burst.1 + length * exponential(self.draws.burst.bits(self.bursts)),
-                    );
-                    self.bursts += 1;
-                }
-                factor = self.burst.0;
-                end = end.min(self.burst.1);
-            }
-            let slope = if segment.from == segment.to {
-                0.0
-            } else {
-                (segment.to - segment.from) / (segment.end - segment.start) as f64 * factor
-            };
-            let rate = segment.from * factor + slope * (time - segment.start as f64);
-            let available = (end - time) * (rate + slope * (end - time) / 2.0);
-            if available >= area && available > 0.0 {
-                let wait = if slope == 0.0 {
-                    area / rate
-                } else {
-                    // slope/2 x^2 + rate x = area, in the form that does not cancel.
-                    2.0 * area / (rate + (rate * rate + 2.0 * slope * area).max(0.0).sqrt())
-                };
-                return Some((time + wait) as u64);
-            }
-            area -= available.max(0.0);
-            time = end;
-        }
-    }
-}
-
-/// The rate at a time, in events a ns (a factor, for closed loops).
-fn rate_at(load: &ClientLoad, now: u64) -> f64 {
-    let at = load.segments.partition_point(|segment| segment.end <= now);
-    load.segments.get(at).map_or(1.0, |segment| {
-        let share = (now - segment.start) as f64 / (segment.end - segment.start).max(1) as f64;
-        segment.from + share * (segment.to - segment.from)
-    })
 }
