@@ -2,7 +2,7 @@
 //! to go on when it fails, so that a task is a program counter and unwinding is ordinary code.
 
 use plimsoll_model::system::{
-    Action, CacheWrite, Count, Dist, EndpointId, KeyspaceId, Program, ServiceKind, Step, System,
+    Action, CacheWrite, Count, Dist, EndpointId, KeyspaceId, Program, ServiceKind, Step, Store, System,
 };
 use plimsoll_policy::cache;
 
@@ -27,7 +27,7 @@ pub(crate) enum Op {
     /// Call an endpoint of another service.
     Call { edge: u32, endpoint: u32 },
     /// Run an operation of a store.
-    Query { edge: u32, store: u32, operation: u32 },
+    Query { edge: u32, store: u32, operation: u32, write: bool },
     /// Look a key up; on a hit, go to `end`.
     CacheLookup { site: u32, end: Pc },
     /// Store what was fetched.
@@ -152,6 +152,8 @@ pub(crate) struct Code {
     pub(crate) first_endpoint: Vec<u32>,
     /// Names of named and optional steps.
     pub(crate) names: Vec<String>,
+    /// Which of each store's operations write.
+    writes: Vec<Vec<bool>>,
     /// A program that does nothing: health checks.
     pub(crate) nothing: Pc,
 }
@@ -163,7 +165,8 @@ fn is_safe(endpoint: &str) -> bool {
 
 impl Code {
     pub(crate) fn new(system: &System) -> Self {
-        let mut code = Code::default();
+        let writes = |store: &Store| store.operations.iter().map(|operation| operation.write).collect();
+        let mut code = Code { writes: system.stores.iter().map(writes).collect(), ..Code::default() };
         code.nothing = code.emit(Op::Return, 0);
         let mut first = 0;
         for service in &system.services {
@@ -284,7 +287,8 @@ impl Code {
                 self.emit(Op::Call { edge: edge.0, endpoint }, on_error);
             }
             Action::Query { edge, store, operation } => {
-                self.emit(Op::Query { edge: edge.0, store: store.0, operation: *operation }, on_error);
+                let write = self.writes[store.index()][*operation as usize];
+                self.emit(Op::Query { edge: edge.0, store: store.0, operation: *operation, write }, on_error);
             }
             Action::Cache { edge, store, keyspace, config, on_miss } => {
                 let site = self.site(Some(edge.0), CacheOwner::Store(store.0), *keyspace, *config);

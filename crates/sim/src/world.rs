@@ -44,7 +44,7 @@ pub(crate) struct World<'a> {
     pub(crate) ops: Slab<StoreOp>,
     pub(crate) transactions: Slab<Transaction>,
     pub(crate) messages: Slab<Message>,
-    pub(crate) clients: Vec<ClientState>,
+    pub(crate) clients: Vec<ClientState<'a>>,
     pub(crate) services: Vec<ServiceState>,
     pub(crate) instances: Vec<Instance<'a>>,
     pub(crate) ends: Vec<EdgeEnd>,

@@ -3,13 +3,14 @@ use plimsoll_model::system::{Arrivals, Process};
 
 use crate::component::edge::{Parent, What};
 use crate::component::task::Context;
-use crate::engine::{Answer, Draw, Event, duration, exponential, pick_alias, scale};
+use crate::engine::{Answer, Draw, Event, KeySampler, duration, exponential, pick_alias, scale};
 use crate::measure::{Audience, Ended, Group};
-use crate::plan::{ClientCall, Plan};
+use crate::plan::{ClientCall, ClientLoad};
 use crate::world::World;
 
 /// A client's state.
-pub(crate) struct ClientState {
+pub(crate) struct ClientState<'a> {
+    script: Script<'a>,
     draws: Draws,
     /// Requests made so far; the number of the next one.
     made: u64,
@@ -19,6 +20,16 @@ pub(crate) struct ClientState {
     /// The next gap between arrivals, as a share of the mean one: drawn ahead too.
     gap: f64,
     progress: Progress,
+}
+
+/// What does not change of a client: what every request comes by lies together.
+#[derive(Clone, Copy)]
+struct Script<'a> {
+    arrivals: &'a Arrivals,
+    load: &'a ClientLoad,
+    calls: &'a [ClientCall],
+    /// Keys of each call.
+    keys: &'a [Option<KeySampler>],
 }
 
 /// What a client's request is, for when it ends.
@@ -56,14 +67,17 @@ struct Asked {
     key: u32,
 }
 
-impl Draws {
+impl Script<'_> {
     /// What the request of a number asks for.
     #[inline(always)]
-    fn ask(&self, plan: &Plan, client: u32, number: u64) -> Asked {
-        let which = pick_alias(&plan.loads[client as usize].calls, self.call.bits(number));
-        let key = match &plan.keys[client as usize][which as usize] {
-            Some(keys) => keys.sample(self.key.bits(number)),
-            None => (self.request.part(number).bits(KEY) >> 33) as u32 | FRESH_KEY,
+    fn ask(&self, draws: &Draws, number: u64) -> Asked {
+        let which = match self.calls {
+            [_] => 0,
+            _ => pick_alias(&self.load.calls, draws.call.bits(number)),
+        };
+        let key = match &self.keys[which as usize] {
+            Some(keys) => keys.sample(draws.key.bits(number)),
+            None => (draws.request.part(number).bits(KEY) >> 33) as u32 | FRESH_KEY,
         };
         Asked { which, key }
     }
@@ -82,9 +96,11 @@ impl World<'_> {
         for (c, client) in plan.system.clients.iter().enumerate() {
             let draws = Draws::new(self.root.named(&client.name));
             let think_draw = draws.think;
-            let next = draws.ask(plan, c as u32, 0);
+            let script =
+                Script { arrivals: &client.arrivals, load: &plan.loads[c], calls: &plan.calls[c], keys: &plan.keys[c] };
+            let next = script.ask(&draws, 0);
             let gap = exponential(draws.gap.bits(0));
-            self.clients.push(ClientState { draws, made: 0, next, gap, progress: Progress::default() });
+            self.clients.push(ClientState { script, draws, made: 0, next, gap, progress: Progress::default() });
             match &client.arrivals {
                 Arrivals::Open { .. } | Arrivals::Trace { .. } => self.next_arrival(c as u32),
                 Arrivals::Closed { think, .. } => {
@@ -102,9 +118,8 @@ impl World<'_> {
 
     /// An open-loop client's request arrives.
     pub(crate) fn arrive(&mut self, client: u32) {
-        let users = self.plan.loads[client as usize].users;
         let state = &self.clients[client as usize];
-        let user = scale(state.draws.user.bits(state.made), users);
+        let user = scale(state.draws.user.bits(state.made), state.script.load.users);
         self.request(client, user);
         self.next_arrival(client);
     }
@@ -121,8 +136,9 @@ impl World<'_> {
         let state = &mut self.clients[client as usize];
         let number = state.made;
         state.made += 1;
-        let Asked { which, key } = std::mem::replace(&mut state.next, state.draws.ask(plan, client, number + 1));
-        let ClientCall { edge, endpoint, class, group } = plan.calls[client as usize][which as usize];
+        let next = state.script.ask(&state.draws, number + 1);
+        let Asked { which, key } = std::mem::replace(&mut state.next, next);
+        let ClientCall { edge, endpoint, class, group } = state.script.calls[which as usize];
         let request = state.draws.request.part(number);
         let context = Context { draw: request, logical: request.0, client, user, key, class, deadline: u64::MAX };
         self.requests += 1;
@@ -152,10 +168,10 @@ impl World<'_> {
                 self.audiences[audience as usize].good(self.now);
             }
         }
-        if let Arrivals::Closed { think, .. } = &plan.system.clients[origin.client as usize].arrivals {
-            let state = &self.clients[origin.client as usize];
+        let state = &self.clients[origin.client as usize];
+        if let Arrivals::Closed { think, .. } = state.script.arrivals {
             let think = duration(think, state.draws.think.bits(origin.number));
-            let factor = rate_at(&plan.loads[origin.client as usize].segments, self.now);
+            let factor = rate_at(&state.script.load.segments, self.now);
             let at = self.now + (think as f64 / factor.max(1e-9)) as u64;
             self.queue.at(at, Event::Thought { client: origin.client, user: origin.user });
         }
@@ -182,10 +198,9 @@ impl World<'_> {
     }
 
     fn next_arrival(&mut self, client: u32) {
-        let plan = self.plan;
-        let load = &plan.loads[client as usize];
         let state = &mut self.clients[client as usize];
-        let (area, process) = match &plan.system.clients[client as usize].arrivals {
+        let Script { arrivals, load, .. } = state.script;
+        let (area, process) = match arrivals {
             Arrivals::Open { process: Process::Constant, .. } => (1.0, None),
             Arrivals::Open { process: Process::Poisson, .. } => (state.draw_gap(), None),
             Arrivals::Open { process: Process::Bursty { peak, burst, quiet }, .. } => {
@@ -209,7 +224,7 @@ impl World<'_> {
 /// Marks keys of requests that have a key of their own: none is ever asked for twice.
 pub(crate) const FRESH_KEY: u32 = 1 << 31;
 
-impl ClientState {
+impl ClientState<'_> {
     /// The gap before the request that is made next.
     #[inline(always)]
     fn draw_gap(&mut self) -> f64 {

@@ -44,10 +44,7 @@ impl World<'_> {
         let Parent::Task(task) = parent else { return false };
         let reads = match what {
             What::Endpoint(endpoint) => self.plan.code.endpoints[endpoint as usize].safe,
-            What::Operation { store, operation } => {
-                !self.plan.system.stores[store as usize].operations[operation as usize].write
-                    && self.tasks[task].transaction.is_none()
-            }
+            What::Operation { write, .. } => !write && self.tasks[task].transaction.is_none(),
             What::Begin { .. } | What::Command { .. } | What::Limiter => false,
         };
         if !reads || context.key & FRESH_KEY != 0 {

@@ -1,5 +1,7 @@
 //! Edges: a caller's policies around its calls, the choice of a target, the way there and back.
 
+use std::convert::Infallible;
+
 use plimsoll_model::run::EventKind;
 use plimsoll_model::system::{Component, Dist, RetryWhen, StoreKind};
 use plimsoll_policy::balance::Balancer;
@@ -204,6 +206,7 @@ pub(crate) enum What {
     Operation {
         store: u32,
         operation: u32,
+        write: bool,
     },
     Begin {
         store: u32,
@@ -445,10 +448,7 @@ impl World<'_> {
         let time = self.time();
         let repeatable = match what {
             What::Endpoint(endpoint) => self.plan.code.endpoints[endpoint as usize].repeatable,
-            What::Operation { store, operation } => {
-                !self.plan.system.stores[store as usize].operations[operation as usize].write
-                    && self.transaction_of(parent()).is_none()
-            }
+            What::Operation { write, .. } => !write && self.transaction_of(parent()).is_none(),
             What::Begin { .. } | What::Command { .. } | What::Limiter => true,
         };
         let deadline = (context.deadline < u64::MAX).then(|| Time::from_nanos(context.deadline));
@@ -480,39 +480,54 @@ impl World<'_> {
         }
     }
 
-    /// Asks the policies for an attempt.
+    /// Asks the policies for an attempt, and sends it on its way.
     #[inline]
     pub(crate) fn attempt(&mut self, call: Ref) {
-        let time = self.time();
+        let ask = |e: &mut EdgeEnd, c: &mut Call, time: Time| {
+            let key = mix((c.context.client as u64) << 32 | c.context.user as u64);
+            match e.pipeline.attempt(time, &mut c.flight, key) {
+                Ok(Admission::Now(permit)) => Ok(permit),
+                Ok(Admission::Queued(waiting)) => Err(Ok(waiting)),
+                Err(rejected) => Err(Err(rejected)),
+            }
+        };
+        match self.launch(call, ask, 0, true, Go::Asked) {
+            Ok(()) => {}
+            Err(Ok(waiting)) => self.wait_for_permit(call, waiting),
+            Err(Err(rejected)) => self.refused(call, rejected),
+        }
+    }
+
+    /// A call waits for its bulkhead.
+    #[cold]
+    fn wait_for_permit(&mut self, call: Ref, waiting: pipeline::Waiting) {
         let c = &mut self.calls[call];
         let end = c.end;
-        let key = mix((c.context.client as u64) << 32 | c.context.user as u64);
-        let e = &mut self.ends[end as usize];
-        match e.pipeline.attempt(time, &mut c.flight, key) {
-            Ok(Admission::Now(permit)) => self.launch(call, permit, 0, true, Go::Asked),
-            Ok(Admission::Queued(waiting)) => {
-                e.waiters.push((waiting.ticket(), call));
-                let until = waiting.until();
-                c.waiting = Some(Box::new(waiting));
-                if until < Time::MAX {
-                    self.queue.at(until.as_nanos(), Event::BulkheadTimeout { call });
-                }
-                self.note(end, call, Step::Queued(until));
-            }
-            Err(rejected) => {
-                e.counter.now.offered += 1;
-                e.counter.now.failed += 1;
-                let answer = if rejected.reason == Reason::DeadlineExceeded {
-                    e.counter.now.timed_out += 1;
-                    Answer::Timeout
-                } else {
-                    e.counter.now.rejected += 1;
-                    Answer::Rejected
-                };
-                self.note(end, call, Step::Refused(rejected.reason));
-                self.end_call(call, answer);
-            }
+        self.ends[end as usize].waiters.push((waiting.ticket(), call));
+        let until = waiting.until();
+        c.waiting = Some(Box::new(waiting));
+        if until < Time::MAX {
+            self.queue.at(until.as_nanos(), Event::BulkheadTimeout { call });
         }
+        self.note(end, call, Step::Queued(until));
+    }
+
+    /// The policies let a call make no attempt.
+    #[cold]
+    fn refused(&mut self, call: Ref, rejected: plimsoll_policy::Rejected) {
+        let end = self.calls[call].end;
+        let totals = &mut self.ends[end as usize].counter.now;
+        totals.offered += 1;
+        totals.failed += 1;
+        let answer = if rejected.reason == Reason::DeadlineExceeded {
+            totals.timed_out += 1;
+            Answer::Timeout
+        } else {
+            totals.rejected += 1;
+            Answer::Rejected
+        };
+        self.note(end, call, Step::Refused(rejected.reason));
+        self.end_call(call, answer);
     }
 
     /// A call that waits for a bulkhead permit has waited long enough.
@@ -538,14 +553,12 @@ impl World<'_> {
     /// A call that waited has its permit.
     fn granted(&mut self, end: u32, granted: Option<plimsoll_policy::bulkhead::Granted>) {
         let Some(granted) = granted else { return };
-        let time = self.time();
         let e = &mut self.ends[end as usize];
         let Some(at) = e.waiters.iter().position(|(ticket, _)| *ticket == granted.ticket) else { return };
         let (_, call) = e.waiters.remove(at);
-        let c = &mut self.calls[call];
-        let waiting = c.waiting.take().expect("it waits");
-        let permit = e.pipeline.resume(time, &mut c.flight, *waiting, granted);
-        self.launch(call, permit, 0, false, Go::Granted);
+        let waiting = self.calls[call].waiting.take().expect("it waits");
+        let resume = |e: &mut EdgeEnd, c: &mut Call, time| e.pipeline.resume(time, &mut c.flight, *waiting, granted);
+        let Ok(()) = self.launch(call, |e, c, time| Ok::<_, Infallible>(resume(e, c, time)), 0, false, Go::Granted);
     }
 
     /// A call's backoff is over.
@@ -562,28 +575,40 @@ impl World<'_> {
 
     /// A call's answer is late enough for a second request.
     pub(crate) fn hedge(&mut self, call: Ref) {
-        let time = self.time();
-        let Some(c) = self.calls.get_mut(call) else { return };
-        let key = mix((c.context.client as u64) << 32 | c.context.user as u64);
-        let end = c.end;
-        match self.ends[end as usize].pipeline.hedge(time, &mut c.flight, key) {
-            Ok(permit) => self.launch(call, permit, 1, true, Go::Hedged),
-            Err(_) => self.note(end, call, Step::NoHedge),
+        if !self.calls.contains(call) {
+            return;
+        }
+        let ask = |e: &mut EdgeEnd, c: &mut Call, time| {
+            let key = mix((c.context.client as u64) << 32 | c.context.user as u64);
+            e.pipeline.hedge(time, &mut c.flight, key)
+        };
+        if self.launch(call, ask, 1, true, Go::Hedged).is_err() {
+            let end = self.calls[call].end;
+            self.note(end, call, Step::NoHedge);
         }
     }
 
-    /// Chooses a target and sends an attempt on its way. Where nothing is left to do after it in
-    /// this event (`last`) and there is no delay, the target has it at once.
+    /// Chooses a target and sends an attempt on its way, if the policies give a permit for it. Where
+    /// nothing is left to do after it in this event (`last`) and there is no delay, the target has it
+    /// at once.
     #[inline(always)]
-    fn launch(&mut self, call: Ref, permit: pipeline::Attempt, slot: usize, last: bool, why: Go) {
+    fn launch<E>(
+        &mut self,
+        call: Ref,
+        permit: impl FnOnce(&mut EdgeEnd, &mut Call, Time) -> Result<pipeline::Attempt, E>,
+        slot: usize,
+        last: bool,
+        why: Go,
+    ) -> Result<(), E> {
         let now = self.now;
         let time = self.time();
-        let deadline = permit.deadline().time().as_nanos();
         let mut c = &mut self.calls[call];
         let (end, number) = (c.end, c.number);
+        let mut e = &mut self.ends[end as usize];
+        let permit = permit(e, c, time)?;
+        let deadline = permit.deadline().time().as_nanos();
         c.number += 1;
         let caller_deadline = c.context.deadline;
-        let mut e = &mut self.ends[end as usize];
         e.counter.now.offered += 1;
         e.counter.now.retries += (number > 0) as u64;
         e.in_flight.add(now, 1);
@@ -614,7 +639,8 @@ impl World<'_> {
         a.quorum = None;
         c.attempts[slot] = attempt;
         let Some(local) = local else {
-            return self.nobody_to_ask(end, call, attempt, slot, why, deadline);
+            self.nobody_to_ask(end, call, attempt, slot, why, deadline);
+            return Ok(());
         };
         if let Some(connections) = &mut e.connections {
             connections.used.add(now, 1);
@@ -641,15 +667,15 @@ impl World<'_> {
             self.note_going(end, call, slot, why, Some(local), false, deadline);
         }
         if !matches!(to, Target::Service(_)) {
-            return self.ask_store(attempt);
-        }
-        if last && instant && self.depth < MAX_DEPTH && !self.faults.any_link() {
+            self.ask_store(attempt);
+        } else if last && instant && self.depth < MAX_DEPTH && !self.faults.any_link() {
             self.depth += 1;
             self.deliver_to(attempt, call, target, number, deadline);
             self.depth -= 1;
         } else {
             self.send(end, target, Event::Deliver { attempt }, 0);
         }
+        Ok(())
     }
 
     /// An attempt found no target: it waits for a connection to one, or is over.
@@ -856,15 +882,14 @@ impl World<'_> {
             self.abandon(attempt);
             return self.answered(attempt, answer);
         }
+        let (target, took) = (a.target, self.now - a.started);
+        let permit = a.permit.take().expect("an attempt ends once");
+        self.attempts.remove(attempt);
         if self.journal.is_some() {
             self.note_ended(end, call, attempt, answer);
             c = &mut self.calls[call];
             e = &mut self.ends[end as usize];
         }
-        let a = &mut self.attempts[attempt];
-        let (target, took) = (a.target, self.now - a.started);
-        let permit = a.permit.take().expect("an attempt ends once");
-        self.attempts.remove(attempt);
         let now = self.now;
         let time = Time::from_nanos(now);
         let outcome = outcome(answer);

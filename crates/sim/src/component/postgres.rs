@@ -148,8 +148,7 @@ impl<'a> World<'a> {
         let shard = self.shard_of(store, context.key);
         let primary = self.primary_node(store, shard);
         let pg = self.pg(store);
-        let What::Operation { operation, .. } = what else { return Some(primary) };
-        let write = self.plan.system.stores[store as usize].operations[operation as usize].write;
+        let What::Operation { write, .. } = what else { return Some(primary) };
         if write || !pg.reads.from_replicas || pg.replicas == 0 {
             return Some(primary);
         }

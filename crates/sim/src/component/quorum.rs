@@ -87,9 +87,7 @@ impl<'a> World<'a> {
         let store = self.nodes[a.target as usize].store;
         let quorum = self.quorum(store);
         let (operation, write) = match what {
-            What::Operation { operation, .. } => {
-                (operation, self.plan.system.stores[store as usize].operations[operation as usize].write)
-            }
+            What::Operation { operation, write, .. } => (operation, write),
             _ => (0, false),
         };
         let spec = &self.plan.system.stores[store as usize].operations[operation as usize];

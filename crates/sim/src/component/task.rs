@@ -309,9 +309,9 @@ impl World<'_> {
                     let (end, context) = self.calls_over(*edge, task);
                     return self.start_call_here(end, || Parent::Task(task), What::Endpoint(*endpoint), context);
                 }
-                Op::Query { edge, store, operation } => {
+                Op::Query { edge, store, operation, write } => {
                     let (end, context) = self.calls_over(*edge, task);
-                    let what = What::Operation { store: *store, operation: *operation };
+                    let what = What::Operation { store: *store, operation: *operation, write: *write };
                     return self.start_call_here(end, || Parent::Task(task), what, context);
                 }
                 Op::Return => {

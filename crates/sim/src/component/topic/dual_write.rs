@@ -34,11 +34,10 @@ impl World<'_> {
     /// commit, or a write outside of any transaction.
     pub(crate) fn stores_facts(&self, entry: Pc) -> impl Fn(Pc) -> bool {
         let code = &self.plan.code;
-        let system = &self.plan.system;
         move |pc| match code.ops[pc as usize] {
             Op::Commit => true,
-            Op::Query { store, operation, .. } => {
-                system.stores[store as usize].operations[operation as usize].write && {
+            Op::Query { write, .. } => {
+                write && {
                     let before = &code.ops[entry.min(pc) as usize..pc as usize];
                     let begun = before.iter().filter(|op| matches!(op, Op::Begin { .. })).count();
                     begun == before.iter().filter(|op| matches!(op, Op::Commit)).count()
