@@ -76,15 +76,12 @@ impl SystemFile {
         self.read(plimsoll_model::explain)
     }
 
-    /// Where other processes find the file; the folder is there for as long as the second is.
-    pub(crate) fn on_disk(&self, path: Option<&Path>) -> anyhow::Result<(PathBuf, Option<tempfile::TempDir>)> {
-        if let Some(path) = path {
-            return Ok((path.to_owned(), None));
+    /// The file for other processes, which was read from there.
+    pub(crate) fn for_others(&self, path: Option<&Path>) -> plimsoll_lab::File {
+        match path {
+            Some(path) => plimsoll_lab::File::Path(path.to_owned()),
+            None => plimsoll_lab::File::Text(self.bytes.clone()),
         }
-        let folder = tempfile::Builder::new().prefix("plimsoll-file-").tempdir().context("a temporary folder")?;
-        let path = folder.path().join("system.yaml");
-        std::fs::write(&path, &self.bytes).with_context(|| format!("{}: cannot be written", path.display()))?;
-        Ok((path, Some(folder)))
     }
 
     fn read<T>(&self, f: impl Fn(&Source<'_>) -> Result<T, Problems>) -> anyhow::Result<T> {

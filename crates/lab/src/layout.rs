@@ -1,10 +1,12 @@
 //! Where everything of a run is: ports that were free when it began, the same for a process that starts again.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use plimsoll_model::system::{Address, Addresses, StoreKind, System};
 use serde::{Deserialize, Serialize};
+
+use crate::process::{Port, ProcessError};
 
 /// Where one process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,19 +37,24 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Places for everything. `spare` is how many more instances of each service there may be than at the start.
-    pub fn new(system: &System, seed: u64, spare: &[u32]) -> io::Result<Layout> {
+    /// Places for everything, and the ports to hold for as long as the run lasts. `spare` is how many more instances of
+    /// each service there may be than at the start.
+    pub fn new(system: &System, seed: u64, spare: &[u32]) -> Result<(Layout, Vec<Port>), ProcessError> {
         let mut ports = Ports::default();
-        let mut places = |count: u32| (0..count).map(|_| ports.place()).collect::<io::Result<Vec<Place>>>();
+        let mut places = |count: u32| (0..count).map(|_| ports.place()).collect::<Result<Vec<Place>, ProcessError>>();
         let services = system.services.iter().zip(spare).map(|(service, spare)| match &service.at {
-            Some(Addresses::List(list)) if !service.is_gateway() => elsewhere(list),
+            Some(Addresses::List(list)) if !service.is_gateway() => elsewhere(list).map_err(ProcessError::Port),
             _ => places(service.instances + spare),
         });
-        let services = services.collect::<io::Result<_>>()?;
-        let stores = system.stores.iter().map(|store| places(nodes(&store.kind))).collect::<io::Result<_>>()?;
+        let services = services.collect::<Result<Vec<_>, _>>()?;
+        let stores = system.stores.iter().map(|store| places(nodes(&store.kind))).collect::<Result<_, _>>()?;
         let topics = places(system.topics.len() as u32)?;
         let leases = places(system.leases.len() as u32)?;
-        Ok(Layout { seed, hash: system.hash, services, stores, topics, leases })
+        // A server of the reader's own may not be one that takes a port which is held.
+        let own = system.services.iter().zip(&services).filter(|(service, _)| service.run.is_some());
+        let own: Vec<u16> = own.flat_map(|(_, places)| places.iter().map(|place| place.main.port())).collect();
+        ports.held.retain(|port| !own.contains(&port.number()));
+        Ok((Layout { seed, hash: system.hash, services, stores, topics, leases }, ports.held))
     }
 }
 
@@ -70,21 +77,21 @@ pub fn nodes(kind: &StoreKind) -> u32 {
     }
 }
 
-/// Ports that are free, held until all are known: the system might give one of them twice otherwise.
+/// Ports that are free, and held: the system might give one of them twice otherwise.
 #[derive(Default)]
 struct Ports {
-    held: Vec<TcpListener>,
+    held: Vec<Port>,
 }
 
 impl Ports {
-    fn free(&mut self) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let address = listener.local_addr()?;
-        self.held.push(listener);
+    fn free(&mut self) -> Result<SocketAddr, ProcessError> {
+        let port = Port::free()?;
+        let address = (Ipv4Addr::LOCALHOST, port.number()).into();
+        self.held.push(port);
         Ok(address)
     }
 
-    fn place(&mut self) -> io::Result<Place> {
+    fn place(&mut self) -> Result<Place, ProcessError> {
         Ok(Place { main: self.free()?, control: self.free()?, admin: self.free()? })
     }
 }

@@ -26,4 +26,4 @@ pub mod timer;
 pub mod wire;
 
 pub use run::{Outcome, RunError, Settings, run};
-pub use stack::Launch;
+pub use stack::{File, Launch};

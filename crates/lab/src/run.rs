@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -23,6 +22,7 @@ use crate::measure::Cuts;
 use crate::measure::gateway::Looks;
 use crate::measure::parts::Parts;
 use crate::measure::requests::Requests;
+use crate::process::ProcessError;
 use crate::refuse::{Refused, refuse};
 use crate::result;
 use crate::stack::{Launch, Part, Stack, StackError};
@@ -56,6 +56,9 @@ pub enum RunError {
     /// The file asks for what a run cannot do.
     #[error("{} of the file cannot be run", .0.len())]
     Refused(Vec<Refused>),
+    /// There are no ports.
+    #[error(transparent)]
+    Ports(#[from] ProcessError),
     /// Processes do not start.
     #[error(transparent)]
     Stack(#[from] StackError),
@@ -113,32 +116,26 @@ impl Looking {
     }
 }
 
-/// Runs an experiment in a folder of its own.
+/// Runs an experiment, in a directory of its own.
 pub fn run(system: &System, experiment: &Experiment, settings: &Settings<'_>) -> Result<Outcome, RunError> {
     let refused = refuse(system, experiment);
     if !refused.is_empty() {
         return Err(RunError::Refused(refused));
     }
     many_files();
-    let own = tempfile::Builder::new().prefix("plimsoll-run-").tempdir()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, within(system, experiment, settings, own.path()))
+    local.block_on(&runtime, within(system, experiment, settings))
 }
 
-async fn within(
-    system: &System,
-    experiment: &Experiment,
-    settings: &Settings<'_>,
-    own: &Path,
-) -> Result<Outcome, RunError> {
+async fn within(system: &System, experiment: &Experiment, settings: &Settings<'_>) -> Result<Outcome, RunError> {
     let stopped = || settings.stop.load(Ordering::Relaxed);
     let system = Arc::new(system.clone());
     let spare: Vec<u32> = (0..system.services.len()).map(|service| spare(&system, experiment, service)).collect();
-    let layout = Layout::new(&system, settings.seed, &spare)?;
+    let (layout, ports) = Layout::new(&system, settings.seed, &spare)?;
     let slots: Vec<u32> = layout.services.iter().map(|places| places.len() as u32).collect();
     (settings.progress)(0.0, "starting processes");
-    let stack = Stack::start(system.clone(), layout.clone(), settings.launch.clone(), own, stopped).await?;
+    let stack = Stack::start(system.clone(), (layout.clone(), ports), settings.launch.clone(), stopped).await?;
     let cuts = Arc::new(Cuts::new(experiment));
     let Some(stack) = stack else {
         let empty = result::empty(&system, experiment, &cuts, settings.seed);
@@ -284,7 +281,7 @@ impl Lab {
                 looks.looked();
                 let report = self.load.borrow().tally.report();
                 self.parts.borrow_mut().take(next, self.now(), report);
-                self.restart_lost();
+                self.restart_lost().await;
             }
             if next >= end {
                 // What ends with the run is undone with it.
@@ -400,7 +397,7 @@ impl Lab {
     }
 
     /// Starts an instance's process.
-    pub(crate) fn start_instance(
+    pub(crate) async fn start_instance(
         self: &Rc<Self>,
         service: u32,
         instance: u32,
@@ -411,22 +408,22 @@ impl Lab {
         let so_far = self.parts.borrow().so_far(of);
         self.before.borrow_mut().insert(of, so_far);
         let part = Part::Instance(service, instance);
-        self.stack.begin(part, self.stack.role(part, startup, version)).map_err(|error| error.to_string())?;
+        self.stack.begin(part, self.stack.role(part, startup, version)).await.map_err(|error| error.to_string())?;
         self.look_after(part);
         self.follow(part);
         Ok(())
     }
 
     /// A part's process starts anew.
-    pub(crate) fn boot(self: &Rc<Self>, part: Part, version: Option<(f64, f64)>) -> Result<(), String> {
+    pub(crate) async fn boot(self: &Rc<Self>, part: Part, version: Option<(f64, f64)>) -> Result<(), String> {
         match part {
             Part::Instance(service, instance) => {
                 let of = &self.stack.system.services[service as usize];
                 let startup = duration(&of.startup, self.draw(u64::from(service) << 32 | u64::from(instance)));
-                self.start_instance(service, instance, startup, version)
+                self.start_instance(service, instance, startup, version).await
             }
             _ => {
-                self.stack.begin(part, self.stack.role(part, 0, None)).map_err(|error| error.to_string())?;
+                self.stack.begin(part, self.stack.role(part, 0, None)).await.map_err(|error| error.to_string())?;
                 self.follow(part);
                 Ok(())
             }
@@ -495,7 +492,7 @@ impl Lab {
     }
 
     /// Processes that ended by themselves start again.
-    fn restart_lost(self: &Rc<Self>) {
+    async fn restart_lost(self: &Rc<Self>) {
         for (part, role, how) in self.stack.lost() {
             let name = self.stack.name(part);
             self.happened(EventKind::InstanceDown, &*name, format!("the process ended by itself: {how}"));
@@ -504,7 +501,7 @@ impl Lab {
                 Role::Service { version, .. } => version,
                 _ => None,
             };
-            if let Err(why) = self.boot(part, version) {
+            if let Err(why) = self.boot(part, version).await {
                 self.warn(format!("{name} does not start again: {why}"));
                 self.stack.leaves(part);
             }

@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use plimsoll_lab::{Launch, Outcome, RunError, Settings};
@@ -59,10 +59,9 @@ impl Run {
         self.stores(&file, &system)?;
         let several = experiments.len() > 1;
         check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.hlog])?;
-        let (path, _folder) = file.on_disk(self.file.as_deref())?;
         let mut exit = Exit::Held;
         for (i, experiment) in experiments.iter().enumerate() {
-            let Outcome { run, invalid } = self.carry_out(&file, &system, experiment, &path)?;
+            let Outcome { run, invalid } = self.carry_out(&file, &system, experiment)?;
             if i > 0 {
                 print("")?;
             }
@@ -82,17 +81,17 @@ impl Run {
         Ok(exit)
     }
 
-    fn carry_out(
-        &self,
-        file: &SystemFile,
-        system: &System,
-        experiment: &Experiment,
-        path: &Path,
-    ) -> anyhow::Result<Outcome> {
+    fn carry_out(&self, file: &SystemFile, system: &System, experiment: &Experiment) -> anyhow::Result<Outcome> {
         let progress = Progress::new();
         let show = |share: f64, what: &str| progress.show(share, what);
         let program = std::env::current_exe().context("this program's own file")?;
-        let launch = Launch { program, arguments: vec!["lab-process".to_owned()], file: path.to_owned() };
+        let launch = Launch {
+            program,
+            arguments: vec!["lab-process".to_owned()],
+            keeper: vec!["keep".to_owned()],
+            base: std::env::temp_dir(),
+            file: file.for_others(self.file.as_deref()),
+        };
         let settings = Settings { seed: self.seed, launch, stop: stop_flag(), progress: &show };
         match plimsoll_lab::run(system, experiment, &settings) {
             Ok(outcome) => Ok(outcome),

@@ -15,6 +15,8 @@ mod output;
 mod proxy;
 #[cfg(target_os = "linux")]
 mod run;
+#[cfg(target_os = "linux")]
+mod run_killed;
 mod schema;
 mod sim;
 

@@ -139,12 +139,14 @@ async fn replace(
     let takes = |slot: u32| duration(startup, lab.draw(u64::from(service) << 32 | u64::from(slot)));
     // The new ones first, where there is room beside the old.
     for &slot in &free {
-        lab.start_instance(service, slot, takes(slot), target)?;
+        lab.start_instance(service, slot, takes(slot), target).await?;
     }
     for &slot in &free {
         if !wait_ready(lab, deploy, of, Part::Instance(service, slot), target.is_some()).await? {
             // It turned back before they were ready: the old ones still serve.
-            free.iter().for_each(|slot| lab.stack.end(Part::Instance(service, *slot)));
+            for &slot in &free {
+                lab.stack.end(Part::Instance(service, slot)).await;
+            }
             return Ok(());
         }
         lab.register(service, slot, true).await?;
@@ -155,7 +157,7 @@ async fn replace(
     // In place of the old ones, where there was none.
     let rest = batch.len() - free.len().min(batch.len());
     for &slot in &batch[batch.len() - rest..] {
-        lab.start_instance(service, slot, takes(slot), target)?;
+        lab.start_instance(service, slot, takes(slot), target).await?;
     }
     for &slot in &batch[batch.len() - rest..] {
         let part = Part::Instance(service, slot);
@@ -198,7 +200,7 @@ async fn drain(lab: &Rc<Lab>, of: &Service, part: Part) -> Result<(), String> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    lab.stack.end(part);
+    lab.stack.end(part).await;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ pub(super) async fn start(lab: &Rc<Lab>, number: usize, target: &Target) -> Resu
     for &part in &parts {
         // What they have counted would go with them.
         lab.collect(part).await;
-        lab.stack.kill(part)?;
+        lab.stack.kill(part).await?;
         lab.happened(EventKind::InstanceDown, lab.stack.name(part), "the process died");
         lab.failover(part);
     }
@@ -23,7 +23,7 @@ pub(super) async fn start(lab: &Rc<Lab>, number: usize, target: &Target) -> Resu
 pub(super) async fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
     for part in lab.take_struck(number) {
         if lab.stack.revive(part) {
-            lab.boot(part, lab.stack.version(part))?;
+            lab.boot(part, lab.stack.version(part)).await?;
         }
     }
     Ok(())

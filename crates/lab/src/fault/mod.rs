@@ -43,7 +43,7 @@ pub(crate) async fn start(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
     lab.happened(EventKind::FaultStart, "fault", &*fault.text);
     match &fault.kind {
         FaultKind::Kill(target) => kill::start(lab, number, target).await,
-        FaultKind::Pause(target) => pause::start(lab, number, target),
+        FaultKind::Pause(target) => pause::start(lab, number, target).await,
         FaultKind::Slow { target, .. } => slow::start(lab, number, target).await,
         FaultKind::Flush(store) => flush::start(lab, store.0).await,
         FaultKind::Promote(store) => promote::start(lab, store.0).await,
@@ -68,7 +68,7 @@ pub(crate) async fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
     lab.happened(EventKind::FaultEnd, "fault", &*fault.text);
     match &fault.kind {
         FaultKind::Kill(_) => kill::end(lab, number).await,
-        FaultKind::Pause(_) => pause::end(lab, number),
+        FaultKind::Pause(_) => pause::end(lab, number).await,
         FaultKind::Slow { .. } => slow::end(lab, number).await,
         FaultKind::Lag { store, by } => lag::end(lab, store.0, *by).await,
         FaultKind::LockTable { store, table } => lock::set(lab, store.0, *table, false).await,

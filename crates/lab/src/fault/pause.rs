@@ -5,14 +5,21 @@ use plimsoll_model::system::Target;
 use crate::run::Lab;
 
 /// Processes stop (SIGSTOP): connections are accepted, nothing answers.
-pub(super) fn start(lab: &Rc<Lab>, number: usize, target: &Target) -> Result<(), String> {
+pub(super) async fn start(lab: &Rc<Lab>, number: usize, target: &Target) -> Result<(), String> {
     let parts = lab.victims(target);
     lab.strike(number, parts.clone());
-    parts.into_iter().try_for_each(|part| lab.stack.pause(part))
+    for part in parts {
+        lab.stack.pause(part).await?;
+    }
+    Ok(())
 }
 
 /// They go on, unless another fault stops them too.
-pub(super) fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
-    lab.take_struck(number).into_iter().for_each(|part| lab.stack.resume(part));
-    Ok(())
+pub(super) async fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
+    let mut undone = Ok(());
+    for part in lab.take_struck(number) {
+        // One that does not go on holds up none of the others.
+        undone = undone.and(lab.stack.resume(part).await);
+    }
+    undone
 }

@@ -25,12 +25,12 @@ pub(super) async fn start(lab: &Rc<Lab>, store: u32) -> Result<(), String> {
         let returns = lab.stack.is_up(part);
         if returns {
             lab.collect(part).await;
-            lab.stack.kill(part)?;
+            lab.stack.kill(part).await?;
         }
         tokio::time::sleep(Duration::from_nanos(takes)).await;
         promoted(lab, store, shard).await?;
         if returns && lab.stack.revive(part) {
-            lab.boot(part, None)?;
+            lab.boot(part, None).await?;
         }
     }
     Ok(())

@@ -115,6 +115,8 @@ struct Child {
     pid: Pid,
     stop: Signal,
     exit: Option<Exit>,
+    /// Copies its output.
+    log: std::thread::JoinHandle<()>,
     /// What it was seen to have started: an orphan outside of its group can no longer be told from others'.
     known: BTreeSet<tree::Key>,
     stopping: Option<Stopping>,
@@ -128,6 +130,9 @@ struct Stopping {
     /// What outlived the process itself, and was asked to end too: once.
     told: BTreeSet<tree::Key>,
 }
+
+/// How long the end of a log is waited for, ms.
+const WORDS: u32 = 50;
 
 /// How often it is looked whether anything is left of what is to end.
 const LOOK: Duration = Duration::from_millis(5);
@@ -220,9 +225,10 @@ impl Keeper {
         let _ = self.again.send(());
         let path = Path::new(&self.path).join(&spec.name).with_added_extension("log");
         let bytes = spec.log_bytes.unwrap_or(log::BYTES);
-        std::thread::Builder::new().name(spec.name.clone()).spawn(move || log::copy(reader, path, bytes))?;
+        let copying = std::thread::Builder::new().name(spec.name.clone());
+        let log = copying.spawn(move || log::copy(reader, path, bytes))?;
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Child { pid, stop: spec.stop, exit: None, known: BTreeSet::new(), stopping: None })
+        Ok(Child { pid, stop: spec.stop, exit: None, log, known: BTreeSet::new(), stopping: None })
     }
 
     fn living(&self, id: u64) -> Result<Pid, String> {
@@ -316,6 +322,14 @@ impl Keeper {
             let exit = code.or(status.terminating_signal().map(Exit::Signal)).unwrap_or(Exit::Lost);
             child.exit = Some(exit);
             let id = *id;
+            // Whoever hears of its end asks for its last words. What it has started may go on talking, and is not
+            // waited for.
+            for _ in 0..WORDS {
+                if child.log.is_finished() {
+                    break;
+                }
+                crate::clock::block(Duration::from_millis(1));
+            }
             self.say(&Said::Exited { id, exit });
         }
         let _ = self.again.send(());

@@ -23,7 +23,7 @@ const STARTS: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Supervisor {
     shared: Arc<Shared>,
-    keeper: Option<Child>,
+    keeper: Mutex<Option<Child>>,
 }
 
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Supervisor {
         };
         let shared =
             Arc::new(Shared { directory, socket: Mutex::new(ours), next: AtomicU64::new(1), known: Mutex::default() });
-        let supervisor = Supervisor { shared: shared.clone(), keeper: Some(keeper) };
+        let supervisor = Supervisor { shared: shared.clone(), keeper: Mutex::new(Some(keeper)) };
         let listening = std::thread::Builder::new().name("keeper".to_owned());
         listening.spawn(move || shared.listen(lines)).map_err(io)?;
         Ok(supervisor)
@@ -111,18 +111,21 @@ impl Supervisor {
 
     /// The keeper's number.
     pub fn keeper(&self) -> u32 {
-        self.keeper.as_ref().map_or(0, Child::id)
+        lock(&self.keeper).as_ref().map_or(0, Child::id)
     }
 
-    /// Ends every process, asking first and killing what is left after `grace`, and removes the directory.
-    pub fn end(mut self, grace: Duration) {
+    /// Ends every process, asking first and killing what is left after `grace`, and removes the directory. Whoever
+    /// still has processes of it finds them gone.
+    pub fn end(&self, grace: Duration) {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let _ = self.shared.ask(What::End { grace_ms });
         self.wait();
     }
 
-    fn wait(&mut self) {
-        let Some(mut keeper) = self.keeper.take() else { return };
+    fn wait(&self) {
+        // Held until all is done: who comes second waits for the first.
+        let mut held = lock(&self.keeper);
+        let Some(mut keeper) = held.take() else { return };
         let _ = lock(&self.shared.socket).shutdown(Shutdown::Write);
         let _ = keeper.wait();
         // Nothing, unless the keeper was killed.
