@@ -94,7 +94,7 @@ pub(crate) fn counts(plan: &Plan, segments: &[usize], sample: &Sample) -> Vec<(u
 /// What replications say together; `waived` objectives don't count while the weather lasts.
 pub(crate) fn judge(plan: &Plan, tallies: &[Tally], waived: &[bool]) -> Judgement {
     let mut worst: Option<(f64, usize, bool, f64)> = None;
-    let mut doubtful = false;
+    let (mut doubtful, mut clear) = (false, false);
     let mut held = [true, true];
     for (o, objective) in plan.system.objectives.iter().enumerate() {
         for (which, phase) in [(0, true), (1, false)] {
@@ -125,7 +125,9 @@ pub(crate) fn judge(plan: &Plan, tallies: &[Tally], waived: &[bool]) -> Judgemen
                     worst = Some((by, o, phase, value));
                 }
             }
-            doubtful |= (value - objective.target).abs() < 3.0 * error;
+            let doubt = (value - objective.target).abs() < 3.0 * error;
+            doubtful |= doubt;
+            clear |= value < objective.target && !doubt;
         }
     }
     let n = tallies.len().max(1) as f64;
@@ -135,7 +137,8 @@ pub(crate) fn judge(plan: &Plan, tallies: &[Tally], waived: &[bool]) -> Judgemen
     Judgement {
         held: held[0] && held[1],
         recovered: held[1],
-        doubtful,
+        // Where one objective clearly fails, the others change nothing.
+        doubtful: doubtful && !clear,
         worst: worst.map(|(_, o, phase, value)| (o, phase, value)),
         requests: offered as f64 / seconds.max(1e-9),
         goodput: ok as f64 / seconds.max(1e-9),

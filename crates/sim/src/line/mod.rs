@@ -120,10 +120,23 @@ fn marks(system: &System, forecasts: &[Forecast], settings: &Settings, runner: &
     let total = forecasts.len() as f64 + 1.0;
     (runner.progress)(0.0, &calm.weather.name);
     let idle = Idle::default();
-    let mut first = Search::new(&prepared, calm, settings, runner, &idle, None).mark();
+    let mut search = Search::new(&prepared, calm, settings, runner, &idle, None);
+    let mut first = search.mark();
     (runner.progress)(1.0 / total, "a long quiet run at the calm mark");
     let was = first.load;
-    quiet::confirm(&prepared, calm, settings, runner, &mut first);
+    while first.limit == Limit::Found && first.load > 0.0 {
+        let load = first.load;
+        quiet::confirm(&prepared, calm, settings, runner, &mut first);
+        // A mark that it has lowered is confirmed by runs that are longer than those.
+        if first.load < load || first.limit != Limit::Found {
+            break;
+        }
+        match search.confirm_calm(&mut first) {
+            Some(true) => break,
+            Some(false) => {}
+            None => first.limit = Limit::Interrupted,
+        }
+    }
     let lowered = first.load < was && settings.keep_runs && first.limit == Limit::Found;
     // The long ones first: then no thread begins one when the others are done.
     let mut order: Vec<usize> = (0..rest.len()).collect();

@@ -87,7 +87,7 @@ impl<'a> Search<'a> {
     }
 
     /// Finds the mark.
-    pub(crate) fn mark(mut self) -> Mark {
+    pub(crate) fn mark(&mut self) -> Mark {
         let times = |bound: &Bound| bound.per_s / bound.today_per_s;
         let expected = self.today * self.bound.as_ref().map(times).filter(|t| t.is_finite()).unwrap_or(10.0);
         let floor = (FLOOR * expected).min(0.5 * self.today);
@@ -200,7 +200,8 @@ impl<'a> Search<'a> {
     /// budget of requests allows, and at least a few.
     fn replications(&self, load: f64) -> u32 {
         if self.calm.is_none() {
-            return self.settings.replications;
+            // The long quiet run comes first, since it may lower the mark; then the others.
+            return CALM_STAGES[CALM_STAGES.len() - 1].min(self.settings.replications);
         }
         let scenario = &self.forecast.scenario;
         let each = self.requests_at(load).max(1e-9) * (scenario.warmup + scenario.duration) as f64 / 1e9;
@@ -220,6 +221,23 @@ impl<'a> Search<'a> {
         let all = self.replications(load);
         let judgement = self.replicate(load, LEAST.min(all))?;
         if !judgement.held && !judgement.doubtful { Some(judgement) } else { self.replicate(load, all) }
+    }
+
+    /// Whether a calm mark that a long quiet run has not lowered holds in all the replications that
+    /// it needs: it is lowered where it does not. None if interrupted.
+    pub(crate) fn confirm_calm(&mut self, mark: &mut Mark) -> Option<bool> {
+        let judgement = self.replicate(mark.load, self.settings.replications)?;
+        for probe in self.probes.drain(..) {
+            mark.probes.retain(|known| known.load != probe.load);
+            mark.probes.push(probe);
+        }
+        mark.probes.sort_by(|a, b| a.load.total_cmp(&b.load));
+        if !judgement.held {
+            mark.high = mark.load;
+            mark.load /= 1.0 + self.settings.precision;
+            mark.low = mark.load;
+        }
+        Some(judgement.held)
     }
 
     /// By how much to go down from a load that fails: by a step, or, where the objective is missed by
@@ -303,7 +321,7 @@ impl<'a> Search<'a> {
         self.probes.sort_by(|a, b| a.load.total_cmp(&b.load));
     }
 
-    fn describe_mark(mut self, low: f64, mut high: f64, mut limit: Limit, capped: bool, waived: Vec<Waived>) -> Mark {
+    fn describe_mark(&mut self, low: f64, mut high: f64, mut limit: Limit, capped: bool, waived: Vec<Waived>) -> Mark {
         let keep = self.settings.keep_runs;
         let mark = |search: &mut Self, high: f64, limit: Limit| Mark {
             weather: search.forecast.weather.clone(),
@@ -323,7 +341,7 @@ impl<'a> Search<'a> {
             past_mark: None,
         };
         if limit == Limit::Interrupted {
-            return mark(&mut self, high, limit);
+            return mark(self, high, limit);
         }
         let at = if low > 0.0 && (keep || capped) { self.at(low) } else { None };
         let at_mark = at.as_ref().filter(|_| keep).map(|(_, run, _)| Box::new(run.clone()));
@@ -333,7 +351,7 @@ impl<'a> Search<'a> {
             let recovery = Recovery::ByItself { after_ns: (back_after > 0).then_some(back_after) };
             let calm = self.calm.expect("only calm weather caps");
             let fails = calm.fails.as_ref().map(|fails| format!("as in calm weather, {fails}"));
-            return Mark { recovery, at_mark, first: calm.first.clone(), fails, ..mark(&mut self, high, limit) };
+            return Mark { recovery, at_mark, first: calm.first.clone(), fails, ..mark(self, high, limit) };
         }
         // A little past the mark the cause is clearer than right at it.
         let mut past = if high >= low * CLEARLY { high } else { low * (1.0 + self.settings.precision) };
@@ -346,7 +364,7 @@ impl<'a> Search<'a> {
             past *= 1.1;
             failed = self.at(past);
         }
-        let Some((judgement, run, first)) = failed else { return mark(&mut self, high, Limit::Interrupted) };
+        let Some((judgement, run, first)) = failed else { return mark(self, high, Limit::Interrupted) };
         if limit == Limit::AboveSearch && !judgement.held {
             // The search did not look further up, but here it is.
             (high, limit) = (past, Limit::Found);
@@ -361,10 +379,10 @@ impl<'a> Search<'a> {
             };
             format!("{objective}: only {:.2}% do{when}", value * 100.0)
         });
-        let recovery = recovery::recovery(&self, past, &judgement, self.calm.map(|calm| calm.load));
+        let recovery = recovery::recovery(self, past, &judgement, self.calm.map(|calm| calm.load));
         let analytic = self.bound.take().map(|bound| analytic(&bound, first.as_ref(), &self.forecast.weather.name));
         let past_mark = keep.then(|| Box::new(run));
-        Mark { first, fails, recovery, analytic, at_mark, past_mark, ..mark(&mut self, high, limit) }
+        Mark { first, fails, recovery, analytic, at_mark, past_mark, ..mark(self, high, limit) }
     }
 
     /// A run at a load, with everything recorded.
