@@ -7,6 +7,7 @@ mod file;
 mod interrupt;
 mod output;
 mod progress;
+mod real;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,7 @@ pub mod control;
 pub mod emulated;
 mod fault;
 pub mod layout;
+pub mod line;
 pub mod load;
 mod machine;
 pub mod measure;

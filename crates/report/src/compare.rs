@@ -323,7 +323,7 @@ fn marks((line_a, a): (&Line, &Mark), (line_b, b): (&Line, &Mark)) -> Difference
 fn recovery((line_a, a): (&Line, &Mark), (line_b, b): (&Line, &Mark)) -> Option<Change> {
     let rank = |recovery: &Recovery| match recovery {
         Recovery::Steady | Recovery::ByItself { .. } => 0,
-        Recovery::AtLoad { .. } => 1,
+        Recovery::AtLoad { .. } | Recovery::NotSeen { .. } => 1,
         Recovery::Never { .. } => 2,
     };
     let (before, after) = (rank(&a.recovery), rank(&b.recovery));

@@ -114,6 +114,7 @@ pub(crate) fn recovers(mark: &Mark, loads: Loads) -> String {
         Recovery::ByItself { after_ns: Some(0) } => "at once".into(),
         Recovery::ByItself { after_ns: Some(after) } => format!("in {}", nanos(*after)),
         Recovery::AtLoad { load, .. } => format!("at {}: metastable", loads.words(*load)),
+        Recovery::NotSeen { watched_ns, .. } => format!("not in {}", nanos(*watched_ns)),
         Recovery::Never { .. } => "never: metastable".into(),
     }
 }
@@ -141,6 +142,12 @@ pub(crate) fn recovery_sentence(mark: &Mark, loads: Loads) -> Option<String> {
                 loads.short(high),
             ))
         }
+        Recovery::NotSeen { from, watched_ns } => Some(format!(
+            "At {}, the objectives did not hold again {} after the weather had cleared. Whether they would have later was \
+             not tried.",
+            loads.words(from),
+            nanos(watched_ns),
+        )),
         Recovery::Never { from } => Some(format!(
             "At {}, {weather} leaves the system down after it has ended, and no load that was tried is small \
              enough to bring it back: metastable until somebody restarts it.",
@@ -256,6 +263,48 @@ pub(crate) fn headline(line: &Line) -> String {
         n => text.push_str(&format!(" {n} of {} marks lie below today's load.", line.marks.len())),
     }
     text
+}
+
+/// What the simulation says of each weather, and what was measured: (weather, predicted, measured, the error of the
+/// prediction as a share of what was measured). Empty for lines that were not measured.
+pub(crate) fn predictions(line: &Line) -> Vec<(&str, String, String, String)> {
+    let loads = Loads::of(line);
+    let row = |mark: &'_ Mark| {
+        let predicted = mark.predicted?;
+        let error = ratio(predicted - mark.load, mark.load);
+        let error = if error.is_finite() { format!("{:+.0}%", error * 100.0) } else { String::new() };
+        Some((loads.words(predicted), load(mark, loads), error))
+    };
+    let rows = line.marks.iter().filter_map(|mark| {
+        let (predicted, measured, error) = row(mark)?;
+        Some((mark.weather.name.as_str(), predicted, measured, error))
+    });
+    rows.collect()
+}
+
+/// What a line's marks are, in a sentence.
+pub(crate) fn what_a_mark_is(line: &Line) -> &'static str {
+    match line.world {
+        World::Virtual => {
+            "the largest load at which the objectives hold in every replication that counts and the system recovers; \
+             \"between\" is a load that held and one that did not."
+        }
+        World::Real => {
+            "the largest load at which the objectives held on this machine, in two runs, and the system recovered; \
+             \"between\" is a load that held and one that did not. Services, stores and load share its processors."
+        }
+    }
+}
+
+/// How much was tried for a line.
+pub(crate) fn effort(line: &Line) -> String {
+    let probes: Vec<_> = line.marks.iter().flat_map(|mark| &mark.probes).collect();
+    let runs: u64 = probes.iter().map(|probe| u64::from(probe.replications)).sum();
+    let runs = match line.world {
+        World::Virtual => plural(runs, "replication", "replications"),
+        World::Real => plural(runs, "run", "runs"),
+    };
+    format!("{runs} in {}", plural(probes.len() as u64, "probe", "probes"))
 }
 
 /// Where a run came from.

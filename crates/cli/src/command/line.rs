@@ -1,3 +1,7 @@
+//! `plimsoll line`.
+
+mod real;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
@@ -28,10 +32,16 @@ pub(crate) struct Line {
     /// End with 1 unless every mark is at least so many times today's load
     #[arg(long, value_name = "FACTOR", value_parser = factor)]
     require: Option<f64>,
-    /// How close the load that fails must be to the load that holds
-    #[arg(long, value_name = "PERCENT", default_value = "5%", value_parser = percent)]
-    precision: f64,
-    /// Replications at least behind each mark
+    /// Measure it: try loads on real processes of this machine, beside what the simulation says
+    #[arg(long, conflicts_with = "grow")]
+    real: bool,
+    /// With --real: stores are processes of Plimsoll's that take the time that the file says
+    #[arg(long, requires = "real")]
+    emulate_stores: bool,
+    /// How close the load that fails must be to the load that holds [default: 5%, measured 10%]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    precision: Option<f64>,
+    /// Replications at least behind each simulated mark
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
     replications: u32,
     /// The calm mark is stated for so many minutes without a collapse
@@ -53,12 +63,18 @@ impl Line {
         let forecasts = self.forecasts(&system)?;
         check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.svg])?;
         let settings = Settings {
-            precision: self.precision,
+            precision: self.precision.unwrap_or(Settings::default().precision),
             replications: self.replications,
             horizon: self.horizon * 60_000_000_000,
             ..Settings::default()
         };
-        let line = self.search(&system, &forecasts, &settings);
+        if self.real {
+            real::check(&file, &system, self.emulate_stores)?;
+        }
+        let mut line = self.search(&system, &forecasts, &settings);
+        if self.real && !line.partial {
+            line = self.measure(&file, &system, &forecasts, line)?;
+        }
 
         print(&terminal::line(&line, self.outputs.style()))?;
         if let Some(path) = &self.outputs.html {

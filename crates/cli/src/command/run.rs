@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
-use plimsoll_lab::{Launch, Outcome, RunError, Settings};
-use plimsoll_model::system::{Experiment, StoreKind, System};
+use anyhow::Context;
+use plimsoll_lab::Outcome;
+use plimsoll_model::system::{Experiment, System};
 use plimsoll_report::terminal;
 
 use crate::exit::Exit;
@@ -11,6 +11,7 @@ use crate::file::SystemFile;
 use crate::interrupt::stop_flag;
 use crate::output::{Outputs, check, print};
 use crate::progress::Progress;
+use crate::real;
 
 /// A server that stops for 1 s of 10, at a constant rate: one request in ten waits, evenly from nothing to 1 s. So the
 /// 99th percentile is 900 ms and the 99.9th 990 ms, wherever in the run the stall is. A load generator that waits for
@@ -56,7 +57,7 @@ impl Run {
             return Ok(Exit::Held);
         }
         let experiments = chosen(&file, &system, &self.experiment)?;
-        self.stores(&file, &system)?;
+        real::stores(&file, &system, self.emulate_stores)?;
         let several = experiments.len() > 1;
         check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.hlog])?;
         let mut exit = Exit::Held;
@@ -84,34 +85,8 @@ impl Run {
     fn carry_out(&self, file: &SystemFile, system: &System, experiment: &Experiment) -> anyhow::Result<Outcome> {
         let progress = Progress::new();
         let show = |share: f64, what: &str| progress.show(share, what);
-        let program = std::env::current_exe().context("this program's own file")?;
-        let launch = Launch {
-            program,
-            arguments: vec!["lab-process".to_owned()],
-            keeper: vec!["keep".to_owned()],
-            base: std::env::temp_dir(),
-            file: file.for_others(self.file.as_deref()),
-        };
-        let settings = Settings { seed: self.seed, launch, stop: stop_flag(), progress: &show };
-        match plimsoll_lab::run(system, experiment, &settings) {
-            Ok(outcome) => Ok(outcome),
-            Err(RunError::Refused(refused)) => {
-                let lines: Vec<String> =
-                    refused.iter().map(|refused| format!("{}:{}: {refused}", file.name, refused.line)).collect();
-                bail!("{}", lines.join("\n"))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Stores are emulated where that is asked for, and there is no other way yet.
-    fn stores(&self, file: &SystemFile, system: &System) -> anyhow::Result<()> {
-        let real = system.stores.iter().find(|store| !matches!(store.kind, StoreKind::Quorum(_)));
-        match real {
-            Some(store) if !self.emulate_stores => {
-                bail!("{}:{}: `{}` is to be emulated: add --emulate-stores", file.name, store.line, store.name)
-            }
-            _ => Ok(()),
-        }
+        let path = file.for_others(self.file.as_deref());
+        let settings = real::settings(&path, self.seed, stop_flag(), &show).context("this program's own file")?;
+        plimsoll_lab::run(system, experiment, &settings).map_err(|error| real::error(file, error))
     }
 }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Run, float};
+use super::{Run, World, float};
 
 /// The load line: how much a system carries in each weather.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Line {
     pub system: String,
     /// Hash of the system file's text, 16 hexadecimal digits.
     pub system_hash: String,
+    /// Where loads were tried.
+    #[serde(default = "simulated")]
+    pub world: World,
     /// The seed it replays from.
     pub seed: u64,
     /// What the loads of this line are counted in.
@@ -42,6 +45,11 @@ pub struct Line {
     pub partial: bool,
     /// What the reader should know before trusting a mark.
     pub warnings: Vec<String>,
+}
+
+/// Lines of before there were measured ones.
+fn simulated() -> World {
+    World::Virtual
 }
 
 /// What the loads of a line are counted in. The mix of a load is always the file's: one number
@@ -101,6 +109,9 @@ pub struct Mark {
     pub analytic: Option<Analytic>,
     /// How the mark was confirmed over a long quiet run.
     pub quiet: Option<Quiet>,
+    /// What the simulation says of the same weather, in the line's unit: of a measured mark.
+    #[serde(default)]
+    pub predicted: Option<f64>,
     /// The loads that were tried, rising.
     pub probes: Vec<Probe>,
     /// A run at the mark.
@@ -197,6 +208,14 @@ pub enum Recovery {
         from: f64,
         /// From the fall of the load until the objectives hold again, ns.
         drain_ns: Option<u64>,
+    },
+    /// It had not come back when the run was over; whether it would have later, or at a smaller load, was not tried.
+    NotSeen {
+        /// The load that it was carrying, in the line's unit.
+        #[serde(deserialize_with = "float::one")]
+        from: f64,
+        /// How long it had had since the fault's end when it was looked at, ns.
+        watched_ns: u64,
     },
     /// It stays down at the smallest load that was tried, until somebody restarts it.
     Never {

@@ -9,8 +9,8 @@ use crate::number::{ratio, times, usd};
 use crate::svg::{NARROW, WIDE, draw};
 use crate::topology::Topology;
 use crate::words::{
-    Loads, against_today, analytic, gives_way, gives_way_why, headline, interval, load, metastable, plural, quiet,
-    recovers, recovery_sentence, requests, submerged, today, waived, why,
+    Loads, against_today, analytic, effort, gives_way, gives_way_why, headline, interval, load, metastable,
+    predictions, quiet, recovers, recovery_sentence, requests, submerged, today, waived, what_a_mark_is, why,
 };
 
 pub(super) fn write(line: &Line, topology: &Topology) -> String {
@@ -23,6 +23,7 @@ pub(super) fn write(line: &Line, topology: &Topology) -> String {
         &mut body,
     );
     marks(line, &mut body);
+    predicted(line, &mut body);
     remarks(line, &mut body);
     overview(line, topology, &mut body);
     growth(line, &mut body);
@@ -136,6 +137,28 @@ fn both(mark: &Mark) -> Vec<Shown<'_>> {
         .into_iter()
         .filter_map(|(label, run)| run.as_deref().map(|run| Shown { label, run }))
         .collect()
+}
+
+/// What was predicted beside what was measured.
+fn predicted(line: &Line, out: &mut String) {
+    let rows = predictions(line);
+    if rows.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<section><h2>Predicted and measured</h2><div class=\"scroll\"><table><thead><tr><th>weather</th><th \
+         class=\"n\">predicted</th><th class=\"n\">measured</th><th class=\"n\">error</th></tr></thead><tbody>\n",
+    );
+    for (weather, predicted, measured, error) in rows {
+        put!(
+            out,
+            "<tr><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{error}</td></tr>\n",
+            escape(weather),
+            escape(&predicted),
+            escape(&measured),
+        );
+    }
+    out.push_str("</tbody></table></div></section>\n");
 }
 
 /// What stays down, objectives that set no mark, and where closed forms and simulation differ.
@@ -331,18 +354,14 @@ fn side(label: &str, run_: &Run, out: &mut String) {
 fn notes(line: &Line, out: &mut String) {
     let objectives = if line.objectives.is_empty() { "none".to_owned() } else { line.objectives.join("; ") };
     let stated = if line.objectives_stated { "" } else { " (the default: the file states none)" };
-    let probes: u64 = line.marks.iter().map(|mark| mark.probes.len() as u64).sum();
-    let replications: u64 =
-        line.marks.iter().flat_map(|mark| &mark.probes).map(|probe| u64::from(probe.replications)).sum();
     put!(
         out,
-        "<section><h2>How to read this</h2><dl class=\"facts\"><dt>Objectives</dt><dd>{}{stated}</dd><dt>A mark</dt><dd>The \
-         largest load at which every objective holds in every replication that counts and the system recovers after the \
-         fault. \"Between\" is a load that held and one that did not.</dd><dt>Today's load</dt><dd>{}</dd><dt>Effort</dt><dd>{} in {}.</dd></dl>\n",
+        "<section><h2>How to read this</h2><dl class=\"facts\"><dt>Objectives</dt><dd>{}{stated}</dd><dt>A mark</dt><dd>Is \
+         {}</dd><dt>Today's load</dt><dd>{}</dd><dt>Effort</dt><dd>{}.</dd></dl>\n",
         escape(&objectives),
+        escape(what_a_mark_is(line)),
         escape(&today(line)),
-        plural(replications, "replication", "replications"),
-        plural(probes, "probe", "probes"),
+        effort(line),
     );
     page::glossary(out);
     put!(

@@ -338,6 +338,7 @@ fn note(mark: &Mark, loads: Loads) -> String {
             format!("metastable: comes back only at {}", loads.words(*load))
         }
         (Recovery::Never { .. }, _) => "metastable: does not come back".into(),
+        (Recovery::NotSeen { .. }, _) => "had not come back at the end".into(),
         (_, Some(first)) => format!("gives way first: {first}"),
         (_, None) => mark.weather.text.clone(),
     }
@@ -348,6 +349,7 @@ fn short_note(mark: &Mark, loads: Loads) -> String {
     match (&mark.recovery, &mark.first) {
         (Recovery::AtLoad { load, .. }, _) => format!("back at {}", loads.words(*load)),
         (Recovery::Never { .. }, _) => "never back".into(),
+        (Recovery::NotSeen { .. }, _) => "not back".into(),
         (_, Some(first)) => gives_way(first),
         (_, None) => String::new(),
     }

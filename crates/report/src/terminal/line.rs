@@ -5,8 +5,8 @@ use super::sheet::{Sheet, Span, Style, Tone, span};
 use super::table::{Table, figure, words};
 use crate::number::{ratio, times, usd};
 use crate::words::{
-    Loads, against_today, analytic, gives_way, headline, interval, load, metastable, plural, quiet, recovers,
-    recovery_sentence, requests, waived, why,
+    Loads, against_today, analytic, effort, gives_way, headline, interval, load, metastable, predictions, quiet,
+    recovers, recovery_sentence, requests, waived, what_a_mark_is, why,
 };
 
 /// A load line: the ladder, the marks, and what to know about them.
@@ -16,6 +16,7 @@ pub fn line(line: &Line, style: Style) -> String {
     sheet.blank();
     ladder(line, &mut sheet);
     marks(line, &mut sheet);
+    predicted(line, &mut sheet);
     metastability(line, &mut sheet);
     waivers(line, &mut sheet);
     disagreements(line, &mut sheet);
@@ -79,6 +80,25 @@ fn note(mark: &Mark, loads: Loads) -> Option<String> {
         }
     }
     if parts.is_empty() { None } else { Some(parts.join(" ")) }
+}
+
+/// What was predicted beside what was measured.
+fn predicted(line: &Line, sheet: &mut Sheet) {
+    let rows = predictions(line);
+    if rows.is_empty() {
+        return;
+    }
+    sheet.heading("Predicted and measured");
+    let mut table = Table::new(vec![words("weather"), figure("predicted"), figure("measured"), figure("error")]);
+    for (weather, predicted, measured, error) in rows {
+        table.row(vec![
+            span(weather, Tone::Strong),
+            span(predicted, Tone::Plain),
+            span(measured, Tone::Plain),
+            span(error, Tone::Plain),
+        ]);
+    }
+    table.write(sheet);
 }
 
 fn metastability(line: &Line, sheet: &mut Sheet) {
@@ -212,19 +232,8 @@ fn footnote(line: &Line, sheet: &mut Sheet) {
     let objectives = if line.objectives.is_empty() { "none".to_owned() } else { line.objectives.join("; ") };
     let stated = if line.objectives_stated { "" } else { " (the default: the file states none)" };
     sheet.paragraph(span("Objectives: ", Tone::Dim), &format!("{objectives}{stated}."), Tone::Dim);
-    let probes: u64 = line.marks.iter().map(|mark| mark.probes.len() as u64).sum();
-    let replications: u64 =
-        line.marks.iter().flat_map(|mark| &mark.probes).map(|probe| u64::from(probe.replications)).sum();
-    sheet.paragraph(
-        span("", Tone::Dim),
-        &format!(
-            "A mark is the largest load at which the objectives hold in every replication that counts and the system \
-             recovers; \"between\" is a load that held and one that did not. {} in {}.",
-            plural(replications, "replication", "replications"),
-            plural(probes, "probe", "probes"),
-        ),
-        Tone::Dim,
-    );
+    let mark = what_a_mark_is(line);
+    sheet.paragraph(span("", Tone::Dim), &format!("A mark is {mark} {}.", effort(line)), Tone::Dim);
     // One weather's long run speaks for all where they agree.
     let mut stated: Vec<String> = line.marks.iter().filter_map(|mark| mark.quiet.as_ref()).map(quiet).collect();
     stated.dedup();

@@ -10,7 +10,7 @@ mod weather;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use plimsoll_model::run::{GrownLine, Limit, Line, LoadUnit, Mark, WeatherKind};
+use plimsoll_model::run::{GrownLine, Limit, Line, LoadUnit, Mark, WeatherKind, World};
 use plimsoll_model::system::{Arrivals, Indicator, Subject, System};
 
 use crate::plan::{Plan, Prepared};
@@ -76,6 +76,7 @@ pub fn line(system: &System, forecasts: &[Forecast], settings: &Settings, runner
         plimsoll: env!("CARGO_PKG_VERSION").to_owned(),
         system: system.name.clone(),
         system_hash: format!("{:016x}", system.hash),
+        world: World::Virtual,
         seed: runner.seed,
         load_unit: load_unit(system),
         today: today(system),

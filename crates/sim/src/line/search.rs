@@ -336,6 +336,7 @@ impl<'a> Search<'a> {
             waived,
             analytic: None,
             quiet: None,
+            predicted: None,
             probes: std::mem::take(&mut search.probes),
             at_mark: None,
             past_mark: None,

@@ -1,0 +1,45 @@
+//! What the commands share that start real processes.
+
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{anyhow, bail};
+use plimsoll_lab::{Launch, RunError, Settings};
+use plimsoll_model::system::{StoreKind, System};
+
+use crate::file::SystemFile;
+
+/// How a run goes; processes read the system file themselves.
+pub(crate) fn settings<'s>(
+    system: &plimsoll_lab::File,
+    seed: u64,
+    stop: &'s AtomicBool,
+    progress: &'s dyn Fn(f64, &str),
+) -> std::io::Result<Settings<'s>> {
+    let launch = Launch {
+        program: std::env::current_exe()?,
+        arguments: vec!["lab-process".to_owned()],
+        keeper: vec!["keep".to_owned()],
+        base: std::env::temp_dir(),
+        file: system.clone(),
+    };
+    Ok(Settings { seed, launch, stop, progress })
+}
+
+/// Why there is no result, with the places in the file.
+pub(crate) fn error(file: &SystemFile, error: RunError) -> anyhow::Error {
+    let RunError::Refused(refused) = error else { return error.into() };
+    let lines: Vec<String> =
+        refused.iter().map(|refused| format!("{}:{}: {refused}", file.name, refused.line)).collect();
+    anyhow!("{}", lines.join("\n"))
+}
+
+/// Stores are emulated where that is asked for, and there is no other way yet.
+pub(crate) fn stores(file: &SystemFile, system: &System, emulate: bool) -> anyhow::Result<()> {
+    let real = system.stores.iter().find(|store| !matches!(store.kind, StoreKind::Quorum(_)));
+    match real {
+        Some(store) if !emulate => {
+            bail!("{}:{}: `{}` is to be emulated: add --emulate-stores", file.name, store.line, store.name)
+        }
+        _ => Ok(()),
+    }
+}
