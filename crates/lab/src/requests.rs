@@ -42,6 +42,8 @@ pub fn ask(system: &System, edge: EdgeId, endpoint: EndpointId, context: &Contex
         key: context.user_key(),
         deadline,
         draw: context.draw.part(u64::from(edge.0) | 1 << 46),
+        endpoint,
+        logical: context.logical,
     }
 }
 
