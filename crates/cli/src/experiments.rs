@@ -34,6 +34,29 @@ pub(crate) fn chosen<'s>(
         .collect()
 }
 
+/// A length of time on the command line, ns: `30s`, `2m`, `500ms`.
+pub(crate) fn length(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a length of time of at least a second, such as 30s or 2m".to_owned();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1e6,
+        "s" => 1e9,
+        "m" => 60e9,
+        "h" => 3600e9,
+        _ => return Err(wrong()),
+    };
+    let nanos = digits.parse::<f64>().map_err(|_| wrong())? * unit;
+    if (1e9..=86_400e9).contains(&nanos) { Ok(nanos as u64) } else { Err(wrong()) }
+}
+
+/// A share of a load on the command line: `50%`.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok()) {
+        Some(percent) if (0.1..=10_000.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("expected a percentage from 0.1% on, such as 50%".to_owned()),
+    }
+}
+
 /// Writes the files that were asked for; of several experiments each gets its own.
 pub(crate) fn write_files(
     run: &Run,

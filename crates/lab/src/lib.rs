@@ -25,5 +25,6 @@ pub mod tally;
 pub mod timer;
 pub mod wire;
 
+pub use measure::times::fit;
 pub use run::{Outcome, RunError, Settings, run};
 pub use stack::Launch;

@@ -1,3 +1,4 @@
+mod calibrate;
 mod compare;
 mod example;
 mod explain;
@@ -29,6 +30,7 @@ enum Command {
     Line(line::Line),
     Sim(sim::Sim),
     Run(run::Run),
+    Calibrate(calibrate::Calibrate),
     Explain(explain::Explain),
     Schema(schema::Schema),
     Compare(compare::Compare),
@@ -46,6 +48,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Line(command) => command.run(),
         Command::Sim(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Calibrate(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Compare(command) => command.run(),

@@ -56,13 +56,13 @@ impl Run {
             return Ok(Exit::Held);
         }
         let experiments = chosen(&file, &system, &self.experiment)?;
-        self.stores(&file, &system)?;
+        stores(&file, &system, self.emulate_stores)?;
         let several = experiments.len() > 1;
         check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.hlog])?;
         let (path, _folder) = file.on_disk(self.file.as_deref())?;
         let mut exit = Exit::Held;
         for (i, experiment) in experiments.iter().enumerate() {
-            let Outcome { run, invalid } = self.carry_out(&file, &system, experiment, &path)?;
+            let Outcome { run, invalid, .. } = carry_out(&file, &system, experiment, &path, self.seed)?;
             if i > 0 {
                 print("")?;
             }
@@ -81,38 +81,39 @@ impl Run {
         }
         Ok(exit)
     }
+}
 
-    fn carry_out(
-        &self,
-        file: &SystemFile,
-        system: &System,
-        experiment: &Experiment,
-        path: &Path,
-    ) -> anyhow::Result<Outcome> {
-        let progress = Progress::new();
-        let show = |share: f64, what: &str| progress.show(share, what);
-        let program = std::env::current_exe().context("this program's own file")?;
-        let launch = Launch { program, arguments: vec!["lab-process".to_owned()], file: path.to_owned() };
-        let settings = Settings { seed: self.seed, launch, stop: stop_flag(), progress: &show };
-        match plimsoll_lab::run(system, experiment, &settings) {
-            Ok(outcome) => Ok(outcome),
-            Err(RunError::Refused(refused)) => {
-                let lines: Vec<String> =
-                    refused.iter().map(|refused| format!("{}:{}: {refused}", file.name, refused.line)).collect();
-                bail!("{}", lines.join("\n"))
-            }
-            Err(error) => Err(error.into()),
+/// Runs an experiment on real processes.
+pub(super) fn carry_out(
+    file: &SystemFile,
+    system: &System,
+    experiment: &Experiment,
+    path: &Path,
+    seed: u64,
+) -> anyhow::Result<Outcome> {
+    let progress = Progress::new();
+    let show = |share: f64, what: &str| progress.show(share, what);
+    let program = std::env::current_exe().context("this program's own file")?;
+    let launch = Launch { program, arguments: vec!["lab-process".to_owned()], file: path.to_owned() };
+    let settings = Settings { seed, launch, stop: stop_flag(), progress: &show };
+    match plimsoll_lab::run(system, experiment, &settings) {
+        Ok(outcome) => Ok(outcome),
+        Err(RunError::Refused(refused)) => {
+            let lines: Vec<String> =
+                refused.iter().map(|refused| format!("{}:{}: {refused}", file.name, refused.line)).collect();
+            bail!("{}", lines.join("\n"))
         }
+        Err(error) => Err(error.into()),
     }
+}
 
-    /// Stores are emulated where that is asked for, and there is no other way yet.
-    fn stores(&self, file: &SystemFile, system: &System) -> anyhow::Result<()> {
-        let real = system.stores.iter().find(|store| !matches!(store.kind, StoreKind::Quorum(_)));
-        match real {
-            Some(store) if !self.emulate_stores => {
-                bail!("{}:{}: `{}` is to be emulated: add --emulate-stores", file.name, store.line, store.name)
-            }
-            _ => Ok(()),
+/// Stores are emulated where that is asked for, and there is no other way yet.
+pub(super) fn stores(file: &SystemFile, system: &System, emulate: bool) -> anyhow::Result<()> {
+    let real = system.stores.iter().find(|store| !matches!(store.kind, StoreKind::Quorum(_)));
+    match real {
+        Some(store) if !emulate => {
+            bail!("{}:{}: `{}` is to be emulated: add --emulate-stores", file.name, store.line, store.name)
         }
+        _ => Ok(()),
     }
 }
