@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use plimsoll_model::run::Run;
+use plimsoll_model::run::{Prediction, Run};
 use plimsoll_model::system::{Experiment, System};
 use plimsoll_report::{hlog, html, json, junit};
 
@@ -32,6 +32,30 @@ pub(crate) fn chosen<'s>(
             }
         })
         .collect()
+}
+
+/// An experiment of another length. Faults that last to its end last to the new one; the others must be over by then.
+pub(crate) fn shortened(file: &SystemFile, of: &Experiment, length: Option<u64>) -> anyhow::Result<Experiment> {
+    let mut experiment = of.clone();
+    let Some(length) = length else { return Ok(experiment) };
+    for fault in &mut experiment.faults {
+        if fault.until >= of.duration && fault.at < length {
+            fault.until = length;
+        }
+        if fault.until > length {
+            let seconds = |nanos: u64| nanos as f64 / 1e9;
+            bail!(
+                "{}:{}: --for {}s: `{}` ends at {}s: expected at least so long",
+                file.name,
+                fault.line,
+                seconds(length),
+                fault.text,
+                seconds(fault.until),
+            );
+        }
+    }
+    experiment.duration = length;
+    Ok(experiment)
 }
 
 /// A length of time on the command line, ns: `30s`, `2m`, `500ms`.
@@ -71,6 +95,28 @@ pub(crate) fn write_files(
         (&outputs.junit, &|| junit::run(run)),
         (hlog_file, &|| hlog::run(run)),
     ];
+    write_each(&files, experiment)
+}
+
+/// The same for a prediction: pages and JSON have both worlds, the others what was measured.
+pub(crate) fn write_prediction(
+    prediction: &Prediction,
+    outputs: &Outputs,
+    hlog_file: &Option<PathBuf>,
+    experiment: Option<&str>,
+) -> anyhow::Result<()> {
+    let files: [(&Option<PathBuf>, &dyn Fn() -> String); 4] = [
+        (&outputs.html, &|| html::prediction(prediction)),
+        (&outputs.json, &|| json::prediction(prediction)),
+        (&outputs.junit, &|| junit::run(&prediction.measured)),
+        (hlog_file, &|| hlog::run(&prediction.measured)),
+    ];
+    write_each(&files, experiment)
+}
+
+type Written<'f> = (&'f Option<PathBuf>, &'f dyn Fn() -> String);
+
+fn write_each(files: &[Written<'_>], experiment: Option<&str>) -> anyhow::Result<()> {
     for (path, text) in files {
         if let Some(path) = path {
             let path = named(path, experiment);

@@ -110,7 +110,7 @@ pub(super) fn calibration(
     let mut calibrated = system.clone();
     calibration.apply(&mut calibrated);
     let chance = Chance { seed, threads: None };
-    let predicted = simulate(&calibrated, experiment, &chance, &once());
+    let predicted = simulate(&calibrated, experiment, &chance, &several());
     calibration.times.extend(beside(system, &outcome.run, &predicted));
     Ok(calibration)
 }
@@ -118,6 +118,11 @@ pub(super) fn calibration(
 /// One replication: it has the same arrivals as the run.
 pub(super) fn once() -> Precision {
     Precision { least: 1, most: 1, ..Precision::default() }
+}
+
+/// As many as it takes for the simulation's own chance to be small beside the run's.
+fn several() -> Precision {
+    Precision { least: 10, most: 10, ..Precision::default() }
 }
 
 /// How much longer than predicted an endpoint must take for something to be missing, ns.

@@ -7,6 +7,7 @@ mod gateway;
 mod keep;
 mod lab_process;
 mod line;
+mod predict_table;
 mod proxy;
 mod run;
 mod schema;
@@ -31,6 +32,7 @@ enum Command {
     Sim(sim::Sim),
     Run(run::Run),
     Calibrate(calibrate::Calibrate),
+    PredictTable(predict_table::PredictTable),
     Explain(explain::Explain),
     Schema(schema::Schema),
     Compare(compare::Compare),
@@ -49,6 +51,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Sim(command) => command.run(),
         Command::Run(command) => command.run(),
         Command::Calibrate(command) => command.run(),
+        Command::PredictTable(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Compare(command) => command.run(),

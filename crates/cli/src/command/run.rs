@@ -2,11 +2,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use plimsoll_lab::{Launch, Outcome, RunError, Settings};
+use plimsoll_model::run::Prediction;
 use plimsoll_model::system::{Experiment, StoreKind, System};
 use plimsoll_report::terminal;
 
+use super::Chance;
+use super::calibrate::once;
+use super::sim::simulate;
+use crate::calibration::Calibrated;
 use crate::exit::Exit;
-use crate::experiments::{chosen, write_files};
+use crate::experiments::{chosen, length, share, shortened, write_files, write_prediction};
 use crate::file::SystemFile;
 use crate::interrupt::stop_flag;
 use crate::output::{Outputs, check, print};
@@ -33,6 +38,18 @@ pub(crate) struct Run {
     /// See whether this machine makes and measures load as it should, with a server that stalls
     #[arg(long, conflicts_with_all = ["file", "experiment", "list"])]
     self_test: bool,
+    /// Simulate the same too, and show measurement and prediction over each other
+    #[arg(long, conflicts_with = "self_test")]
+    predict: bool,
+    /// Times for the prediction, from a file that `plimsoll calibrate` wrote
+    #[arg(long, value_name = "FILE", requires = "predict")]
+    calibration: Option<PathBuf>,
+    /// Run for so long instead of as long as the experiment says; its faults must be over by then
+    #[arg(long = "for", value_name = "TIME", value_parser = length, conflicts_with = "self_test")]
+    length: Option<u64>,
+    /// The load, as a share of what the experiment says
+    #[arg(long, value_name = "PERCENT", default_value = "100%", value_parser = share, conflicts_with = "self_test")]
+    scale: f64,
     /// Where all chance comes from; the machine has a say too
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -49,7 +66,8 @@ impl Run {
             true => SystemFile::built_in("self-test.yaml", SELF_TEST),
             false => SystemFile::open(self.file.as_deref())?,
         };
-        let system = file.system()?;
+        let mut system = file.system()?;
+        system.scale_load(self.scale);
         if self.list {
             let names: Vec<&str> = system.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
             print(&names.join("\n"))?;
@@ -57,6 +75,16 @@ impl Run {
         }
         let experiments = chosen(&file, &system, &self.experiment)?;
         stores(&file, &system, self.emulate_stores)?;
+        let experiments: Vec<Experiment> =
+            experiments.into_iter().map(|of| shortened(&file, of, self.length)).collect::<anyhow::Result<_>>()?;
+        let calibrated = match self.predict {
+            true => {
+                let mut calibrated = system.clone();
+                Calibrated { calibration: self.calibration.clone() }.apply(&mut calibrated)?;
+                Some(calibrated)
+            }
+            false => None,
+        };
         let several = experiments.len() > 1;
         check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.hlog])?;
         let (path, _folder) = file.on_disk(self.file.as_deref())?;
@@ -67,7 +95,19 @@ impl Run {
                 print("")?;
             }
             print(&terminal::run(&run, self.outputs.style()))?;
-            write_files(&run, &system, &self.outputs, &self.hlog, several.then_some(experiment.name.as_str()))?;
+            let name = several.then_some(experiment.name.as_str());
+            match &calibrated {
+                Some(calibrated) if !run.partial => {
+                    let chance = Chance { seed: self.seed, threads: None };
+                    let predicted = simulate(calibrated, experiment, &chance, &once());
+                    let calibration = self.calibration.as_ref().map(|path| path.display().to_string());
+                    let prediction = Prediction::new(run.clone(), predicted, calibration);
+                    print("")?;
+                    print(&terminal::prediction(&prediction, self.outputs.style()))?;
+                    write_prediction(&prediction, &self.outputs, &self.hlog, name)?;
+                }
+                _ => write_files(&run, &system, &self.outputs, &self.hlog, name)?,
+            }
             if run.partial {
                 eprintln!("interrupted: the figures cover what was done by then");
                 return Ok(Exit::Interrupted);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use plimsoll_model::calibration::{Times, What, durations, is_own};
 use plimsoll_model::run::Histogram;
-use plimsoll_model::system::{Component, ConsumerId, EdgeId, EndpointId, RateLimit, ServiceId, ServiceKind, StoreKind, System};
+use plimsoll_model::system::{
+    Component, ConsumerId, EdgeId, EndpointId, RateLimit, ServiceId, ServiceKind, StoreKind, System,
+};
 
 use super::Cuts;
 use super::parts::Parts;

@@ -47,7 +47,7 @@ impl Times {
         let mean = histogram.mean_ms() * 1e6;
         let at = SHARES.map(|(_, share)| {
             let value = histogram.percentile_ms(share * 100.0) * 1e6;
-            (mean - less + (value - mean) * spread).max(0.0) as u64
+            (mean - less + (value - mean) * spread).max(0.0).round() as u64
         });
         Some(Times { samples, at })
     }
@@ -83,11 +83,7 @@ impl Times {
         let (from, to) = (SHARES[above - 1].1, SHARES[above].1);
         let (low, high) = (self.at[above - 1] as f64, self.at[above] as f64);
         let part = ((share - from) / (to - from)).clamp(0.0, 1.0);
-        if low > 0.0 {
-            low * libm::pow(high / low, part)
-        } else {
-            low + (high - low) * part
-        }
+        if low > 0.0 { low * libm::pow(high / low, part) } else { low + (high - low) * part }
     }
 }
 

@@ -45,8 +45,7 @@ const fn section(key: &'static str, kind: Kind, doc: &'static str) -> Field {
 static OWNER: MapKey = MapKey { what: "an endpoint or consumer", scalar: &TEXT };
 static NUMBER: MapKey = MapKey { what: "a step's number", scalar: &NAME };
 static STEPS: Kind = Kind::Map { key: &NUMBER, value: &Kind::Object(&TIMES) };
-const TIMES_BY_NAME: Kind =
-    Kind::Map { key: &MapKey { what: "a name", scalar: &TEXT }, value: &Kind::Object(&TIMES) };
+const TIMES_BY_NAME: Kind = Kind::Map { key: &MapKey { what: "a name", scalar: &TEXT }, value: &Kind::Object(&TIMES) };
 
 static TIMES: Object = Object {
     name: "times",
@@ -94,7 +93,9 @@ fn decode(root: &Filled, system: &System, report: &mut Report) -> Calibration {
     }
     let mut times = BTreeMap::new();
     let known = all(system);
-    for section in ["beside", "endpoints", "operations", "commits", "commands", "overheads", "publishes", "relays", "handlings"] {
+    for section in
+        ["beside", "endpoints", "operations", "commits", "commands", "overheads", "publishes", "relays", "handlings"]
+    {
         for (key, filled) in root.map_of(section) {
             if let Some(what) = find(&known, section, key, report) {
                 times.insert(what, read_times(filled, report));

@@ -49,12 +49,7 @@ async fn consume(instance: Arc<Instance>, id: ConsumerId, partition: u32) {
 }
 
 /// Handles a message. How long its handler took, ns, if that went well at once.
-async fn handle(
-    instance: &Arc<Instance>,
-    consumer: &Consumer,
-    broker: &Broker<'_>,
-    message: &Message,
-) -> Option<u64> {
+async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'_>, message: &Message) -> Option<u64> {
     let tools = &instance.process.tools;
     let of = Of::Consumer(broker.consumer);
     let logical = message.context.logical;
