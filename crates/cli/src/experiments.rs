@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use plimsoll_model::run::Run;
+use plimsoll_model::run::{Prediction, Run};
 use plimsoll_model::system::{Experiment, System};
 use plimsoll_report::{hlog, html, json, junit};
 
@@ -34,6 +34,53 @@ pub(crate) fn chosen<'s>(
         .collect()
 }
 
+/// An experiment of another length. Faults that last to its end last to the new one; the others must be over by then.
+pub(crate) fn shortened(file: &SystemFile, of: &Experiment, length: Option<u64>) -> anyhow::Result<Experiment> {
+    let mut experiment = of.clone();
+    let Some(length) = length else { return Ok(experiment) };
+    for fault in &mut experiment.faults {
+        if fault.until >= of.duration && fault.at < length {
+            fault.until = length;
+        }
+        if fault.until > length {
+            let seconds = |nanos: u64| nanos as f64 / 1e9;
+            bail!(
+                "{}:{}: --for {}s: `{}` ends at {}s: expected at least so long",
+                file.name,
+                fault.line,
+                seconds(length),
+                fault.text,
+                seconds(fault.until),
+            );
+        }
+    }
+    experiment.duration = length;
+    Ok(experiment)
+}
+
+/// A length of time on the command line, ns: `30s`, `2m`, `500ms`.
+pub(crate) fn length(text: &str) -> Result<u64, String> {
+    let wrong = || "expected a length of time of at least a second, such as 30s or 2m".to_owned();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 1e6,
+        "s" => 1e9,
+        "m" => 60e9,
+        "h" => 3600e9,
+        _ => return Err(wrong()),
+    };
+    let nanos = digits.parse::<f64>().map_err(|_| wrong())? * unit;
+    if (1e9..=86_400e9).contains(&nanos) { Ok(nanos as u64) } else { Err(wrong()) }
+}
+
+/// A share of a load on the command line: `50%`.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').and_then(|number| number.parse::<f64>().ok()) {
+        Some(percent) if (0.1..=10_000.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("expected a percentage from 0.1% on, such as 50%".to_owned()),
+    }
+}
+
 /// Writes the files that were asked for; of several experiments each gets its own.
 pub(crate) fn write_files(
     run: &Run,
@@ -48,6 +95,28 @@ pub(crate) fn write_files(
         (&outputs.junit, &|| junit::run(run)),
         (hlog_file, &|| hlog::run(run)),
     ];
+    write_each(&files, experiment)
+}
+
+/// The same for a prediction: pages and JSON have both worlds, the others what was measured.
+pub(crate) fn write_prediction(
+    prediction: &Prediction,
+    outputs: &Outputs,
+    hlog_file: &Option<PathBuf>,
+    experiment: Option<&str>,
+) -> anyhow::Result<()> {
+    let files: [(&Option<PathBuf>, &dyn Fn() -> String); 4] = [
+        (&outputs.html, &|| html::prediction(prediction)),
+        (&outputs.json, &|| json::prediction(prediction)),
+        (&outputs.junit, &|| junit::run(&prediction.measured)),
+        (hlog_file, &|| hlog::run(&prediction.measured)),
+    ];
+    write_each(&files, experiment)
+}
+
+type Written<'f> = (&'f Option<PathBuf>, &'f dyn Fn() -> String);
+
+fn write_each(files: &[Written<'_>], experiment: Option<&str>) -> anyhow::Result<()> {
     for (path, text) in files {
         if let Some(path) = path {
             let path = named(path, experiment);

@@ -27,6 +27,12 @@ const MOST_BYTES: u64 = (16 << 20) + 1;
 #[derive(Debug)]
 pub(crate) struct Refused(String);
 
+impl Refused {
+    pub(crate) fn of(problems: &Problems) -> Refused {
+        Refused(problems.render(std::io::IsTerminal::is_terminal(&std::io::stderr())))
+    }
+}
+
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
@@ -87,9 +93,6 @@ impl SystemFile {
     fn read<T>(&self, f: impl Fn(&Source<'_>) -> Result<T, Problems>) -> anyhow::Result<T> {
         let read = |name: &str| std::fs::read(self.folder.join(name)).map_err(|error| error.to_string());
         let source = Source { name: &self.name, bytes: &self.bytes, read: &read };
-        f(&source).map_err(|problems| {
-            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            Refused(problems.render(colour)).into()
-        })
+        f(&source).map_err(|problems| Refused::of(&problems).into())
     }
 }

@@ -1,5 +1,6 @@
 //! `plimsoll`: how much load a system carries, in every kind of weather, and what gives way first.
 
+mod calibration;
 mod command;
 mod exit;
 mod experiments;

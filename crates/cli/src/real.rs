@@ -1,12 +1,29 @@
 //! What the commands share that start real processes.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{anyhow, bail};
-use plimsoll_lab::{Launch, RunError, Settings};
-use plimsoll_model::system::{StoreKind, System};
+use anyhow::{Context, anyhow, bail};
+use plimsoll_lab::{Launch, Outcome, RunError, Settings};
+use plimsoll_model::system::{Experiment, StoreKind, System};
 
 use crate::file::SystemFile;
+use crate::interrupt::stop_flag;
+use crate::progress::Progress;
+
+/// Runs an experiment of a file that was given by its path, or is built in.
+pub(crate) fn carry_out(
+    file: &SystemFile,
+    system: &System,
+    experiment: &Experiment,
+    path: Option<&Path>,
+    seed: u64,
+) -> anyhow::Result<Outcome> {
+    let progress = Progress::new();
+    let show = |share: f64, what: &str| progress.show(share, what);
+    let settings = settings(&file.for_others(path), seed, stop_flag(), &show).context("this program's own file")?;
+    plimsoll_lab::run(system, experiment, &settings).map_err(|why| error(file, why))
+}
 
 /// How a run goes; processes read the system file themselves.
 pub(crate) fn settings<'s>(

@@ -36,6 +36,38 @@ pub enum Answer {
 /// On good answers that a fallback or a stale copy gave.
 pub const DEGRADED: &str = "x-plimsoll-degraded";
 
+/// On answers: how long they took, of which logical request.
+pub const TOOK: &str = "x-plimsoll-took";
+
+/// How long an answer took where it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Took {
+    /// So long, ns.
+    pub nanos: u64,
+    /// Of which logical request; 0 where nobody else could have been meant.
+    pub logical: u64,
+}
+
+impl Took {
+    /// As it goes over the wire.
+    pub fn field(self) -> String {
+        format!("{}.{:x}", self.nanos, self.logical)
+    }
+
+    /// From the wire.
+    pub fn read(text: &str) -> Option<Took> {
+        let (nanos, logical) = text.split_once('.')?;
+        Some(Took { nanos: nanos.parse().ok()?, logical: u64::from_str_radix(logical, 16).ok()? })
+    }
+
+    /// Puts it on an answer.
+    pub fn put(self, response: &mut Response<Bytes>) {
+        if let Ok(value) = HeaderValue::from_str(&self.field()) {
+            response.headers_mut().insert(TOOK, value);
+        }
+    }
+}
+
 impl Answer {
     /// Whether it is a good one.
     pub fn is_ok(self) -> bool {

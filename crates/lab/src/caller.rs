@@ -15,15 +15,15 @@ use plimsoll_gateway::upstream::call::{Begun, Ended};
 use plimsoll_gateway::upstream::{Call, Found, Instance, Slots, Upstream};
 use plimsoll_model::draw::{Draw, duration};
 use plimsoll_model::run::EventKind;
-use plimsoll_model::system::{Addresses, Component, Dist, EdgeId, System, ZoneId};
+use plimsoll_model::system::{Addresses, Component, Dist, EdgeId, EndpointId, System, ZoneId};
 use plimsoll_policy::circuit_breaker::State as Breaker;
 use plimsoll_policy::pipeline::Next;
 use plimsoll_policy::{Deadline, InvalidConfig, Reason, Time};
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Took};
 use crate::clock::Clock;
 use crate::stack::is_elsewhere;
-use crate::tally::{Of, Tally};
+use crate::tally::{Of, Tally, Time as Taken};
 use crate::timer::Timer;
 use crate::wire::client::{Answer as Wire, Failed, Links};
 
@@ -74,6 +74,10 @@ pub struct Ask {
     pub deadline: Option<u64>,
     /// Where the chance of delays comes from.
     pub draw: Draw,
+    /// What is asked for.
+    pub endpoint: EndpointId,
+    /// Which logical request it is.
+    pub logical: u64,
 }
 
 /// How a call has ended.
@@ -297,6 +301,7 @@ impl End {
         let clock = self.tools.clock;
         let started = clock.now().as_nanos();
         let _flies = crate::tally::Raised::new(&self.tools.tally, self.of, "in_flight");
+        let ask_of = (ask.endpoint, ask.logical);
         let mut request = ask.head;
         if until != Deadline::NEVER {
             let left = until.time().nanos_since(clock.now()).div_ceil(1_000_000);
@@ -321,7 +326,24 @@ impl End {
         };
         let answer = wire.as_ref().map_or(Answer::of_ended(ended), Answer::of_wire);
         self.count_attempt(number, started, answer);
+        if let Some(wire) = wire.as_ref().filter(|_| answer.is_ok()) {
+            let network = delay(0) + delay(1);
+            self.time_attempt(wire, &ask_of, started, network);
+        }
         (ended, wire)
+    }
+
+    /// How long an exchange took beside what the one asked says that it took. An answer that was another request's, from
+    /// a cache or by sharing, says nothing.
+    fn time_attempt(&self, wire: &Wire, (endpoint, logical): &(EndpointId, u64), started: u64, network: u64) {
+        let took = self.tools.clock.now().as_nanos().saturating_sub(started).saturating_sub(network);
+        match (self.of, wire.field("took").and_then(Took::read)) {
+            (Of::Edge(edge), Some(there)) if there.logical == *logical => {
+                self.tools.tally.took(Taken::Hop(edge), took.saturating_sub(there.nanos));
+            }
+            (_, None) => self.tools.tally.took(Taken::Answer(endpoint.service.0, endpoint.index), took),
+            _ => {}
+        }
     }
 
     fn count_attempt(&self, number: u32, started: u64, answer: Answer) {

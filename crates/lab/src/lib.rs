@@ -26,5 +26,6 @@ pub mod tally;
 pub mod timer;
 pub mod wire;
 
+pub use measure::times::fit;
 pub use run::{Outcome, RunError, Settings, run};
 pub use stack::{File, Launch};

@@ -354,7 +354,7 @@ mod tests {
     use std::convert::Infallible;
 
     use plimsoll_model::run::{Verdict, WeatherKind, World};
-    use plimsoll_model::system::{FaultKind, ServiceId, Component, Target};
+    use plimsoll_model::system::{Component, FaultKind, ServiceId, Target};
     use plimsoll_model::{Source, parse};
 
     use super::*;
@@ -417,11 +417,7 @@ objectives:
         Outcome { run, invalid: None, timed: Timed::default(), busy: 0.0 }
     }
 
-    fn search(
-        faults: bool,
-        calm: Option<&Mark>,
-        mut holds: impl FnMut(f64, Phase, &str) -> bool,
-    ) -> Mark {
+    fn search(faults: bool, calm: Option<&Mark>, mut holds: impl FnMut(f64, Phase, &str) -> bool) -> Mark {
         let system = parse(&Source::alone("s.yaml", FILE)).unwrap();
         let settings = Settings { precision: 0.1, today: 100.0 };
         let holds = std::cell::RefCell::new(&mut holds);
@@ -442,7 +438,10 @@ objectives:
         assert_eq!(mark.recovery, Recovery::Steady);
         let at = mark.probes.iter().find(|probe| probe.load == mark.low).unwrap();
         assert_eq!(at.replications, 2, "it was confirmed");
-        assert!(mark.past_mark.unwrap().verdicts.iter().all(|verdict| verdict.line > 4), "lines of the file's objectives");
+        assert!(
+            mark.past_mark.unwrap().verdicts.iter().all(|verdict| verdict.line > 4),
+            "lines of the file's objectives"
+        );
     }
 
     #[test]

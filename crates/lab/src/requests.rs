@@ -42,6 +42,8 @@ pub fn ask(system: &System, edge: EdgeId, endpoint: EndpointId, context: &Contex
         key: context.user_key(),
         deadline,
         draw: context.draw.part(u64::from(edge.0) | 1 << 46),
+        endpoint,
+        logical: context.logical,
     }
 }
 
@@ -52,12 +54,17 @@ fn endpoint_of(system: &System, endpoint: EndpointId) -> (&Service, &Endpoint) {
 
 /// The service and endpoint that answer in the end, behind all gateways.
 pub fn origin(system: &System, endpoint: EndpointId) -> (&Service, &Endpoint) {
+    endpoint_of(system, origin_of(system, endpoint))
+}
+
+/// The endpoint that answers in the end, behind all gateways.
+pub fn origin_of(system: &System, endpoint: EndpointId) -> EndpointId {
     let mut at = endpoint;
     while let ServiceKind::Gateway(routes) = &system.services[at.service.index()].kind {
         let Some(route) = routes.get(at.index as usize) else { break };
         at = route.to;
     }
-    endpoint_of(system, at)
+    at
 }
 
 /// `GET /notes/:id` with the key in the place of `:id`.

@@ -22,6 +22,7 @@ use crate::measure::Cuts;
 use crate::measure::gateway::Looks;
 use crate::measure::parts::Parts;
 use crate::measure::requests::Requests;
+use crate::measure::times::{Timed, timed};
 use crate::process::ProcessError;
 use crate::refuse::{Refused, refuse};
 use crate::result;
@@ -48,6 +49,10 @@ pub struct Outcome {
     pub run: Run,
     /// Why the measurement says nothing, if it does not.
     pub invalid: Option<String>,
+    /// How long things took, for a calibration.
+    pub timed: Timed,
+    /// The busy share of the machine's processors, from 0 to 1.
+    pub busy: f64,
 }
 
 /// Why there is no result.
@@ -139,7 +144,7 @@ async fn within(system: &System, experiment: &Experiment, settings: &Settings<'_
     let cuts = Arc::new(Cuts::new(experiment));
     let Some(stack) = stack else {
         let empty = result::empty(&system, experiment, &cuts, settings.seed);
-        return Ok(Outcome { run: empty, invalid: None });
+        return Ok(Outcome { run: empty, invalid: None, timed: Timed::new(), busy: 0.0 });
     };
     let standing = Standing(stack.clone());
     let machine = Machine::look();
@@ -196,7 +201,8 @@ async fn within(system: &System, experiment: &Experiment, settings: &Settings<'_
     };
     let run = result::assemble(&gathered);
     let invalid = broken.or_else(|| result::invalid(&gathered));
-    Ok(Outcome { run, invalid })
+    let timed = timed(gathered.parts, &cuts);
+    Ok(Outcome { run, invalid, timed, busy })
 }
 
 /// Whatever becomes of a run, its processes end with it.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use plimsoll_model::draw::mix;
 use plimsoll_model::run::{EventKind, Histogram, Totals};
+use plimsoll_model::system::Dist;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
@@ -23,6 +25,49 @@ pub enum Of {
     Topic(u32),
     /// A consumer.
     Consumer(u32),
+    /// A time that calibration fits.
+    Time(Time),
+}
+
+/// What takes time in a run, and is drawn from a distribution in the simulation. Times of each kind are recorded as
+/// response times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Time {
+    /// A `work` or `wait` step of a service: its line, and which of the durations that stand there.
+    Step(u32, u32, u64),
+    /// An operation of a database, once it has a place to run: the store and the operation.
+    Operation(u32, u32),
+    /// A commit as its caller sees it, less its wait for a replica.
+    Commit(u32),
+    /// A command of a store in memory, once the store is free.
+    Command(u32),
+    /// The same with the wait for others' commands.
+    Stay(u32),
+    /// An exchange on an edge, less the network's delays and what the one asked says that it took.
+    Hop(u32),
+    /// An exchange on an edge to a store in memory, which does not say how long it took, less the network's delays.
+    Exchange(u32),
+    /// A publish, as its caller sees it.
+    Publish(u32),
+    /// From a commit until the outbox's message is published.
+    Relay(u32),
+    /// What a consumer does beside its handler for a message.
+    Handling(u32),
+    /// A good answer of a service and endpoint that says nothing about itself, as its caller sees it.
+    Answer(u32, u32),
+}
+
+/// Tells apart distributions that stand on one line of a file.
+pub fn marker(dist: &Dist) -> u64 {
+    let (kind, a, b) = match dist {
+        Dist::Constant(value) => (1, *value, 0),
+        Dist::Uniform { low, high } => (2, *low, *high),
+        Dist::Exponential { mean } => (3, mean.to_bits(), 0),
+        Dist::LogNormal { mu, sigma } => (4, mu.to_bits(), sigma.to_bits()),
+        Dist::Pareto { min, alpha } => (5, min.to_bits(), alpha.to_bits()),
+        Dist::Empirical(steps) => (6, steps.len() as u64, dist.mean().to_bits()),
+    };
+    mix(mix(mix(kind) ^ a) ^ b)
 }
 
 /// What is new about something.
@@ -139,6 +184,11 @@ impl Tally {
         delta.latency.record_ns(nanos);
     }
 
+    /// Something that calibration fits took so long, ns.
+    pub fn took(&self, what: Time, nanos: u64) {
+        self.lock().cells.entry(Of::Time(what)).or_default().delta.latency.record_ns(nanos);
+    }
+
     /// A level rises or falls.
     pub fn level(&self, of: Of, name: &'static str, by: i64) {
         let now = self.clock.now().as_nanos();
@@ -183,6 +233,9 @@ impl Tally {
         let now = self.clock.now().as_nanos();
         let mut report = Report::default();
         for (of, cell) in &mut state.cells {
+            if matches!(of, Of::Time(_)) && cell.delta.latency.count() == 0 {
+                continue;
+            }
             let mut delta = std::mem::take(&mut cell.delta);
             for (name, gauge) in &mut cell.gauges {
                 gauge.add(now, 0);

@@ -1,5 +1,6 @@
 //! Every file format of Plimsoll: the [`system`] file in, the [`run`] out.
 
+pub mod calibration;
 mod cost;
 pub mod draw;
 mod file;
@@ -10,5 +11,5 @@ mod scale;
 pub mod system;
 
 pub use cost::cost;
-pub use file::{Problem, Problems, Source, explain, parse, reference, schema};
+pub use file::{Problem, Problems, Source, calibration as read_calibration, explain, parse, reference, schema};
 pub use grow::grow;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use plimsoll_model::run::{Line, Run};
+use plimsoll_model::run::{Line, Prediction, Run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
@@ -15,6 +15,11 @@ pub fn run(run: &Run) -> String {
 /// A load line as JSON, its runs included.
 pub fn line(line: &Line) -> String {
     write(line)
+}
+
+/// A prediction as JSON, both of its runs included.
+pub fn prediction(prediction: &Prediction) -> String {
+    write(prediction)
 }
 
 /// Why a file could not be read back.

@@ -9,6 +9,7 @@
 //! | [`html`] | one self-contained page |
 //! | [`svg`] | the ladder as a picture |
 //! | [`junit`] | one case an expectation or a mark, for build servers |
+//! | [`mod@prediction`] | how far predictions were off, as a table |
 //! | [`hlog`] | HdrHistogram interval log |
 //! | [`compare`](mod@compare) | two results over each other |
 
@@ -17,6 +18,7 @@ pub mod hlog;
 pub mod html;
 pub mod json;
 pub mod junit;
+pub mod prediction;
 pub mod svg;
 pub mod terminal;
 pub mod topology;

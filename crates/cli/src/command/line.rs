@@ -11,6 +11,7 @@ use plimsoll_report::{html, json, junit, svg, terminal};
 use plimsoll_sim::{Forecast, Runner, Settings};
 
 use super::Chance;
+use crate::calibration::Calibrated;
 use crate::exit::Exit;
 use crate::file::SystemFile;
 use crate::interrupt::stop_flag;
@@ -51,6 +52,8 @@ pub(crate) struct Line {
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     #[command(flatten)]
+    calibrated: Calibrated,
+    #[command(flatten)]
     chance: Chance,
     #[command(flatten)]
     outputs: Outputs,
@@ -59,7 +62,8 @@ pub(crate) struct Line {
 impl Line {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let file = SystemFile::open(self.file.as_deref())?;
-        let system = file.system()?;
+        let mut system = file.system()?;
+        self.calibrated.apply(&mut system)?;
         let forecasts = self.forecasts(&system)?;
         check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.svg])?;
         let settings = Settings {
@@ -73,7 +77,8 @@ impl Line {
         }
         let mut line = self.search(&system, &forecasts, &settings);
         if self.real && !line.partial {
-            line = self.measure(&file, &system, &forecasts, line)?;
+            // What is calibrated is the simulation.
+            line = self.measure(&file, &file.system()?, &forecasts, line)?;
         }
 
         print(&terminal::line(&line, self.outputs.style()))?;

@@ -1,3 +1,4 @@
+mod calibrate;
 mod compare;
 mod example;
 mod explain;
@@ -6,6 +7,7 @@ mod gateway;
 mod keep;
 mod lab_process;
 mod line;
+mod predict_table;
 mod proxy;
 mod run;
 mod schema;
@@ -29,6 +31,8 @@ enum Command {
     Line(line::Line),
     Sim(sim::Sim),
     Run(run::Run),
+    Calibrate(calibrate::Calibrate),
+    PredictTable(predict_table::PredictTable),
     Explain(explain::Explain),
     Schema(schema::Schema),
     Compare(compare::Compare),
@@ -46,6 +50,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Line(command) => command.run(),
         Command::Sim(command) => command.run(),
         Command::Run(command) => command.run(),
+        Command::Calibrate(command) => command.run(),
+        Command::PredictTable(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Compare(command) => command.run(),

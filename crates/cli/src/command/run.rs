@@ -1,16 +1,18 @@
 use std::path::PathBuf;
 
-use anyhow::Context;
 use plimsoll_lab::Outcome;
-use plimsoll_model::system::{Experiment, System};
+use plimsoll_model::run::Prediction;
+use plimsoll_model::system::Experiment;
 use plimsoll_report::terminal;
 
+use super::Chance;
+use super::calibrate::once;
+use super::sim::simulate;
+use crate::calibration::Calibrated;
 use crate::exit::Exit;
-use crate::experiments::{chosen, write_files};
+use crate::experiments::{chosen, length, share, shortened, write_files, write_prediction};
 use crate::file::SystemFile;
-use crate::interrupt::stop_flag;
 use crate::output::{Outputs, check, print};
-use crate::progress::Progress;
 use crate::real;
 
 /// A server that stops for 1 s of 10, at a constant rate: one request in ten waits, evenly from nothing to 1 s. So the
@@ -34,6 +36,18 @@ pub(crate) struct Run {
     /// See whether this machine makes and measures load as it should, with a server that stalls
     #[arg(long, conflicts_with_all = ["file", "experiment", "list"])]
     self_test: bool,
+    /// Simulate the same too, and show measurement and prediction over each other
+    #[arg(long, conflicts_with = "self_test")]
+    predict: bool,
+    /// Times for the prediction, from a file that `plimsoll calibrate` wrote
+    #[arg(long, value_name = "FILE", requires = "predict")]
+    calibration: Option<PathBuf>,
+    /// Run for so long instead of as long as the experiment says; its faults must be over by then
+    #[arg(long = "for", value_name = "TIME", value_parser = length, conflicts_with = "self_test")]
+    length: Option<u64>,
+    /// The load, as a share of what the experiment says
+    #[arg(long, value_name = "PERCENT", default_value = "100%", value_parser = share, conflicts_with = "self_test")]
+    scale: f64,
     /// Where all chance comes from; the machine has a say too
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -50,7 +64,8 @@ impl Run {
             true => SystemFile::built_in("self-test.yaml", SELF_TEST),
             false => SystemFile::open(self.file.as_deref())?,
         };
-        let system = file.system()?;
+        let mut system = file.system()?;
+        system.scale_load(self.scale);
         if self.list {
             let names: Vec<&str> = system.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
             print(&names.join("\n"))?;
@@ -58,16 +73,39 @@ impl Run {
         }
         let experiments = chosen(&file, &system, &self.experiment)?;
         real::stores(&file, &system, self.emulate_stores)?;
+        let experiments: Vec<Experiment> =
+            experiments.into_iter().map(|of| shortened(&file, of, self.length)).collect::<anyhow::Result<_>>()?;
+        let calibrated = match self.predict {
+            true => {
+                let mut calibrated = system.clone();
+                Calibrated { calibration: self.calibration.clone() }.apply(&mut calibrated)?;
+                Some(calibrated)
+            }
+            false => None,
+        };
         let several = experiments.len() > 1;
         check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.hlog])?;
         let mut exit = Exit::Held;
         for (i, experiment) in experiments.iter().enumerate() {
-            let Outcome { run, invalid } = self.carry_out(&file, &system, experiment)?;
+            let Outcome { run, invalid, .. } =
+                real::carry_out(&file, &system, experiment, self.file.as_deref(), self.seed)?;
             if i > 0 {
                 print("")?;
             }
             print(&terminal::run(&run, self.outputs.style()))?;
-            write_files(&run, &system, &self.outputs, &self.hlog, several.then_some(experiment.name.as_str()))?;
+            let name = several.then_some(experiment.name.as_str());
+            match &calibrated {
+                Some(calibrated) if !run.partial => {
+                    let chance = Chance { seed: self.seed, threads: None };
+                    let predicted = simulate(calibrated, experiment, &chance, &once());
+                    let calibration = self.calibration.as_ref().map(|path| path.display().to_string());
+                    let prediction = Prediction::new(run.clone(), predicted, calibration);
+                    print("")?;
+                    print(&terminal::prediction(&prediction, self.outputs.style()))?;
+                    write_prediction(&prediction, &self.outputs, &self.hlog, name)?;
+                }
+                _ => write_files(&run, &system, &self.outputs, &self.hlog, name)?,
+            }
             if run.partial {
                 eprintln!("interrupted: the figures cover what was done by then");
                 return Ok(Exit::Interrupted);
@@ -80,13 +118,5 @@ impl Run {
             }
         }
         Ok(exit)
-    }
-
-    fn carry_out(&self, file: &SystemFile, system: &System, experiment: &Experiment) -> anyhow::Result<Outcome> {
-        let progress = Progress::new();
-        let show = |share: f64, what: &str| progress.show(share, what);
-        let path = file.for_others(self.file.as_deref());
-        let settings = real::settings(&path, self.seed, stop_flag(), &show).context("this program's own file")?;
-        plimsoll_lab::run(system, experiment, &settings).map_err(|error| real::error(file, error))
     }
 }

@@ -6,6 +6,7 @@ use plimsoll_report::terminal;
 use plimsoll_sim::{Precision, Runner, Scenario};
 
 use super::Chance;
+use crate::calibration::Calibrated;
 use crate::exit::Exit;
 use crate::experiments::{chosen, write_files};
 use crate::file::SystemFile;
@@ -30,6 +31,8 @@ pub(crate) struct Sim {
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
     #[command(flatten)]
+    calibrated: Calibrated,
+    #[command(flatten)]
     chance: Chance,
     #[command(flatten)]
     outputs: Outputs,
@@ -38,7 +41,8 @@ pub(crate) struct Sim {
 impl Sim {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let file = SystemFile::open(self.file.as_deref())?;
-        let system = file.system()?;
+        let mut system = file.system()?;
+        self.calibrated.apply(&mut system)?;
         if self.list {
             let names: Vec<&str> = system.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
             print(&names.join("\n"))?;
@@ -71,15 +75,16 @@ impl Sim {
     }
 
     fn simulate(&self, system: &System, experiment: &Experiment) -> Run {
-        let progress = Progress::new();
-        let show = |share: f64, what: &str| progress.show(share, what);
-        let runner =
-            Runner { seed: self.chance.seed, threads: self.chance.threads(), stop: stop_flag(), progress: &show };
-        let precision = Precision {
-            least: self.replications,
-            most: self.replications.max(Precision::default().most),
-            ..Precision::default()
-        };
-        plimsoll_sim::simulate(system, &Scenario::from_experiment(experiment), &experiment.expect, &precision, &runner)
+        let most = self.replications.max(Precision::default().most);
+        let precision = Precision { least: self.replications, most, ..Precision::default() };
+        simulate(system, experiment, &self.chance, &precision)
     }
+}
+
+/// Runs an experiment in virtual time.
+pub(super) fn simulate(system: &System, experiment: &Experiment, chance: &Chance, precision: &Precision) -> Run {
+    let progress = Progress::new();
+    let show = |share: f64, what: &str| progress.show(share, what);
+    let runner = Runner { seed: chance.seed, threads: chance.threads(), stop: stop_flag(), progress: &show };
+    plimsoll_sim::simulate(system, &Scenario::from_experiment(experiment), &experiment.expect, precision, &runner)
 }

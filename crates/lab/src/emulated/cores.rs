@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use plimsoll_model::draw::mix;
@@ -13,12 +14,15 @@ use crate::clock;
 #[derive(Debug)]
 pub struct Cores {
     queue: Arc<Queue>,
+    count: u32,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     jobs: Mutex<VecDeque<Job>>,
     came: Condvar,
+    /// Jobs that are queued or under way.
+    open: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -37,7 +41,12 @@ impl Cores {
             let queue = queue.clone();
             std::thread::Builder::new().name(format!("work-{core}")).spawn(move || work(&queue))?;
         }
-        Ok(Cores { queue })
+        Ok(Cores { queue, count })
+    }
+
+    /// Whether a core has nothing to do.
+    pub fn is_free(&self) -> bool {
+        self.queue.open.load(Ordering::Relaxed) < self.count
     }
 
     /// Burns so much processor time on one core, ns, once one is free, and keeps that core for `hold` ns more: an
@@ -48,6 +57,7 @@ impl Cores {
         let (done, ends) = oneshot::channel();
         {
             let mut jobs = self.queue.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            self.queue.open.fetch_add(1, Ordering::Relaxed);
             jobs.push_back(Job { nanos, hold, began: begin, done });
         }
         self.queue.came.notify_one();
@@ -70,6 +80,7 @@ fn work(queue: &Queue) {
             }
         };
         if job.done.is_closed() {
+            queue.open.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
         let _ = job.began.send(());
@@ -77,6 +88,7 @@ fn work(queue: &Queue) {
         if job.hold > 0 {
             clock::block(std::time::Duration::from_nanos(job.hold));
         }
+        queue.open.fetch_sub(1, Ordering::Relaxed);
         let _ = job.done.send(());
     }
 }

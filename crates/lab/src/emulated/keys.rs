@@ -16,7 +16,7 @@ use super::{CannotRun, Process};
 use crate::clock::wall_ms;
 use crate::control::{self, Controlled, Order, State};
 use crate::layout::Place;
-use crate::tally::Of;
+use crate::tally::{Of, Time};
 use crate::wire::server::listen;
 
 /// Looks a key up, and gives the right to fetch it to one caller at a time. Keys: the entry, its lock. Arguments: the
@@ -39,6 +39,7 @@ const COMMAND_MAX: usize = 1 << 20;
 
 struct Node {
     process: Process,
+    store: u32,
     of: Of,
     redis: Redis,
     time: plimsoll_model::system::Dist,
@@ -119,6 +120,7 @@ pub(super) async fn run(process: Process, place: Place, store: u32) -> Result<()
         return Err(CannotRun::Io(std::io::Error::other("it is no Redis")));
     };
     let node = Arc::new(Node {
+        store,
         of: Of::Node(store, 0),
         redis: redis.clone(),
         time: redis.time.clone(),
@@ -221,6 +223,7 @@ impl Node {
         self.execute(parts, out);
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         let took = tools.clock.now().as_nanos() - started;
+        tools.tally.took(Time::Stay(self.store), took);
         let failed = out.starts_with(b"-");
         tools.tally.ended(self.of, took, |totals| *(if failed { &mut totals.failed } else { &mut totals.ok }) += 1);
     }
@@ -232,13 +235,16 @@ impl Node {
         let busy = slowed((1e9 / self.redis.max_rate) as u64);
         let drawn = duration(&self.time, self.process.bits());
         let takes = slowed(drawn).max(busy);
-        let at = {
+        let (at, free) = {
             let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
-            *free_at = (*free_at).max(now) + busy;
-            *free_at + takes - busy
+            let free = (*free_at).max(now);
+            *free_at = free + busy;
+            (free + takes, free)
         };
         self.process.tools.tally.extra(self.of, "busy_ns", busy as f64);
         self.process.tools.timer.until(at).await;
+        let took = self.process.tools.clock.now().as_nanos().saturating_sub(free);
+        self.process.tools.tally.took(Time::Command(self.store), took);
     }
 
     fn execute(&self, parts: &[Vec<u8>], out: &mut Vec<u8>) {

@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod metric;
 pub mod parts;
 pub mod requests;
+pub mod times;
 
 use plimsoll_model::system::{Experiment, Phase};
 

@@ -210,6 +210,7 @@ impl Decoder<'_> {
         }
         EdgePolicies {
             latency: of("latency").map(|filled| self.dist(filled)),
+            overhead: None,
             pipeline,
             retry_when,
             balance,

@@ -9,6 +9,7 @@
 //! in one pass through these stages; a stage goes on past a bad value with a stand-in.
 
 mod arrivals;
+mod calibration;
 mod check;
 mod client;
 mod consumer;
@@ -51,6 +52,7 @@ mod topic;
 mod trace;
 mod tree;
 
+pub use calibration::calibration;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use schema::schema;

@@ -5,6 +5,7 @@
 mod float;
 mod histogram;
 mod line;
+mod prediction;
 mod unit;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ pub use line::{
     Analytic, Cost, GivesWay, GrownLine, Limit, Line, LoadUnit, Mark, Probe, Quiet, Recovery, Waived, Weather,
     WeatherKind,
 };
+pub use prediction::{Miss, Prediction};
 pub use unit::{Unit, bound_words};
 
 /// The result of one experiment.

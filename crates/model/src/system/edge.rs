@@ -20,6 +20,9 @@ pub struct Edge {
 pub struct EdgePolicies {
     /// One-way network delay, ns; none: as the system's `network` says for the two zones.
     pub latency: Option<Dist>,
+    /// What an exchange takes beside the network and the one asked, ns: parsing, system calls, waking up. A calibration
+    /// states it; none: nothing.
+    pub overhead: Option<Dist>,
     /// Deadline, retries, budget, breaker, rate limit, bulkhead and hedging, in fixed order.
     pub pipeline: policy::PipelineConfig,
     /// Results that are worth another attempt.

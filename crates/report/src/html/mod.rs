@@ -5,11 +5,12 @@ mod chart;
 mod flow;
 mod line;
 mod page;
+mod prediction;
 mod probes;
 mod run;
 mod timeline;
 
-use plimsoll_model::run::{Line, Run};
+use plimsoll_model::run::{Line, Prediction, Run};
 use plimsoll_model::system::System;
 
 use crate::markup::{escape, put};
@@ -29,6 +30,11 @@ pub fn line_on(line: &Line, topology: &Topology) -> String {
 /// The page of a run and of the system that it is of.
 pub fn run(run: &Run, system: &System) -> String {
     run_on(run, &Topology::of(system))
+}
+
+/// The page of a prediction: measured and predicted, second by second.
+pub fn prediction(prediction: &Prediction) -> String {
+    prediction::write(prediction)
 }
 
 /// The page of a run over a topology.

@@ -4,12 +4,14 @@
 mod compare;
 mod ladder;
 mod line;
+mod prediction;
 mod run;
 mod sheet;
 mod table;
 
 pub use compare::compare;
 pub use line::line;
+pub use prediction::prediction;
 pub(crate) use run::between;
 pub use run::run;
 pub use sheet::Style;

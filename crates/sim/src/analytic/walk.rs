@@ -332,8 +332,10 @@ impl<'s> Walk<'s> {
     /// Mean network delay one way, s.
     fn one_way(&self, edge: EdgeId) -> f64 {
         let of = &self.system.edges[edge.index()];
+        // Half of it belongs to each way.
+        let overhead = of.policies.overhead.as_ref().map_or(0.0, |overhead| overhead.mean() / 2e9);
         if let Some(latency) = &of.policies.latency {
-            return latency.mean() / 1e9;
+            return latency.mean() / 1e9 + overhead;
         }
         let network = &self.system.network;
         let (from, to) = (self.zones(of.from), self.zones(of.to));
@@ -341,7 +343,7 @@ impl<'s> Walk<'s> {
         let crossing =
             from.iter().flat_map(|a| to.iter().map(move |b| a != b)).filter(|&crosses| crosses).count() as f64;
         let share = if pairs == 0.0 { 0.0 } else { crossing / pairs };
-        (network.same_zone.mean() * (1.0 - share) + network.cross_zone.mean() * share) / 1e9
+        (network.same_zone.mean() * (1.0 - share) + network.cross_zone.mean() * share) / 1e9 + overhead
     }
 
     fn zones(&self, component: Component) -> Vec<ZoneId> {

@@ -58,6 +58,8 @@ pub(crate) struct EdgeEnd {
     pub(crate) members_at: u64,
     /// One-way delay to each target.
     pub(crate) delays: Vec<Dist>,
+    /// What each exchange takes beside that.
+    overhead: Option<Dist>,
     /// The lane of each constant delay.
     lanes: Vec<Option<LaneId>>,
     /// Calls that wait for the bulkhead.
@@ -334,7 +336,7 @@ impl World<'_> {
         let lanes = delays
             .iter()
             .map(|delay| match delay {
-                Dist::Constant(nanos) => self.queue.lane(*nanos),
+                Dist::Constant(nanos) if policies.overhead.is_none() => self.queue.lane(*nanos),
                 _ => None,
             })
             .collect();
@@ -372,7 +374,8 @@ impl World<'_> {
             members_at: u64::MAX,
             first_target,
             lanes,
-            instant: delays.iter().all(|delay| *delay == Dist::Constant(0)),
+            instant: policies.overhead.is_none() && delays.iter().all(|delay| *delay == Dist::Constant(0)),
+            overhead: policies.overhead.clone(),
             delays,
             pools: (0..if pool.is_some() { targets } else { 0 })
                 .map(|_| Pool {
@@ -789,6 +792,9 @@ impl World<'_> {
                     return;
                 }
             }
+        }
+        if back && let Some(overhead) = &self.ends[end as usize].overhead {
+            delay += duration(overhead, draw.bits(1));
         }
         if delay == 0 { self.soon(event) } else { self.queue.at(self.now + delay, event) }
     }

@@ -77,7 +77,8 @@ impl Line {
                 break;
             }
         }
-        let invalid = line.marks.iter().filter(|mark| mark.fails.as_deref().is_some_and(|why| why.starts_with(INVALID)));
+        let invalid =
+            line.marks.iter().filter(|mark| mark.fails.as_deref().is_some_and(|why| why.starts_with(INVALID)));
         let names: Vec<&str> = invalid.map(|mark| mark.weather.name.as_str()).collect();
         if !names.is_empty() {
             line.warnings.push(format!(

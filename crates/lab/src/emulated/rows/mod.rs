@@ -22,10 +22,11 @@ use plimsoll_model::system::{Dist, Lock, Scalability, Store, StoreKind};
 use tokio::sync::Semaphore;
 
 use super::{CannotRun, Process};
+use crate::answer::Took;
 use crate::context::FRESH_KEY;
 use crate::control::{self, Controlled, Order, State};
 use crate::layout::Place;
-use crate::tally::Of;
+use crate::tally::{Of, Time};
 use crate::wire::server::{Boxed, Handler, listen, serve};
 use locks::{Locks, Taken};
 use log::Log;
@@ -188,8 +189,8 @@ impl Session {
             },
         };
         drop(flight);
+        let took = node.process.tools.clock.now().as_nanos() - started;
         if counted {
-            let took = node.process.tools.clock.now().as_nanos() - started;
             let stale = answered.as_ref().is_ok_and(|response| response.headers().contains_key(STALE));
             node.process.tools.tally.ended(node.of, took, |totals| match &answered {
                 Ok(_) => {
@@ -199,7 +200,12 @@ impl Session {
                 Err(_) => totals.failed += 1,
             });
         }
-        answered.unwrap_or_else(plain)
+        let mut response = answered.unwrap_or_else(plain);
+        // A commit says what it waited for others; the rest is the commit's own time, and the way there and back.
+        if path != "/commit" {
+            Took { nanos: took, logical: 0 }.put(&mut response);
+        }
+        response
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Transaction>> {
@@ -227,7 +233,7 @@ impl Session {
             node.log.caught_up(floor, nanos("wait").unwrap_or(0), nanos("max_lag")).await?;
         }
         let mut taken = node.locks.take(operation.table, operation.lock, key).await;
-        node.work(&operation.time).await;
+        node.work(&operation.time, Some(Time::Operation(node.store, number as u32))).await;
         let stale = !operation.write && node.log.is_stale(key);
         let mut response = Response::new(Bytes::new());
         let in_transaction = {
@@ -261,7 +267,8 @@ impl Session {
         let node = &self.node;
         let keys = self.lock().as_mut().map(|transaction| std::mem::take(&mut transaction.keys));
         let keys = keys.ok_or(StatusCode::CONFLICT)?;
-        node.work(&node.commit).await;
+        node.work(&node.commit, None).await;
+        let worked = node.process.tools.clock.now();
         if !node.log.is_primary() {
             *self.lock() = None;
             return Err(StatusCode::CONFLICT);
@@ -272,13 +279,14 @@ impl Session {
             put_at(&mut response, at);
         }
         *self.lock() = None;
+        Took { nanos: node.process.tools.clock.now().nanos_since(worked), logical: 0 }.put(&mut response);
         Ok(response)
     }
 }
 
 impl Node {
     /// A place to run, and the time that it takes.
-    async fn work(&self, time: &Dist) {
+    async fn work(&self, time: &Dist, what: Option<Time>) {
         let tools = &self.process.tools;
         tools.tally.level(self.of, "queue", 1);
         let waits = Waits(self);
@@ -293,7 +301,11 @@ impl Node {
         if let Some(law) = self.scalability {
             takes *= law.stretch(f64::from(running.min(self.places_all)));
         }
+        let began = tools.clock.now();
         tools.timer.wait(takes as u64).await;
+        if let Some(what) = what {
+            tools.tally.took(what, tools.clock.now().nanos_since(began));
+        }
         drop(busy);
         drop(permit);
     }

@@ -9,7 +9,7 @@ use plimsoll_model::system::{Consumer, ConsumerId};
 use super::Instance;
 use super::task::Task;
 use crate::context::{CONTEXT, Context};
-use crate::tally::{Held, Of};
+use crate::tally::{Held, Of, Time};
 use crate::wire::client::{Answer as Wire, request};
 
 /// Begins with every partition that is this instance's.
@@ -36,14 +36,20 @@ async fn consume(instance: Arc<Instance>, id: ConsumerId, partition: u32) {
         if consumer.ack_first {
             broker.ask(&format!("/commit?{}", message.place)).await;
         }
-        handle(&instance, consumer, &broker, &message).await;
+        let tools = &instance.process.tools;
+        let came = tools.clock.now();
+        let handled = handle(&instance, consumer, &broker, &message).await;
         if !consumer.ack_first {
             broker.ask(&format!("/commit?{}", message.place)).await;
+        }
+        if let Some(handled) = handled {
+            tools.tally.took(Time::Handling(id.0), tools.clock.now().nanos_since(came).saturating_sub(handled));
         }
     }
 }
 
-async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'_>, message: &Message) {
+/// Handles a message. How long its handler took, ns, if that went well at once.
+async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'_>, message: &Message) -> Option<u64> {
     let tools = &instance.process.tools;
     let of = Of::Consumer(broker.consumer);
     let logical = message.context.logical;
@@ -54,6 +60,7 @@ async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'
             totals.retries += u64::from(attempt > 0);
         });
         let began = tools.clock.now();
+        let mut handler = None;
         let known = consumer.dedup.is_some()
             && broker.ask(&format!("/effect?ask=1&{}&logical={logical:x}", message.place)).await.is_none();
         let well = known || {
@@ -62,7 +69,9 @@ async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'
             context.draw = context.draw.part(u64::from(attempt) | 1 << 44);
             let mut task = Task::new(instance, context, None);
             tools.tally.count(instance.of, |totals| totals.offered += 1);
+            let runs = tools.clock.now();
             let ended = task.run(&consumer.handler).await;
+            handler = Some(tools.clock.now().nanos_since(runs));
             let took = tools.clock.now().nanos_since(began);
             let well = ended.is_ok() && !poison;
             tools
@@ -77,7 +86,7 @@ async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'
         let since = now.saturating_sub(message.published) as u64;
         tools.tally.ended(of, since, |totals| *(if well { &mut totals.ok } else { &mut totals.failed }) += 1);
         if well {
-            return;
+            return handler.filter(|_| attempt == 0);
         }
         if attempt + 1 < consumer.attempts {
             let backoff = duration(&consumer.backoff, message.context.draw.bits(u64::from(attempt) | 1 << 45));
@@ -85,6 +94,7 @@ async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'
         }
     }
     broker.ask(&format!("/dead?{}", message.place)).await;
+    None
 }
 
 /// A message, and where it is.

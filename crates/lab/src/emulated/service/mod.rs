@@ -26,7 +26,7 @@ use plimsoll_policy::{Degradation, InvalidConfig, Mode, Reason};
 
 use super::cores::Cores;
 use super::{CannotRun, Process};
-use crate::answer::Answer;
+use crate::answer::{Answer, Took};
 use crate::caller::End;
 use crate::context::{Context, WROTE};
 use crate::control::{self, Controlled, Order, State};
@@ -66,7 +66,7 @@ pub(super) struct Instance {
 
 /// On answers of the service's own: a layer that refused has put none there.
 #[derive(Clone, Copy)]
-struct Ran(Answer);
+struct Ran(Answer, u64);
 
 pub(super) async fn run(
     process: Process,
@@ -232,9 +232,12 @@ impl Instance {
             let context = Context::of(request.headers(), || self.process.bits());
             let delay = self.gateway_delay.as_ref().filter(|_| forwarded);
             let delay = |back: u64| delay.map_or(0, |dist| duration(dist, context.draw.bits(back | 1 << 21)));
-            self.process.tools.timer.wait(delay(0)).await;
-            let back = delay(1);
-            let response = self.clone().admitted(request, endpoint, context).await;
+            let (there, back) = (delay(0), delay(1));
+            self.process.tools.timer.wait(there).await;
+            let mut response = self.clone().admitted(request, endpoint, context).await;
+            if let Some(Took { nanos, logical }) = response.extensions().get::<Took>().copied() {
+                Took { nanos: nanos + there + back, logical }.put(&mut response);
+            }
             self.process.tools.timer.wait(back).await;
             response
         })
@@ -243,12 +246,15 @@ impl Instance {
     async fn admitted(self: Arc<Self>, request: Request<Bytes>, endpoint: u32, context: Context) -> Response<Bytes> {
         let tools = &self.process.tools;
         let started = tools.clock.now();
-        let _present = Present::new(&self);
+        let present = Present::new(&self);
         tools.tally.count(self.of, |totals| totals.offered += 1);
+        let logical = context.logical;
         let mut counted = Counted { instance: &self, started: started.as_nanos(), answer: Answer::Timeout, ran: false };
-        let response = match self.before(endpoint, &context).await {
+        let mut before = 0;
+        let mut response = match self.before(endpoint, &context).await {
             Err(answer) => answer.response(0),
             Ok(ticket) => {
+                before = tools.clock.now().nanos_since(started);
                 let response = self.admission.admit(&self, request, endpoint, context).await;
                 let ran = response.extensions().get::<Ran>().map(|ran| ran.0);
                 self.after(ticket, ran);
@@ -265,6 +271,11 @@ impl Instance {
             _ => Answer::Busy,
         });
         drop(counted);
+        if let Some(Ran(_, nanos)) = response.extensions().get::<Ran>().copied() {
+            // What layers and the way to a free worker cost is the hop's; a wait for one that is not free is not.
+            let nanos = if present.alone { before + nanos } else { tools.clock.now().nanos_since(started) };
+            response.extensions_mut().insert(Took { nanos, logical });
+        }
         response
     }
 
@@ -336,6 +347,7 @@ impl Instance {
         let of = &self.process.system.services[self.id.index()].endpoints[endpoint as usize];
         let errors = self.version.map_or(0.0, |(_, errors)| errors);
         let draw = context.draw;
+        let started = self.process.tools.clock.now();
         let mut task = Task::new(&self, context, admission::deadline(&self, &request));
         let answer = if draw.happens(ERRORS, of.errors) || draw.happens(VERSION_ERRORS, errors) {
             Answer::Error
@@ -352,7 +364,7 @@ impl Instance {
         {
             response.headers_mut().insert(WROTE, wrote);
         }
-        response.extensions_mut().insert(Ran(answer));
+        response.extensions_mut().insert(Ran(answer, self.process.tools.clock.now().nanos_since(started)));
         response
     }
 
@@ -401,14 +413,18 @@ pub(super) fn zone_of(service: &Service, number: u32) -> Option<ZoneId> {
 /// A request that is here.
 struct Present<'i> {
     instance: &'i Instance,
+    /// Whether it found a worker free.
+    alone: bool,
     _level: Held,
 }
 
 impl<'i> Present<'i> {
     fn new(instance: &'i Instance) -> Present<'i> {
-        instance.in_flight.fetch_add(1, Ordering::Relaxed);
+        let others = instance.in_flight.fetch_add(1, Ordering::Relaxed);
         instance.held.fetch_add(1, Ordering::Relaxed);
-        Present { instance, _level: Held::new(&instance.process.tools.tally, instance.of, "in_flight") }
+        let spec = instance.spec();
+        let alone = others < u64::from(if spec.asynchronous { spec.max_in_flight } else { spec.workers });
+        Present { instance, alone, _level: Held::new(&instance.process.tools.tally, instance.of, "in_flight") }
     }
 }
 

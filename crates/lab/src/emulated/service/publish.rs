@@ -9,7 +9,7 @@ use super::Instance;
 use super::task::Task;
 use crate::answer::Answer;
 use crate::context::Context;
-use crate::tally::{Held, Of};
+use crate::tally::{Held, Of, Time};
 use crate::wire::client::request;
 
 /// Publishes, or puts the message into the transaction's outbox.
@@ -22,7 +22,12 @@ pub(super) async fn publish(task: &mut Task, topic: u32, outbox: bool) -> Result
         return Ok(());
     }
     let instance = task.instance.clone();
+    let clock = instance.process.tools.clock;
+    let started = clock.now();
     let answer = send(&instance, topic, &context).await;
+    if answer.is_ok() {
+        instance.process.tools.tally.took(Time::Publish(topic), clock.now().nanos_since(started));
+    }
     if answer.is_ok() { Ok(()) } else { Err(answer) }
 }
 
@@ -32,11 +37,14 @@ pub(super) fn committed(instance: &Arc<Instance>, outbox: Vec<(u32, Context)>) {
         let instance = instance.clone();
         let waits = Held::new(&instance.process.tools.tally, Of::Topic(topic), "backlog");
         tokio::spawn(async move {
+            let tools = &instance.process.tools;
+            let committed = tools.clock.now();
             let relay = &instance.process.system.topics[topic as usize].relay;
             instance.process.tools.timer.wait(duration(relay, context.draw.bits(RELAY))).await;
             while !send(&instance, topic, &context).await.is_ok() {
                 tokio::time::sleep(AGAIN).await;
             }
+            tools.tally.took(Time::Relay(topic), tools.clock.now().nanos_since(committed));
             drop(waits);
         });
     }

@@ -2,6 +2,7 @@
 //! among nodes, transactions.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Waker, Poll};
 
@@ -17,12 +18,12 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::pool::{Pool, Taken};
-use crate::answer::Answer;
+use crate::answer::{Answer, Took};
 use crate::caller::{network, tell_breaker};
 use crate::context::Context;
 use crate::emulated::Process;
 use crate::emulated::keys::{LOOKUP, lock_of};
-use crate::tally::{Of, Raised};
+use crate::tally::{Of, Raised, Time};
 use crate::wire::client::Answer as Wire;
 use crate::wire::resp::Value;
 use crate::wire::server::Boxed;
@@ -238,10 +239,15 @@ impl StoreEnd {
         if transaction.crosses {
             self.asker.second_shard(transaction.shard).await?;
         }
+        let clock = self.asker.process.tools.clock;
+        let asked = clock.now();
         let answer = taken.ask("/commit").await?;
         if answer.status != 200 {
             return Err(Answer::Unavailable);
         }
+        let waited = answer.field("took").and_then(Took::read).map_or(0, |took| took.nanos);
+        let took = clock.now().nanos_since(asked).saturating_sub(waited);
+        self.asker.process.tools.tally.took(Time::Commit(self.asker.store.0), took);
         taken.back();
         Ok(self.asker.acknowledge(transaction.shard, &answer))
     }
@@ -285,6 +291,13 @@ impl StoreEnd {
 }
 
 impl Asker {
+    fn edge(&self) -> u32 {
+        match self.of {
+            Of::Edge(edge) => edge,
+            _ => 0,
+        }
+    }
+
     fn spec(&self) -> &Store {
         &self.process.system.stores[self.store.index()]
     }
@@ -308,11 +321,6 @@ impl Asker {
         result
     }
 
-    async fn delay(&self, node: usize, draw: Draw, back: u64) {
-        let nanos = self.delays.get(node).map_or(0, |dist| duration(dist, draw.bits(back | 1 << 20)));
-        self.process.tools.timer.wait(nanos).await;
-    }
-
     // --- databases
 
     fn primary(&self, shard: u32) -> usize {
@@ -325,10 +333,12 @@ impl Asker {
         match &op.what {
             What::Begin(crosses) => {
                 let node = self.primary(shard);
-                self.delay(node, context.draw, 0).await;
-                let mut taken = self.pools[node].take().await?;
+                let mut hop = Hop::new(self);
+                hop.delay(node, context.draw, 0).await;
+                let mut taken = hop.without(self.pools[node].take()).await?;
                 let answer = taken.ask("/begin").await?;
-                self.delay(node, context.draw, 1).await;
+                hop.delay(node, context.draw, 1).await;
+                hop.answered(&answer);
                 if answer.status != 200 {
                     return Err(Answer::Unavailable);
                 }
@@ -366,9 +376,11 @@ impl Asker {
         let mut slot = transaction.taken.lock().await;
         // What is not put back, because its caller gave up half-way, is closed.
         let Some(mut taken) = slot.take() else { return Err(Answer::Reset) };
-        self.delay(node, context.draw, 0).await;
+        let mut hop = Hop::new(self);
+        hop.delay(node, context.draw, 0).await;
         let answer = taken.ask(&format!("/op/{number}?key={}", context.key)).await?;
-        self.delay(node, context.draw, 1).await;
+        hop.delay(node, context.draw, 1).await;
+        hop.answered(&answer);
         *slot = Some(taken);
         if answer.status == 200 { Ok(Got::default()) } else { Err(Answer::Unavailable) }
     }
@@ -427,9 +439,10 @@ impl Asker {
     }
 
     async fn ask_node(&self, node: usize, target: &str, shard: u32, context: &Context) -> Result<Got, Answer> {
-        self.delay(node, context.draw, 0).await;
+        let mut hop = Hop::new(self);
+        hop.delay(node, context.draw, 0).await;
         let asked = async {
-            let mut taken = self.pools[node].take().await?;
+            let mut taken = hop.without(self.pools[node].take()).await?;
             let answer = taken.ask(target).await?;
             taken.back();
             Ok(answer)
@@ -444,7 +457,8 @@ impl Asker {
                 return Err(answer);
             }
         };
-        self.delay(node, context.draw, 1).await;
+        hop.delay(node, context.draw, 1).await;
+        hop.answered(&answer);
         match answer.status {
             200 => Ok(Got { at: self.acknowledge(shard, &answer), ..Got::default() }),
             421 => Err(Answer::Conflict),
@@ -481,8 +495,9 @@ impl Asker {
     // --- stores in memory
 
     async fn keys(&self, op: &Op, context: &Context) -> Result<Got, Answer> {
-        self.delay(0, context.draw, 0).await;
-        let mut taken = self.pools[0].take().await?;
+        let mut hop = Hop::new(self);
+        hop.delay(0, context.draw, 0).await;
+        let mut taken = hop.without(self.pools[0].take()).await?;
         let now = crate::clock::wall_ms(self.process.tools.clock).to_string();
         let value = match &op.what {
             What::Lookup(key, right) => {
@@ -504,7 +519,8 @@ impl Asker {
             What::Begin(_) => return Err(Answer::Error),
         };
         taken.back();
-        self.delay(0, context.draw, 1).await;
+        hop.delay(0, context.draw, 1).await;
+        self.process.tools.tally.took(Time::Exchange(self.edge()), hop.so_far());
         match value {
             Value::Error(_) => Err(Answer::Error),
             value => Ok(Got { value: Some(value), ..Got::default() }),
@@ -561,6 +577,48 @@ impl Asker {
 const DOWN: u64 = 1_000_000_000;
 /// Acknowledged commits that are remembered, for the next failover.
 const REMEMBERED: usize = 100_000;
+
+/// An exchange with a node: how long it takes beside the network's delays, which are waited for here.
+struct Hop<'a> {
+    asker: &'a Asker,
+    started: u64,
+    /// What of it is no part of the way there and back, ns.
+    less: u64,
+}
+
+impl<'a> Hop<'a> {
+    fn new(asker: &'a Asker) -> Hop<'a> {
+        Hop { asker, started: asker.process.tools.clock.now().as_nanos(), less: 0 }
+    }
+
+    /// Waits for the network, one way or the other.
+    async fn delay(&mut self, node: usize, draw: Draw, back: u64) {
+        let nanos = self.asker.delays.get(node).map_or(0, |dist| duration(dist, draw.bits(back | 1 << 20)));
+        self.less += nanos;
+        self.asker.process.tools.timer.wait(nanos).await;
+    }
+
+    /// Does something that is no part of it.
+    async fn without<T>(&mut self, other: impl Future<Output = T>) -> T {
+        let clock = self.asker.process.tools.clock;
+        let since = clock.now();
+        let done = other.await;
+        self.less += clock.now().nanos_since(since);
+        done
+    }
+
+    fn so_far(&self) -> u64 {
+        (self.asker.process.tools.clock.now().as_nanos() - self.started).saturating_sub(self.less)
+    }
+
+    /// The node has answered, and says how long that took.
+    fn answered(&self, answer: &Wire) {
+        if let Some(took) = answer.field("took").and_then(Took::read) {
+            let way = self.so_far().saturating_sub(took.nanos);
+            self.asker.process.tools.tally.took(Time::Hop(self.asker.edge()), way);
+        }
+    }
+}
 
 struct Ended<'a> {
     asker: &'a Asker,

@@ -13,7 +13,7 @@ use super::{Instance, join};
 use crate::answer::Answer;
 use crate::context::{Context, add_wrote};
 use crate::requests;
-use crate::tally::Held;
+use crate::tally::{Held, Time, marker};
 
 /// A future within a task.
 pub(super) type Within<'t, T> = Pin<Box<dyn Future<Output = T> + Send + 't>>;
@@ -81,7 +81,7 @@ impl Task {
                     self.step = Some(name.clone());
                 }
                 self.site += 1;
-                self.act(&step.action).await?;
+                self.act(&step.action, step.line).await?;
             }
             Ok(())
         })
@@ -94,17 +94,21 @@ impl Task {
         skips && of.ladder.mode == Mode::Enforce
     }
 
-    async fn act(&mut self, action: &Action) -> Result<(), Answer> {
+    async fn act(&mut self, action: &Action, line: u32) -> Result<(), Answer> {
         let draw = self.context.draw.part(self.site);
         match action {
             Action::Work(time) => {
                 let (takes, held) = self.instance.slowed(duration(time, draw.0), true);
-                self.work(takes, held).await;
+                self.work(takes, held, Time::Step(self.instance.id.0, line, marker(time))).await;
                 Ok(())
             }
             Action::Wait(time) => {
                 let (takes, held) = self.instance.slowed(duration(time, draw.0), false);
-                self.instance.process.tools.timer.wait(takes.saturating_add(held)).await;
+                let tools = &self.instance.process.tools;
+                let started = tools.clock.now();
+                tools.timer.wait(takes.saturating_add(held)).await;
+                let took = tools.clock.now().nanos_since(started);
+                tools.tally.took(Time::Step(self.instance.id.0, line, marker(time)), took);
                 Ok(())
             }
             Action::Fail(share) => {
@@ -170,11 +174,22 @@ impl Task {
         }
     }
 
-    async fn work(&self, nanos: u64, hold: u64) {
+    async fn work(&self, nanos: u64, hold: u64, what: Time) {
         let mut busy = None;
-        let (tally, of) = (&self.instance.process.tools.tally, self.instance.of);
-        self.instance.cores.burn(nanos, hold, || busy = Some(Held::new(tally, of, "cores"))).await;
+        let (tools, of) = (&self.instance.process.tools, self.instance.of);
+        // Until a core is free it waits, which the simulation knows of; what it takes to wake one that is free is part
+        // of the work.
+        let mut since = tools.clock.now();
+        let free = self.instance.cores.is_free();
+        let began = || {
+            busy = Some(Held::new(&tools.tally, of, "cores"));
+            if !free {
+                since = tools.clock.now();
+            }
+        };
+        self.instance.cores.burn(nanos, hold, began).await;
         drop(busy);
+        tools.tally.took(what, tools.clock.now().nanos_since(since));
     }
 
     async fn call(&mut self, edge: EdgeId, endpoint: EndpointId) -> Result<(), Answer> {
