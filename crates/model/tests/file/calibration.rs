@@ -2,7 +2,7 @@
 
 use plimsoll_model::calibration::{Calibration, SHARES, Times, What};
 use plimsoll_model::read_calibration;
-use plimsoll_model::system::{Action, Dist, EdgeId, EndpointId, ServiceId, StoreId, System, TopicId};
+use plimsoll_model::system::{Action, EdgeId, EndpointId, ServiceId, StoreId, System, TopicId};
 use proptest::prelude::*;
 
 const SYSTEM: &str = "system: shop
@@ -81,22 +81,31 @@ fn a_system_takes_the_times_and_keeps_the_rest() {
     let calibration = calibration(&system);
     calibration.apply(&mut system);
     let program = &system.services[0].endpoints[0].program;
-    let measured = |what: &What| calibration.times[what].dist();
+    let measured = |what: What| calibration.times[&what].dist();
+    let takes = |action: &Action| match action {
+        Action::Work(time) | Action::Wait(time) => time.clone(),
+        other => panic!("{other:?}"),
+    };
     let at = EndpointId { service: ServiceId(0), index: 0 };
-    assert_eq!(program[0].action, Action::Wait(measured(&What::Beside(at))));
-    assert_eq!(program[1].action, Action::Work(measured(&What::Step(at, 1))));
+    assert_eq!(takes(&program[0].action), measured(What::Beside(at)));
+    assert!(matches!(program[1].action, Action::Work(_)), "it still takes a core");
+    assert_eq!(takes(&program[1].action), measured(What::Step(at, 1)));
     let Action::Parallel { branches, .. } = &program[2].action else { panic!("{program:?}") };
-    assert_eq!(branches[0][0].action, Action::Wait(measured(&What::Step(at, 2))));
-    assert_eq!(system.stores[0].operations[0].time, measured(&What::Operation(StoreId(0), 0)));
+    assert_eq!(takes(&branches[0][0].action), measured(What::Step(at, 2)));
+    assert_eq!(system.stores[0].operations[0].time, measured(What::Operation(StoreId(0), 0)));
     let overhead = edge(&system, "api -> db");
-    assert_eq!(system.edges[overhead.index()].policies.overhead, Some(measured(&What::Overhead(overhead))));
+    assert_eq!(system.edges[overhead.index()].policies.overhead, Some(measured(What::Overhead(overhead))));
     assert_eq!(system.edges[overhead.index()].policies.latency, None, "the network stays as described");
     // The reader's own service is what was seen of it; a handler is what it was, after what is beside it.
     let own = &system.services[1].endpoints[0].program;
     assert_eq!(own.len(), 1);
-    assert_eq!(system.consumers[0].handler.len(), 2);
-    assert_eq!(system.consumers[0].handler, system.services[2].endpoints[0].program);
-    assert_ne!(system.consumers[0].handler[1].action, Action::Work(Dist::Constant(5_000_000)));
+    assert_eq!(takes(&own[0].action), measured(What::Endpoint(EndpointId { service: ServiceId(1), index: 0 })));
+    let handler = EndpointId { service: system.consumers[0].service, index: 0 };
+    for program in [&system.consumers[0].handler, &system.services[2].endpoints[0].program] {
+        assert_eq!(program.len(), 2);
+        assert_eq!(takes(&program[0].action), measured(What::Handling(0.into())));
+        assert_eq!(takes(&program[1].action), measured(What::Step(handler, 1)));
+    }
 }
 
 #[test]
