@@ -185,3 +185,25 @@ proptest! {
         prop_assert!(!picture.contains("NaN") && !picture.contains("\"inf"), "{}", picture);
     }
 }
+
+/// Each chart has both worlds' lines: through for what was measured, dashed for what was predicted.
+#[test]
+fn a_prediction_has_both_lines() {
+    let mut prediction = fixture::prediction();
+    let page = html::prediction(&prediction);
+    let charts: Vec<&str> = page.split("<figure class=\"chart\">").skip(1).collect();
+    assert!(charts.len() >= 3, "{} charts", charts.len());
+    for chart in charts {
+        let through = chart.matches("class=\"curve c").count();
+        let dashed = chart.split("class=\"curve c").skip(1).filter(|of| of[..10].contains("dashed")).count();
+        assert!(dashed > 0 && dashed * 2 == through, "{dashed} of {through} curves are dashed");
+        assert!(chart.contains(" measured") && chart.contains(" predicted"));
+    }
+    assert!(page.contains("machine.yaml"));
+    hostile_run(&mut prediction.measured);
+    hostile_run(&mut prediction.predicted);
+    prediction.misses.iter_mut().for_each(|miss| miss.subject = HOSTILE.into());
+    prediction.calibration = Some(HOSTILE.into());
+    let page = html::prediction(&prediction);
+    assert!(!page.contains("<script>alert") && !page.contains("<img"), "what files name stays text");
+}

@@ -5,7 +5,7 @@ mod arbitrary;
 mod fixture;
 
 use expect_test::{ExpectFile, expect_file};
-use plimsoll_report::terminal::{Style, compare, line, run};
+use plimsoll_report::terminal::{Style, compare, line, prediction, run};
 use plimsoll_report::{compare, json};
 use proptest::prelude::*;
 use unicode_width::UnicodeWidthStr;
@@ -46,6 +46,12 @@ fn a_run_that_missed_an_expectation() {
 fn two_runs_compared() {
     let comparison = compare::runs(&fixture::met(), &fixture::missed());
     check(&compare(&comparison, Style::default()), expect_file!["./snapshots/compare.txt"]);
+}
+
+#[test]
+fn a_prediction() {
+    let text = prediction(&fixture::prediction(), Style::default());
+    check(&text, expect_file!["./snapshots/prediction.txt"]);
 }
 
 #[test]

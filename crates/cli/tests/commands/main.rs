@@ -1,6 +1,8 @@
 //! The program from outside, as its users and their scripts see it: one file a command, and files
 //! for what all commands share.
 
+#[cfg(target_os = "linux")]
+mod calibrate;
 mod compare;
 mod example;
 mod explain;

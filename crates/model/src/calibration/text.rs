@@ -72,19 +72,36 @@ impl Calibration {
 fn line(times: &Times) -> String {
     let mut out = format!("{{ samples: {}", times.samples);
     for ((key, _), value) in SHARES.iter().zip(times.at) {
-        let _ = write!(out, ", {key}: {}ms", plain(value as f64 / 1e6));
+        let _ = write!(out, ", {key}: {}ms", millis(value));
     }
     out.push_str(" }");
     out
 }
 
-/// A number without an exponent, to a millionth.
+/// Nanoseconds as milliseconds, exactly.
+fn millis(nanos: u64) -> String {
+    let text = format!("{}.{:06}", nanos / 1_000_000, nanos % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// A number without an exponent, to a billionth.
 fn plain(value: f64) -> String {
-    let text = format!("{value:.6}");
+    let text = format!("{value:.9}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// Text that no YAML parser takes for something else.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }

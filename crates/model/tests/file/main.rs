@@ -1,5 +1,6 @@
 //! The system file from outside: text in, systems and problems out.
 
+mod calibration;
 mod explain;
 mod hostile;
 mod mutations;
