@@ -123,6 +123,7 @@ pub async fn fetch<I: Incoming>(
                     repeatable,
                     upgrade: outgoing.upgrade,
                     deadline: deadline.time(),
+                    interims: None,
                 };
                 tried.instance = Some(instance.clone());
                 tried.started = now;

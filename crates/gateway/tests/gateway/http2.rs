@@ -143,6 +143,32 @@ fn what_the_two_say_differently_is_translated() {
     }
 }
 
+#[test]
+fn hints_reach_a_stream_before_its_answer() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n";
+    let answer = [hints.as_bytes(), b"HTTP/1.1 102 Processing\r\n\r\n", &ok("final")].concat();
+    let backend = Backend::new(move |_| Does::Answer(answer.clone()));
+    for keys in ["", "retry: {}", "hedge: {}"] {
+        let gateway = gateway(&[&backend], keys);
+        run(async {
+            let mut send = connect(&gateway).await.ready().await.unwrap();
+            let request = Request::builder().uri("http://test/").body(()).unwrap();
+            let (mut response, _) = send.send_request(request, true).unwrap();
+            let mut informed = Vec::new();
+            while informed.len() < 2 {
+                let next = std::future::poll_fn(|cx| response.poll_informational(cx)).await;
+                let next = next.expect("both come").unwrap();
+                let names: Vec<String> = next.headers().keys().map(ToString::to_string).collect();
+                informed.push((next.status().as_u16(), names));
+            }
+            assert_eq!(informed, [(103, vec!["link".to_owned()]), (102, vec![])]);
+            let mut body = response.await.unwrap().into_body();
+            assert_eq!(body.data().await.unwrap().unwrap(), "final");
+        });
+        gateway.stop(true);
+    }
+}
+
 /// A server of WebSockets at `/ws`, which agrees as it should where `right`, and echoes what it gets.
 fn websocket_backend(right: bool) -> Backend {
     Backend::new(move |received| {

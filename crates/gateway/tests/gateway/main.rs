@@ -7,6 +7,7 @@ mod hostility;
 mod http;
 mod http2;
 mod idempotency;
+mod interim;
 mod listening;
 mod operations;
 mod policies;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 
-use super::head::trailer_lines;
+use super::head::{answer_head, trailer_lines};
 use crate::core::Core;
 use crate::exchange::{BodyError, Incoming, KeptBody};
 use crate::http1::chunked;
@@ -97,6 +97,14 @@ impl<'s> Stream2<'s> {
 impl Incoming for Stream2<'_> {
     fn waits(&self) -> bool {
         self.waits && self.framed.is_empty()
+    }
+
+    fn interim(&mut self, status: u16, head: &[u8]) {
+        let head = head.strip_suffix(b"\r\n").unwrap_or(head);
+        if let Some(interim) = answer_head(head, status) {
+            // A stream that takes no more answers is seen to be over elsewhere.
+            let _ = self.respond.send_informational(interim);
+        }
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
