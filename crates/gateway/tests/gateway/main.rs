@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "these tests run in real time")]
 
+mod absences;
 mod dns;
 mod hostility;
 mod http;
@@ -11,6 +12,7 @@ mod interim;
 mod listening;
 mod operations;
 mod policies;
+mod quota;
 mod redis;
 mod support;
 mod tls;
