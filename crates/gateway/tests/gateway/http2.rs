@@ -14,14 +14,14 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::support::*;
 
-fn run<F: Future<Output = ()>>(future: F) {
+pub(crate) fn run<F: Future<Output = ()>>(future: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, future);
 }
 
-type Send = h2::client::SendRequest<Bytes>;
+pub(crate) type Send = h2::client::SendRequest<Bytes>;
 
-async fn connect(gateway: &Gateway) -> Send {
+pub(crate) async fn connect(gateway: &Gateway) -> Send {
     let stream = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
     let (send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::task::spawn_local(async move {

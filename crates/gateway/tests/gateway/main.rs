@@ -8,6 +8,7 @@ mod hostility;
 mod http;
 mod http2;
 mod idempotency;
+mod idempotency_http2;
 mod interim;
 mod listening;
 mod operations;

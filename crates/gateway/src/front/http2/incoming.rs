@@ -27,19 +27,24 @@ pub struct Stream2<'s> {
     trails: bool,
     /// Whether the client waits for `100 Continue`.
     waits: bool,
+    /// Whether to look whether the client is still there.
+    watch: bool,
 }
 
 impl<'s> Stream2<'s> {
-    /// A body of which nothing has come. `waits` says that the client waits until it is asked for it.
+    /// A body of which nothing has come. `waits` says that the client waits until it is asked for it,
+    /// `watch` that a request ends where its client has gone.
     pub fn new(
         recv: RecvStream,
         respond: &'s mut SendResponse<Bytes>,
         chunked: bool,
         most: u64,
         waits: bool,
+        watch: bool,
     ) -> Stream2<'s> {
         let over = recv.is_end_stream();
-        Stream2 { recv, respond, chunked, left: most, framed: Vec::new(), sent: 0, over, trails: false, waits }
+        let framed = Vec::new();
+        Stream2 { recv, respond, chunked, left: most, framed, sent: 0, over, trails: false, waits, watch }
     }
 
     /// The stream, of which no body was wanted.
@@ -127,6 +132,9 @@ impl Incoming for Stream2<'_> {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.watch {
+            return Poll::Pending;
+        }
         self.respond.poll_reset(cx).map(drop)
     }
 
