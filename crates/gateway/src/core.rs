@@ -52,6 +52,8 @@ pub struct Shared {
     pub secret: u64,
     /// Numbers of addresses.
     pub slots: Slots,
+    /// Files that the process may have open; none is without a limit.
+    pub may_open: Option<u64>,
     /// Everybody's figures.
     pub figures: Figures,
     /// Set once the gateway is to stop.
@@ -69,11 +71,12 @@ const NOTICES: usize = 100;
 
 impl Shared {
     /// A process that runs this.
-    pub fn new(clock: Clock, secret: u64, slots: Slots, live: Live) -> Shared {
+    pub fn new(clock: Clock, secret: u64, slots: Slots, may_open: Option<u64>, live: Live) -> Shared {
         Shared {
             clock,
             secret,
             slots,
+            may_open,
             figures: Figures::default(),
             stopping: AtomicBool::new(false),
             open: AtomicU32::new(0),

@@ -136,6 +136,8 @@ pub(crate) struct EndpointCode {
     pub(crate) class: Option<u8>,
     pub(crate) errors: f64,
     pub(crate) response_size: u64,
+    /// A gateway's `timeout`, from the arrival of a request; `u64::MAX` for none, and everywhere else.
+    pub(crate) patience: u64,
 }
 
 /// All code of a system.
@@ -177,6 +179,7 @@ impl Code {
             let own = code.ops.len();
             for (e, endpoint) in service.endpoints.iter().enumerate() {
                 let raise = code.emit(Op::Raise, 0);
+                let mut patience = u64::MAX;
                 let entry = match &service.kind {
                     ServiceKind::Service => {
                         let entry = code.here();
@@ -188,6 +191,8 @@ impl Code {
                         code.program(&endpoint.program, raise);
                         if let Some(route) = routes.iter().find(|route| route.endpoint as usize == e) {
                             code.route(s as u32, route, is_safe(&endpoint.name), raise);
+                            let timeout = system.edges[route.edge.index()].policies.pipeline.timeout;
+                            patience = timeout.map_or(u64::MAX, plimsoll_policy::nanos);
                         }
                         entry
                     }
@@ -203,6 +208,7 @@ impl Code {
                     class: endpoint.class,
                     errors: endpoint.errors,
                     response_size: endpoint.response_size,
+                    patience,
                 });
             }
             if service.scalability.is_some() {

@@ -300,6 +300,7 @@ impl<'a> World<'a> {
             Event::Hedge { call } => self.hedge(call),
             Event::BulkheadTimeout { call } => self.bulkhead_timeout(call),
             Event::ServerBulkheadTimeout { task } => self.server_bulkhead_timeout(task),
+            Event::SeatTimeout { task } => self.seat_timeout(task),
             Event::PoolTimeout { attempt } => self.pool_timeout(attempt),
             Event::OpArrive { op } => self.op_arrive(op),
             Event::OpDone { op } => self.op_done(op),

@@ -19,16 +19,16 @@ use plimsoll_gateway::upstream::call::Ended;
 use plimsoll_model::system::System;
 use plimsoll_model::system::policy::rate_limit::StoreAnswer;
 use plimsoll_model::system::policy::{Outcome, Time};
-use plimsoll_model::{Source, parse};
 use plimsoll_sim::Scenario;
 use plimsoll_sim::journal::{self, End, Refusal, Stage, Visit, Visits, journal};
 
-use super::SEED;
+use super::{SEED, bad_weather, indented, instances, system};
 
 /// A gateway with these keys, whose route to the service has those, before three instances that fail now and then.
 /// Users are impatient, requests of two classes come in waves, and some of them are repeated.
-fn system(keys: &str, route: &str) -> System {
-    let keys: String = keys.lines().map(|line| format!("    {line}\n")).collect();
+fn text(keys: &str, route: &str) -> String {
+    let (keys, api) = (indented(keys), instances(&["GET /items/:id", "POST /items", "POST /orders"]));
+    let weather = bad_weather("    load: { web: [400/s, 1200/s, 400/s, 1200/s] }\n");
     let text = format!(
         "system: conformance
 clients:
@@ -54,36 +54,17 @@ services:
     listen: [\"127.0.0.1:0\"]
     routes: [ {{ to: api{route} }} ]
     timeout: 400ms
-{keys}  api:
-    at: [127.0.0.1:4001, 127.0.0.1:4002, 127.0.0.1:4003]
-    instances: 3
-    workers: 6
-    queue: 4
-    endpoints:
-      GET /items/:id: [ {{ work: exp(3ms) }}, {{ fail: 3% }} ]
-      POST /items: [ {{ work: exp(3ms) }}, {{ fail: 3% }} ]
-      POST /orders: [ {{ work: exp(3ms) }}, {{ fail: 3% }} ]
-stores:
+{keys}{api}stores:
   counts: {{ kind: redis, at: 127.0.0.1:6379, time: 0.3ms }}
-experiments:
-  bad-weather:
-    for: 20s
-    load: {{ web: [400/s, 1200/s, 400/s, 1200/s] }}
-    faults:
-      - {{ at: 2s, pause: api/2, for: 3s }}
-      - {{ at: 7s, kill: api/3, for: 2s }}
-      - {{ at: 11s, slow: api/1, by: 20x, for: 4s }}
-      - {{ at: 16s, partition: edge -> counts, for: 1s }}
+{weather}      - {{ at: 16s, partition: edge -> counts, for: 1s }}
 "
     );
     // Faults on what nobody uses are refused, and so is a store without a user.
-    let text = if text.contains("store: counts") {
-        text
-    } else {
-        let keep = |line: &&str| !line.contains("counts") && !line.starts_with("stores:");
-        text.lines().filter(keep).map(|line| format!("{line}\n")).collect()
-    };
-    parse(&Source::alone("conformance.yaml", &text)).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
+    if text.contains("store: counts") {
+        return text;
+    }
+    let keep = |line: &&str| !line.contains("counts") && !line.starts_with("stores:");
+    text.lines().filter(keep).map(|line| format!("{line}\n")).collect()
 }
 
 /// The simulation's visits, replayed. How often each kind of decision was compared; what differs is an error.
@@ -106,7 +87,11 @@ fn replay(keys: &str, route: &str, system: &System, visits: &Visits) -> Result<B
 
 /// Replays a run, which must have compared these.
 fn conforms(keys: &str, route: &str, must: &[&str]) {
-    let system = system(keys, route);
+    conforms_as(&text(keys, route), keys, route, must);
+}
+
+fn conforms_as(text: &str, keys: &str, route: &str, must: &[&str]) {
+    let system = system(text);
     let scenario = Scenario::from_experiment(&system.experiments[0]);
     let visits = journal(&system, &scenario, SEED, "edge").expect("the gateway has an edge").visits;
     let arrivals = visits.entries.iter().filter(|visit| matches!(visit.step, Stage::Arrives { .. })).count();
@@ -185,9 +170,19 @@ impl Replay {
     fn step(&mut self, visit: &Visit) -> Result<(), String> {
         let Visit { at, request: number, ref step } = *visit;
         match *step {
-            Stage::Arrives { endpoint, quota, class, deadline, key } => {
-                self.arrives(at, number, (endpoint, quota, class, deadline), key);
-                return Ok(());
+            Stage::Arrives { endpoint, quota, class, caller, deadline, key } => {
+                self.arrives(at, number, (endpoint, quota, class, caller), key);
+                let got = self.requests[&number].asked.deadline;
+                return same(got == deadline, &got);
+            }
+            Stage::Calls(until) => {
+                self.count("calls");
+                // What refreshes a kept answer came from nobody.
+                let got = match self.requests.get(&number) {
+                    Some(request) => request.asked.deadline,
+                    None => self.plan.deadline(0, at, None),
+                };
+                return same(got == until, &got);
             }
             Stage::Pressure(pressure, level) => {
                 self.count("pressure");
@@ -247,13 +242,15 @@ impl Replay {
                 "replayed"
             }
             Stage::Refused(why) => {
-                let next = request.decision(at, why == Refusal::BulkheadTimeout);
+                let late = matches!(why, Refusal::BulkheadTimeout | Refusal::Deadline);
+                let next = request.decision(at, late);
                 let (own, what) = match why {
                     Refusal::Degraded => (Own::Degraded, "degraded"),
                     Refusal::Quota => (Own::RateLimited, "quota"),
                     Refusal::Limit => (Own::Limit, "limit"),
                     Refusal::Bulkhead => (Own::Bulkhead, "bulkhead full"),
                     Refusal::BulkheadTimeout => (Own::Bulkhead, "bulkhead timeout"),
+                    Refusal::Deadline => (Own::Deadline, "deadline"),
                     Refusal::Full => (Own::InFlight, "no seat"),
                     Refusal::Shed => (Own::Shed, "shed"),
                     Refusal::InProgress => (Own::InProgress, "in progress"),
@@ -328,7 +325,7 @@ impl Replay {
         &mut self,
         at: Time,
         number: u64,
-        (route, quota, class, deadline): (u32, u64, u8, Time),
+        (route, quota, class, caller): (u32, u64, u8, Option<Time>),
         key: Option<u64>,
     ) {
         let asked = Asked {
@@ -339,7 +336,7 @@ impl Replay {
             bulkhead: self.plan.routes[route as usize].bulkhead,
             guarded: Inbound::guards(&self.plan),
             class,
-            deadline,
+            deadline: self.plan.deadline(route, at, caller),
         };
         let (mut held, next) = self.inbound.arrive(at, &asked);
         let mut record = None;
@@ -507,6 +504,22 @@ fn seats_and_the_queue_for_them() {
     conforms(both, "", &["granted", "waits for a seat"]);
 }
 
+/// `timeout` runs from a request's arrival: a wait for a permit or a seat is a part of it, and what has waited that long
+/// gets a 504 at that moment, from nobody's answer.
+#[test]
+fn timeouts_run_from_the_arrival() {
+    let patient = |text: &str| text.replace("timeout: 300ms", "timeout: 5s").replace("timeout: 200ms", "timeout: 5s");
+    for keys in [
+        "max_in_flight: 4\nqueue: { size: 400, discipline: fifo }",
+        "max_in_flight: 4\nqueue: { size: 400, discipline: lifo }",
+        "bulkheads: { each: { endpoints: [GET /items/:id, POST /items, POST /orders], permits: 4, queue: 400, max_wait: 10s } }",
+        "max_in_flight: 12\nqueue: 200\nbulkheads: { writes: { endpoints: [POST /items], permits: 1, queue: 100, max_wait: 10s } }",
+        "max_connections: 1\nmax_pending: 100\nmax_in_flight: 8\nqueue: 200",
+    ] {
+        conforms_as(&patient(&text(keys, "")), keys, "", &["deadline", "calls", "seated"]);
+    }
+}
+
 /// A simulated gateway does no work of its own that would keep its cores busy. So the levels are those of a service,
 /// and the gateway has to go through the same ones.
 #[test]
@@ -545,8 +558,7 @@ experiments:
   waves: {{ for: 30s, load: {{ web: [400/s, 1200/s, 200/s, 700/s, 200/s] }} }}
 "
         );
-        let system = parse(&Source::alone("conformance.yaml", &text));
-        let system = system.unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        let system = system(&text);
         let scenario = Scenario::from_experiment(&system.experiments[0]);
         let visits = journal(&system, &scenario, SEED, "api").expect("it calls another").visits;
         let mut replay = Replay::new(&system);
@@ -557,8 +569,8 @@ experiments:
                     replay.step(visit).unwrap_or_else(|why| panic!("seed {SEED}, step {number}: {visit:?}\n{why}"));
                     levels += usize::from(level.is_some());
                 }
-                Stage::Arrives { endpoint, quota, class, deadline, key } => {
-                    replay.arrives(visit.at, visit.request, (endpoint, quota, class, deadline), key);
+                Stage::Arrives { endpoint, quota, class, caller, key, .. } => {
+                    replay.arrives(visit.at, visit.request, (endpoint, quota, class, caller), key);
                     let degraded = |decided: &Decided| matches!(decided, Decided::Next(Next::Refused(own)) if own.why == Own::Degraded);
                     let got = replay.requests.remove(&visit.request).and_then(|request| request.next);
                     let got = got.as_ref().is_some_and(degraded);
@@ -643,7 +655,7 @@ fn everything_at_once() {
 #[test]
 fn another_decision_is_seen() {
     let keys = "rate_limit: { quota: 300/s }\nmax_in_flight: 12\nqueue: 10";
-    let system = system(keys, "");
+    let system = system(&text(keys, ""));
     let scenario = Scenario::from_experiment(&system.experiments[0]);
     let mut visits = journal(&system, &scenario, SEED, "edge").unwrap().visits;
     assert_eq!(replay(keys, "", &system, &visits).err(), None);

@@ -16,17 +16,17 @@ use plimsoll_model::system::System;
 use plimsoll_model::system::policy::circuit_breaker::State as Breaker;
 use plimsoll_model::system::policy::members::Config;
 use plimsoll_model::system::policy::{Balancer, Members, Time, outlier_ejection};
-use plimsoll_model::{Source, parse};
 use plimsoll_sim::Scenario;
 use plimsoll_sim::journal::{End, Entry, Go, Journal, Step, journal};
 
-use super::SEED;
+use super::{SEED, bad_weather, indented, instances, system};
 
 /// A gateway with these keys before three instances that fail now and then; the second of them is stopped, and
 /// later slow, for a while.
-fn system(keys: &str) -> System {
-    let keys: String = keys.lines().map(|line| format!("    {line}\n")).collect();
-    let text = format!(
+fn text(keys: &str) -> String {
+    let (keys, api) = (indented(keys), instances(&["GET /items/:id", "POST /items"]));
+    let weather = bad_weather("");
+    format!(
         "system: conformance
 clients:
   web:
@@ -41,29 +41,13 @@ services:
     listen: [\"127.0.0.1:0\"]
     upstream: api
     timeout: 400ms
-{keys}  api:
-    at: [127.0.0.1:4001, 127.0.0.1:4002, 127.0.0.1:4003]
-    instances: 3
-    workers: 6
-    queue: 4
-    endpoints:
-      GET /items/:id: [ {{ work: exp(3ms) }}, {{ fail: 3% }} ]
-      POST /items: [ {{ work: exp(3ms) }}, {{ fail: 3% }} ]
-experiments:
-  bad-weather:
-    for: 20s
-    faults:
-      - {{ at: 2s, pause: api/2, for: 3s }}
-      - {{ at: 7s, kill: api/3, for: 2s }}
-      - {{ at: 11s, slow: api/1, by: 20x, for: 4s }}
-"
-    );
-    parse(&Source::alone("conformance.yaml", &text)).unwrap_or_else(|problems| panic!("{}", problems.render(false)))
+{keys}{api}{weather}"
+    )
 }
 
 /// The simulation's journal, replayed. How often each kind of decision was compared.
 fn conforms(keys: &str) -> BTreeMap<&'static str, usize> {
-    let system = system(keys);
+    let system = system(&text(keys));
     let scenario = Scenario::from_experiment(&system.experiments[0]);
     let journal = journal(&system, &scenario, SEED, "edge").expect("the gateway has an edge");
     assert!(journal.entries.len() > 10_000, "only {} steps", journal.entries.len());
@@ -262,7 +246,7 @@ impl Replay {
 /// The comparison sees what differs: one instance instead of another is enough.
 #[test]
 fn another_decision_is_seen() {
-    let system = system("");
+    let system = system(&text(""));
     let scenario = Scenario::from_experiment(&system.experiments[0]);
     let mut journal = journal(&system, &scenario, SEED, "edge").unwrap();
     let mut chosen = journal.entries.iter_mut().filter_map(|entry| match &mut entry.step {
@@ -320,6 +304,32 @@ fn breaker() {
         "breaker: { failure_rate: 10%, window: 2s, min_calls: 10, open_for: 300ms, ramp: 1s }",
         &["refusal", "trips"],
     );
+}
+
+#[test]
+fn permits_for_calls() {
+    conforms_with("bulkhead: 3", &["refusal", "attempt"]);
+    conforms_with("bulkhead: { permits: 3, queue: 10, max_wait: 20ms }", &["queue", "patience", "refusal", "attempt"]);
+    // What waits longest has its permit just before its deadline.
+    conforms_with("bulkhead: { permits: 1, queue: 200, max_wait: 10s }", &["queue", "attempt"]);
+}
+
+#[test]
+fn shadows_decide_and_let_pass() {
+    let breaker = "breaker: { failure_rate: 10%, window: 2s, min_calls: 10, open_for: 300ms, shadow: true }";
+    conforms_with(breaker, &["attempt", "trips"]);
+    let outliers = "outliers: { consecutive_failures: 3, eject_for: 1s, max_ejected: 50%, shadow: true }";
+    conforms_with(outliers, &["attempt", "eligible"]);
+    for keys in [
+        "bulkhead: { permits: 2, queue: 5, shadow: true }",
+        "hedge: { percentile: 90%, min_samples: 50, min_delay: 2ms, shadow: true }",
+        "retry: { attempts: 3, backoff: 1ms..20ms, shadow: true }",
+        "balance: { algorithm: round_robin, shadow: p2c }",
+    ] {
+        let compared = conforms(keys);
+        assert!(compared["attempt"] > 5_000, "{keys}: {compared:?}");
+        assert!(!compared.contains_key("refusal") && !compared.contains_key("hedge"), "{keys}: {compared:?}");
+    }
 }
 
 #[test]

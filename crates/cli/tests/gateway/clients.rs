@@ -14,6 +14,10 @@ fn backend() -> Backend {
         let mut words = received.head.split(' ');
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
         match (method, path) {
+            ("GET", "/items/hints") => {
+                let hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
+                Does::Answer([&hints[..], &ok("hinted")].concat())
+            }
             ("GET", "/large") => Does::Answer(large.clone()),
             ("HEAD", _) => Does::Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".to_vec()),
             ("GET", _) => Does::Answer(ok(&format!("{method} {path}"))),
@@ -107,6 +111,11 @@ fn curl(arguments: &[&str], many: bool, url: &str, running: &Running) -> Vec<Str
     lines.push(ask(&["--upload-file", "body", "--header", "Transfer-Encoding: chunked"], "/items/1").0);
     lines.push(ask(&["--head"], "/items/1").0);
     lines.push(ask(&[], "/nowhere").0);
+    let (_, got) = ask(&["--include"], "/items/hints");
+    let got = String::from_utf8_lossy(&got).to_ascii_lowercase();
+    let heads: Vec<&str> = got.split("\r\n\r\n").collect();
+    assert!(heads[0].contains(" 103") && heads[0].contains("\r\nlink: </a.css>; rel=preload"), "{got}");
+    assert!(heads[1].contains(" 200") && heads[2] == "hinted", "{got}");
     if many {
         let all = ask(&["--parallel", "--parallel-max", "50"], "/items/[1-100]").0;
         let each = all.matches(&lines[0][..lines[0].rfind(' ').unwrap()]).count();

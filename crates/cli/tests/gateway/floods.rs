@@ -126,3 +126,35 @@ fn one_address_takes_only_its_share_of_connections() {
     probe.end();
     assert!(running.is_alive());
 }
+
+#[test]
+fn the_soft_limit_of_open_files_is_raised() {
+    let backend = Backend::ok("here");
+    let text = |connections: u64| {
+        let keys = format!("admin: 127.0.0.1:0\nlimits: {{ connections: {connections} }}");
+        file(&[backend.address], &keys, "")
+    };
+    let running = Running::with_files(&text(200), 40, 400);
+    // More connections than the soft limit has files, all served while all are open.
+    let mut clients: Vec<Client> = (0..100).map(|_| Client::new(running.address)).collect();
+    assert!(clients.iter_mut().all(|client| client.get("/").status == 200));
+    let config = Client::new(running.admin.expect("an address")).get("/config").body;
+    assert!(config.starts_with("# The process may open 400 files.\n"), "{config}");
+    assert_eq!(running.figure("plimsoll_max_fds"), 400);
+    assert!(!running.lines().iter().any(|line| line.contains("limits.connections")), "{:?}", running.lines());
+}
+
+#[test]
+fn more_connections_than_files_are_warned_of() {
+    let backend = Backend::ok("here");
+    let text = |connections: u64| file(&[backend.address], &format!("limits: {{ connections: {connections} }}"), "");
+    let mut running = Running::with_files(&text(1000), 40, 400);
+    let warns = |line: &String, count: u64| {
+        line.contains(&format!("limits.connections is {count}, but the process may open 400 files only"))
+    };
+    running.until("it warns", |lines| lines.iter().any(|line| warns(line, 1000)));
+    // A reload that asks for yet more is warned of too.
+    running.write(&text(2000));
+    running.signal("-HUP");
+    running.until("it warns again", |lines| lines.iter().any(|line| warns(line, 2000)));
+}

@@ -25,14 +25,27 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(text: &str) -> Running {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_plimsoll"));
+        command.args(["gateway", "system.yaml"]);
+        Running::spawn(text, command)
+    }
+
+    /// One whose process gets so many open files, and may raise that to so many.
+    pub(crate) fn with_files(text: &str, soft: u64, hard: u64) -> Running {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" gateway system.yaml");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_plimsoll")]);
+        Running::spawn(text, command)
+    }
+
+    fn spawn(text: &str, mut command: Command) -> Running {
         let folder = tempfile::tempdir().expect("a folder");
         let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../gateway/tests/gateway/data");
         for name in ["test.pem", "test.key"] {
             std::fs::copy(format!("{data}/{name}"), folder.path().join(name)).expect("a certificate");
         }
         std::fs::write(folder.path().join("system.yaml"), text).expect("a file");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_plimsoll"))
-            .args(["gateway", "system.yaml"])
+        let mut child = command
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -5,7 +5,7 @@
 //! | `GET /health` | 200 while the process lives |
 //! | `GET /ready` | 200 while it takes requests; 503 once it is to stop, or a service has no instance |
 //! | `GET /metrics` | figures for Prometheus |
-//! | `GET /config` | the system file in force, with every default |
+//! | `GET /config` | the system file in force, with every default, and how many files the process may open |
 //! | `GET /upstreams` | services and instances, as JSON |
 //! | `POST /upstreams/SERVICE/ADDRESS/drain` | no new requests to an instance; `/undrain` ends that |
 //! | `POST /upstreams/SERVICE/ADDRESS/weight/2.5` | another weight, until the configuration gives one |
@@ -24,6 +24,7 @@ use crate::access_log::json_text;
 use crate::core::Shared;
 use crate::http1::request::room;
 use crate::http1::{Request, head};
+use crate::net::files;
 
 /// How long a request and its answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -137,7 +138,7 @@ fn answer(control: &Control, method: &str, target: &str) -> (u16, &'static str, 
             Some(why) => (503, TEXT, format!("not ready: {why}\n")),
         },
         ("GET" | "HEAD", ["metrics"]) => (200, "text/plain; version=0.0.4; charset=utf-8", metrics::render(shared)),
-        ("GET" | "HEAD", ["config"]) => (200, TEXT, shared.live().plan.text.clone()),
+        ("GET" | "HEAD", ["config"]) => (200, TEXT, config(shared)),
         ("GET" | "HEAD", ["upstreams"]) => (200, JSON, upstreams(shared)),
         ("POST", ["upstreams", service, address, change @ ..]) => {
             match change_instance(shared, service, address, change) {
@@ -150,6 +151,11 @@ fn answer(control: &Control, method: &str, target: &str) -> (u16, &'static str, 
         }
         _ => (404, TEXT, "not found: /health, /ready, /metrics, /config, /upstreams\n".to_owned()),
     }
+}
+
+/// The file in force, and what the process has beside it.
+fn config(shared: &Shared) -> String {
+    format!("# The process {}.\n{}", files::describe(shared.may_open), shared.live().plan.text)
 }
 
 /// Why no requests should be sent here, if they should not.

@@ -84,6 +84,10 @@ fn process(page: &mut Page, shared: &Shared) {
     page.value("connections_refused_total", &[], sum(&cores, |core| core.refused.get()));
     page.about("access_log_dropped_total", "counter", "Lines of the access log that found no room.");
     page.value("access_log_dropped_total", &[], sum(&cores, |core| core.log_dropped.get()));
+    if let Some(most) = shared.may_open {
+        page.about("max_fds", "gauge", "Files that the process may have open: each connection is one.");
+        page.value("max_fds", &[], most);
+    }
     page.about("ready", "gauge", "Whether requests should be sent here.");
     page.value("ready", &[], u8::from(!shared.is_stopping()));
 }

@@ -49,7 +49,7 @@ impl Job {
             bulkhead: live.plan.routes[self.facts.route as usize].bulkhead,
             guarded: Inbound::guards(&live.plan),
             class: self.facts.class,
-            deadline: self.facts.caller_deadline.unwrap_or(Time::MAX),
+            deadline: self.deadline(),
         };
         let mut at = self.started;
         let mut record = None;

@@ -9,6 +9,7 @@ use plimsoll_policy::Time;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 
+use super::interim::{Counted, Interims};
 use super::{BodyError, Incoming, forward};
 use crate::core::Core;
 use crate::http1::request::room;
@@ -79,6 +80,8 @@ pub struct Ask<'r> {
     pub upgrade: bool,
     /// Until when.
     pub deadline: Time,
+    /// Where interim answers go that come while nobody watches the client.
+    pub interims: Option<&'r Interims>,
 }
 
 /// Asks an instance.
@@ -119,7 +122,8 @@ pub async fn attempt<I: Incoming>(
         let expects = ask.streamed && incoming.as_ref().is_some_and(|incoming| incoming.waits());
         let word = if expects { Word::Sent } else { Word::Given };
         let sending = Sending::Goes;
-        let exchange = Exchange { stream, buffer, sent: 0, sending, heard: false, body, expects, word };
+        let interims = Counted::default();
+        let exchange = Exchange { stream, buffer, sent: 0, sending, heard: false, interims, body, expects, word };
         match exchange.run(core, instance, ask, incoming.as_deref_mut(), alarm).await {
             // The server closed a connection that nobody used just as it was used again. That is no
             // failure of the server's, and a fresh connection will do.
@@ -157,6 +161,7 @@ struct Exchange {
     sending: Sending,
     /// Whether anything came back.
     heard: bool,
+    interims: Counted,
     /// How long the client may be silent within its body, ns, and until when it may now.
     body: (u64, Option<Time>),
     /// Whether the head says that the body waits for the server's word.
@@ -205,8 +210,21 @@ impl Exchange {
             };
             let status = response.status;
             if status < 200 && status != 101 {
-                // Interim answers were for us. With any of them the server shows that it goes on.
-                self.word = Word::Given;
+                if !self.interims.add(end) {
+                    return Err((Failed::Reset, true));
+                }
+                if status == 100 {
+                    // That was for us.
+                    self.word = Word::Given;
+                } else {
+                    let mut head = Vec::with_capacity(end);
+                    forward::interim(&mut head, &response);
+                    match (incoming.as_deref_mut(), ask.interims) {
+                        (Some(incoming), _) => incoming.interim(status, &head),
+                        (None, Some(interims)) => interims.push(status, head),
+                        (None, None) => {}
+                    }
+                }
                 self.buffer.consume(end);
                 seen = 0;
                 continue;
@@ -235,6 +253,9 @@ impl Exchange {
         seen: &mut usize,
         core: &Core,
     ) -> Poll<Result<usize, Failed>> {
+        if let Some(incoming) = incoming.as_deref_mut() {
+            incoming.poll_interim(cx);
+        }
         if self.sending == Sending::Goes {
             match self.poll_send(cx, ask, incoming.as_deref_mut(), core) {
                 Poll::Ready(Ok(())) => self.sending = Sending::Done,

@@ -34,7 +34,7 @@ impl Job {
         incoming: &mut I,
         alarm: &mut Alarm,
     ) -> Option<Found> {
-        let give_up_at = self.facts.caller_deadline.unwrap_or(Time::MAX);
+        let give_up_at = self.deadline();
         loop {
             let (mut receiver, until) = match store.look_up(*now, key, id, self.core.random.bits()) {
                 Found::Wait(receiver, until) => (receiver, until),
@@ -76,7 +76,7 @@ impl Job {
         head.extend_from_slice(&self.out);
         let call = flight::Call { current, route, head, method, key: self.facts.key, id };
         let Some(mut waiter) = join(sharing, &self.core, call, key, now) else { return Some(Shared::Alone) };
-        let until = self.facts.caller_deadline.unwrap_or(Time::MAX);
+        let until = self.deadline();
         poll_fn(|cx| {
             if let Poll::Ready(shared) = Pin::new(&mut waiter.receiver).poll(cx) {
                 return Poll::Ready(Some(shared.unwrap_or(Shared::Alone)));
@@ -126,6 +126,7 @@ impl Job {
                 upgrade: false,
                 hedges: false,
                 repeatable: plan.routes[route].repeatable,
+                until: Time::MAX,
                 caller_deadline: None,
                 key,
             };

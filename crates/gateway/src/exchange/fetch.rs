@@ -35,6 +35,8 @@ pub struct Outgoing<'r> {
     pub repeatable: bool,
     /// Whether there may be extra attempts.
     pub hedges: bool,
+    /// When the request must have been answered: its arrival and `timeout`, or what its caller says.
+    pub until: Time,
     /// Until when the caller waits, by its own word.
     pub caller_deadline: Option<Time>,
     /// Sticks it to an instance, for balancers that mind.
@@ -77,8 +79,8 @@ pub async fn fetch<I: Incoming>(
     // A body that was not kept can be sent once.
     let repeatable = outgoing.repeatable && !outgoing.streamed;
     let random = core.random.bits();
-    let (mut call, mut begun) =
-        Call::begin(upstream, core.clock, now, outgoing.caller_deadline, repeatable, outgoing.key, random);
+    let until = Some(outgoing.until).filter(|until| *until < Time::MAX);
+    let (mut call, mut begun) = Call::begin(upstream, core.clock, now, until, repeatable, outgoing.key, random);
     let mut now = now;
     let mut last = OwnAnswer::busy(Own::NoTarget);
     loop {
@@ -123,6 +125,7 @@ pub async fn fetch<I: Incoming>(
                     repeatable,
                     upgrade: outgoing.upgrade,
                     deadline: deadline.time(),
+                    interims: None,
                 };
                 tried.instance = Some(instance.clone());
                 tried.started = now;

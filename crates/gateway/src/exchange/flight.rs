@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use plimsoll_policy::Time;
 use plimsoll_policy::coalesce::Flight;
 use tokio::task::spawn_local;
 
@@ -59,6 +60,7 @@ impl Call {
             upgrade: false,
             hedges: plan.targets[route.target].policies.pipeline.hedge.is_some(),
             repeatable: route.repeatable,
+            until: Time::MAX,
             caller_deadline: None,
             key: self.key,
         };

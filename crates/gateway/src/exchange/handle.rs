@@ -176,12 +176,7 @@ impl Job {
                 return Handled::Body(error);
             }
         };
-        // `timeout` runs from a request's arrival, whatever it waited for here.
-        let waited = plan.targets[route.target].policies.pipeline.timeout.filter(|_| now > self.started);
-        let caller_deadline = match (waited.map(|timeout| self.started + timeout), self.facts.caller_deadline) {
-            (Some(ours), Some(caller)) => Some(ours.min(caller)),
-            (ours, caller) => ours.or(caller),
-        };
+        let until = self.deadline();
         let outgoing = Outgoing {
             head: &mut self.out,
             deadline_field: &plan.serving.headers.deadline,
@@ -191,7 +186,8 @@ impl Job {
             upgrade: self.facts.upgrade,
             hedges: plan.targets[route.target].policies.pipeline.hedge.is_some(),
             repeatable: self.facts.repeatable,
-            caller_deadline,
+            until,
+            caller_deadline: self.facts.caller_deadline,
             key: self.facts.key,
         };
         let upstream = &current.live.upstreams[route.target];
@@ -262,6 +258,11 @@ impl Job {
             whole
         };
         Ok(if whole { (Some(incoming.take_kept(&self.core)), false) } else { (None, true) })
+    }
+
+    /// When the client must have been answered.
+    pub(super) fn deadline(&self) -> Time {
+        self.current.live.plan.deadline(self.facts.route, self.started, self.facts.caller_deadline)
     }
 
     pub(super) fn figures(&self) -> &RouteFigures {

@@ -6,6 +6,7 @@ use std::task::Poll;
 
 use super::attempt::{Answered, Ask, Failed, attempt};
 use super::fetch::{Tried, count};
+use super::interim::Interims;
 use super::{BodyError, Incoming};
 use crate::core::Core;
 use crate::net::Alarm;
@@ -59,13 +60,17 @@ pub async fn hedged<I: Incoming>(
 ) -> (usize, Result<Answered, Failed>) {
     let clock = core.clock;
     let started = tried.started;
+    let interims = Interims::default();
+    let ask = Ask { interims: Some(&interims), ..ask };
     let mut first_alarm = alarm.another(ask.deadline);
     let mut first = Some(Box::pin(attempt::<Nobody>(core, instance, &ask, None, &mut first_alarm, started)));
     let after = call.hedge_after().map_or(Time::MAX, |after| started + after);
 
     // Only the first, until it is late.
     let early = std::future::poll_fn(|cx| {
-        if let Some(Poll::Ready(result)) = first.as_mut().map(|first| first.as_mut().poll(cx)) {
+        let ended = first.as_mut().map(|first| first.as_mut().poll(cx));
+        interims.pass(incoming, cx);
+        if let Some(Poll::Ready(result)) = ended {
             return Poll::Ready(Some(result));
         }
         if incoming.poll_gone(cx).is_ready() {
@@ -85,7 +90,9 @@ pub async fn hedged<I: Incoming>(
             if incoming.poll_gone(cx).is_ready() {
                 return Poll::Ready(Err(Failed::Body(BodyError::Gone)));
             }
-            first.as_mut().map_or(Poll::Pending, |first| first.as_mut().poll(cx))
+            let ended = first.as_mut().map_or(Poll::Pending, |first| first.as_mut().poll(cx));
+            interims.pass(incoming, cx);
+            ended
         })
         .await;
         return (0, result);
@@ -97,11 +104,15 @@ pub async fn hedged<I: Incoming>(
     let mut second = Some(Box::pin(attempt::<Nobody>(core, &other, &second_ask, None, &mut second_alarm, now)));
     loop {
         let (slot, result) = std::future::poll_fn(|cx| {
-            if let Some(Poll::Ready(result)) = first.as_mut().map(|first| first.as_mut().poll(cx)) {
+            let ended = first.as_mut().map(|first| first.as_mut().poll(cx));
+            interims.pass(incoming, cx);
+            if let Some(Poll::Ready(result)) = ended {
                 first = None;
                 return Poll::Ready((0, result));
             }
-            if let Some(Poll::Ready(result)) = second.as_mut().map(|second| second.as_mut().poll(cx)) {
+            let ended = second.as_mut().map(|second| second.as_mut().poll(cx));
+            interims.pass(incoming, cx);
+            if let Some(Poll::Ready(result)) = ended {
                 second = None;
                 return Poll::Ready((1, result));
             }

@@ -11,6 +11,7 @@ pub mod flight;
 pub mod forward;
 pub mod handle;
 pub mod hedge;
+pub mod interim;
 pub mod whole;
 
 use std::io;
@@ -33,6 +34,11 @@ pub trait Incoming {
     fn piece(&self) -> &[u8];
     /// So many of those bytes were sent.
     fn consume(&mut self, count: usize);
+    /// An interim answer for the client: its status, and its head as HTTP/1.1 has it, the empty line included.
+    fn interim(&mut self, _status: u16, _head: &[u8]) {}
+    /// Sends what of interim answers was not sent yet, as far as the client takes it in; the rest goes out with the
+    /// answer.
+    fn poll_interim(&mut self, _: &mut Context<'_>) {}
     /// Ready once the client has gone.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
     /// Reads until the whole body is here, or more than `most` bytes of it are. Whether it is whole.

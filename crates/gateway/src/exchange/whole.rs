@@ -60,11 +60,21 @@ pub async fn remember(
 /// An answer as it can be given to several; none if its body is too large or breaks off.
 pub async fn whole(answered: &mut Answered, id: &str, alarm: &mut Alarm, clock: Clock, timeout: u64) -> Option<Kept> {
     let body = complete(answered, alarm, clock, timeout).await?;
-    let mut head = answered.head.clone();
-    if answered.framing == Framing::Chunked {
-        forward::framing(&mut head, Framing::Length(body.len() as u64));
-    }
+    let head = match answered.framing {
+        Framing::Chunked => {
+            let mut head = without_trailer(&answered.head);
+            forward::framing(&mut head, Framing::Length(body.len() as u64));
+            head
+        }
+        _ => answered.head.clone(),
+    };
     Some(Kept { id: id.into(), head, body, status: answered.status, at: answered.at })
+}
+
+/// A head that announces no trailers: they are not kept.
+fn without_trailer(head: &[u8]) -> Vec<u8> {
+    let announces = |line: &[u8]| line.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"trailer:"));
+    head.split_inclusive(|byte| *byte == b'\n').filter(|line| !announces(line)).flatten().copied().collect()
 }
 
 /// Reads the rest of a body into its buffer, and gives its content; none if it is too large or breaks off.

@@ -180,6 +180,7 @@ impl Held {
                     self.bulkhead = Some((at, granted.permit));
                     self.sit(now, asked)
                 }
+                None if now >= asked.deadline => Next::Refused(OwnAnswer::new(504, Own::Deadline)),
                 None => refuse(Rejected::new(Reason::BulkheadTimeout), now),
             },
             Wait::Seat { handle, receiver } => {

@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod buffer;
+pub mod files;
 pub mod listener;
 pub mod pool;
 pub mod prefixed;

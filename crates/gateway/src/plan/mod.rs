@@ -6,7 +6,7 @@ use plimsoll_model::system::{
     Addresses, Degradation, EdgePolicies, FallbackAnswer, RateLimit, Route as ModelRoute, Service, ServiceKind,
     Serving, StoreKind, System,
 };
-use plimsoll_policy as policy;
+use plimsoll_policy::{self as policy, Time};
 use router::Router;
 
 use crate::redis::StoredQuota;
@@ -163,6 +163,16 @@ impl Plan {
             });
         }
         Ok(plan)
+    }
+}
+
+impl Plan {
+    /// When a request must have been answered: a route's `timeout` runs from the request's arrival, whatever it waits
+    /// for here. `caller` is until when its caller waits, by its own word.
+    pub fn deadline(&self, route: u32, arrived: Time, caller: Option<Time>) -> Time {
+        let timeout = self.targets[self.routes[route as usize].target].policies.pipeline.timeout;
+        let ours = timeout.map_or(Time::MAX, |timeout| arrived + timeout);
+        caller.map_or(ours, |caller| ours.min(caller))
     }
 }
 

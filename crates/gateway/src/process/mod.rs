@@ -18,7 +18,7 @@ use self::serve::Command;
 use crate::clock::Clock;
 use crate::control::{self, Phase};
 use crate::core::Shared;
-use crate::net::listener;
+use crate::net::{files, listener};
 use crate::plan::Plan;
 use crate::random;
 use crate::upstream::Slots;
@@ -114,7 +114,11 @@ impl Gateway {
         let bound: Vec<Bound> = listen.iter().map(|at| bind(*at, cores, beside)).collect::<Result<_, _>>()?;
         let admin = admin.map(|at| bind(at, 1, beside)).transpose()?;
 
-        let shared = Arc::new(Shared::new(clock, secret, slots, live));
+        let may_open = files::raise_limit();
+        let warning = files::warning(may_open, &live.plan);
+        let shared = Arc::new(Shared::new(clock, secret, slots, may_open, live));
+        shared.say(&files::describe(may_open));
+        warning.iter().for_each(|warning| shared.say(warning));
         let (phase, phases) = watch::channel(Phase::Serving);
         let (control, admins) = control::Control::new(shared.clone(), folder.to_owned());
         let control = Arc::new(control);
@@ -184,6 +188,10 @@ impl Gateway {
         };
         let clock = self.shared.clock;
         let live = build(plan, &self.folder, Some(&old), &self.shared.slots, clock, self.shared.secret)?;
+        let warning = files::warning(self.shared.may_open, &live.plan);
+        if warning != files::warning(self.shared.may_open, &old.plan) {
+            warning.iter().for_each(|warning| self.shared.say(warning));
+        }
         self.shared.replace(live);
         self.control.targets_changed();
 

@@ -189,15 +189,6 @@ fn a_body_that_is_kept_for_retries_is_asked_for_at_once() {
 }
 
 #[test]
-fn interim_answers_are_not_the_answer() {
-    let answer = [b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n".to_vec(), ok("final")].concat();
-    let backend = Backend::new(move |_| Does::Answer(answer.clone()));
-    let gateway = gateway(&[&backend], "");
-    assert_eq!(get(&gateway, "/").body, "final");
-    gateway.stop(true);
-}
-
-#[test]
 fn other_protocols_pass_once_both_agree() {
     let backend = Backend::new(|received| {
         assert_eq!((received.field("upgrade"), received.field("connection")), (Some("websocket"), Some("upgrade")));

@@ -14,14 +14,14 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::support::*;
 
-fn run<F: Future<Output = ()>>(future: F) {
+pub(crate) fn run<F: Future<Output = ()>>(future: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, future);
 }
 
-type Send = h2::client::SendRequest<Bytes>;
+pub(crate) type Send = h2::client::SendRequest<Bytes>;
 
-async fn connect(gateway: &Gateway) -> Send {
+pub(crate) async fn connect(gateway: &Gateway) -> Send {
     let stream = TcpStream::connect(gateway.addresses()[0]).await.unwrap();
     let (send, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::task::spawn_local(async move {
@@ -138,6 +138,32 @@ fn what_the_two_say_differently_is_translated() {
             assert_eq!(String::from_utf8_lossy(&content), "2|hi|0|x-end: 1||");
             let trailers = body.trailers().await.unwrap().expect("trailers");
             assert_eq!(trailers["x-sum"], "7");
+        });
+        gateway.stop(true);
+    }
+}
+
+#[test]
+fn hints_reach_a_stream_before_its_answer() {
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n";
+    let answer = [hints.as_bytes(), b"HTTP/1.1 102 Processing\r\n\r\n", &ok("final")].concat();
+    let backend = Backend::new(move |_| Does::Answer(answer.clone()));
+    for keys in ["", "retry: {}", "hedge: {}"] {
+        let gateway = gateway(&[&backend], keys);
+        run(async {
+            let mut send = connect(&gateway).await.ready().await.unwrap();
+            let request = Request::builder().uri("http://test/").body(()).unwrap();
+            let (mut response, _) = send.send_request(request, true).unwrap();
+            let mut informed = Vec::new();
+            while informed.len() < 2 {
+                let next = std::future::poll_fn(|cx| response.poll_informational(cx)).await;
+                let next = next.expect("both come").unwrap();
+                let names: Vec<String> = next.headers().keys().map(ToString::to_string).collect();
+                informed.push((next.status().as_u16(), names));
+            }
+            assert_eq!(informed, [(103, vec!["link".to_owned()]), (102, vec![])]);
+            let mut body = response.await.unwrap().into_body();
+            assert_eq!(body.data().await.unwrap().unwrap(), "final");
         });
         gateway.stop(true);
     }

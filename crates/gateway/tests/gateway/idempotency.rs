@@ -15,7 +15,7 @@ fn post(path: &str, key: &str, fields: &str, body: &str) -> String {
 }
 
 /// A backend that says how many requests it had.
-fn counting() -> Backend {
+pub(crate) fn counting() -> Backend {
     Backend::new(|received| Does::Answer(answer(201, "Set-Cookie: a=b\r\n", &format!("number {}", received.number))))
 }
 

@@ -6,14 +6,14 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::*;
 
-struct Redis {
-    address: SocketAddr,
+pub(crate) struct Redis {
+    pub(crate) address: SocketAddr,
     arguments: Vec<String>,
     child: Option<Child>,
 }
 
 impl Redis {
-    fn start() -> Redis {
+    pub(crate) fn start() -> Redis {
         Redis::with(&[])
     }
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use plimsoll_model::run::EventKind;
-use plimsoll_model::system::{Component, Dist, RetryWhen, StoreKind};
+use plimsoll_model::system::{Component, Dist, RetryWhen, ServiceKind, StoreKind};
 use plimsoll_policy::balance::Balancer;
 use plimsoll_policy::circuit_breaker::State as Breaker;
 use plimsoll_policy::pipeline::{self, Admission, Next, Reply, Settled};
@@ -16,7 +16,7 @@ use crate::component::instance::CHECKED;
 use crate::component::pending::Connections;
 use crate::component::task::{Context, Waiting};
 use crate::engine::{Answer, Draw, Event, LaneId, Ref, duration, mix};
-use crate::journal::{self, Go, Step};
+use crate::journal::{self, Go, Stage, Step};
 use crate::measure::{Counter, Gauge, SegmentTimes};
 use crate::world::{Wake, World};
 
@@ -34,6 +34,8 @@ pub(crate) struct EdgeEnd {
     pub(crate) life: u32,
     /// Whether every delay is zero.
     pub(crate) instant: bool,
+    /// Whether it is a gateway's: its `timeout` runs from the arrival of the request that it forwards.
+    forwards: bool,
     retry_when: RetryWhen,
     timeout: Option<(u64, u16)>,
     per_try: Option<(u64, u16)>,
@@ -374,6 +376,8 @@ impl World<'_> {
             members_at: u64::MAX,
             first_target,
             lanes,
+            forwards: instance
+                .is_some_and(|instance| matches!(self.instances[instance as usize].spec.kind, ServiceKind::Gateway(_))),
             instant: policies.overhead.is_none() && delays.iter().all(|delay| *delay == Dist::Constant(0)),
             overhead: policies.overhead.clone(),
             delays,
@@ -454,7 +458,13 @@ impl World<'_> {
             What::Operation { write, .. } => !write && self.transaction_of(parent()).is_none(),
             What::Begin { .. } | What::Command { .. } | What::Limiter => true,
         };
-        let deadline = (context.deadline < u64::MAX).then(|| Time::from_nanos(context.deadline));
+        let mut deadline = (context.deadline < u64::MAX).then(|| Time::from_nanos(context.deadline));
+        if self.ends[end as usize].forwards
+            && let Parent::Task(task) = parent()
+        {
+            let until = self.deadline(task);
+            deadline = (until < Time::MAX).then_some(until);
+        }
         let e = &mut self.ends[end as usize];
         let (call, c) = self.calls.place(Call::blank);
         c.end = end;
@@ -471,6 +481,10 @@ impl World<'_> {
         if self.journal.is_some() {
             let key = mix((context.client as u64) << 32 | context.user as u64);
             self.note(end, call, Step::Starts { deadline, repeatable, key });
+            if let (Parent::Task(task), Some(instance)) = (parent(), self.ends[end as usize].instance) {
+                let until = self.calls[call].flight.deadline().time();
+                self.note_visit(instance, task, Stage::Calls(until));
+            }
         }
         call
     }

@@ -284,14 +284,13 @@ impl World<'_> {
             }
         }
         if let Some(b) = service.bulkheads.iter().position(|b| b.endpoints.contains(&index)) {
-            let state = &mut self.instances[instance as usize];
-            let deadline = Time::from_nanos(self.tasks[task].context.deadline);
-            match state.bulkheads[b].admit_or_queue(time, deadline) {
+            let deadline = self.deadline(task);
+            match self.instances[instance as usize].bulkheads[b].admit_or_queue(time, deadline) {
                 Ok(bulkhead::Admission::Now(permit)) => {
                     self.tasks[task].permits().bulkhead = Some((b as u32, permit));
                 }
                 Ok(bulkhead::Admission::Queued { ticket, until }) => {
-                    state.bulkhead_waiters.push((ticket, task));
+                    self.instances[instance as usize].bulkhead_waiters.push((ticket, task));
                     self.tasks[task].waiting = Waiting::Bulkhead { bulkhead: b as u32 };
                     if until < Time::MAX {
                         self.queue.at(until.as_nanos(), Event::ServerBulkheadTimeout { task });
@@ -318,18 +317,23 @@ impl World<'_> {
         } else if state.spec.asynchronous && state.spec.queue.capacity == 0 {
             self.refuse(task, Answer::Busy, Refusal::Full);
         } else {
-            let (class, deadline) = (t.context.class, Time::from_nanos(t.context.deadline));
+            let (class, caller) = (t.context.class, t.context.deadline);
+            let deadline = self.deadline(task);
+            // Who has gone is taken off the queue; nobody else says that `timeout` is over.
+            if deadline.as_nanos() < caller {
+                self.queue.at(deadline.as_nanos(), Event::SeatTimeout { task });
+            }
+            let state = &mut self.instances[instance as usize];
             match state.queue.push(time, task, class, deadline) {
                 Push::Queued(handle) => {
                     state.waiting.add(now, 1);
                     self.tasks[task].waiting = Waiting::Queue(handle);
                     self.note_visit(instance, task, Stage::WaitsForSeat);
                 }
-                Push::Displaced { handle, item, .. } => {
+                Push::Displaced { handle, item, reason } => {
                     self.tasks[task].waiting = Waiting::Queue(handle);
-                    self.tasks[item].waiting = Waiting::Nothing;
                     self.note_visit(instance, task, Stage::WaitsForSeat);
-                    self.refuse(item, Answer::Busy, Refusal::Shed);
+                    self.shed(item, reason);
                 }
                 Push::Rejected(task) => {
                     if !state.queue_full_noted {
@@ -364,7 +368,7 @@ impl World<'_> {
             return;
         }
         let before = state.queue.len();
-        let next = state.queue.pop(time, |task, _| dropped.push(task));
+        let next = state.queue.pop(time, |task, reason| dropped.push((task, reason)));
         state.waiting.add(now, state.queue.len() as i64 - before as i64);
         match next {
             Some(task) => {
@@ -377,10 +381,38 @@ impl World<'_> {
             }
             None => state.free_workers += 1,
         }
-        for task in dropped {
-            self.tasks[task].waiting = Waiting::Nothing;
+        for (task, reason) in dropped {
+            self.shed(task, reason);
+        }
+    }
+
+    /// A request has left the queue without a seat.
+    fn shed(&mut self, task: Ref, reason: Reason) {
+        self.tasks[task].waiting = Waiting::Nothing;
+        if reason == Reason::DeadlineExceeded {
+            self.refuse(task, Answer::Timeout, Refusal::Deadline);
+        } else {
             self.refuse(task, Answer::Busy, Refusal::Shed);
         }
+    }
+
+    /// When a request must have been answered: by its caller's patience, and by its gateway's `timeout`, which runs
+    /// from its arrival.
+    pub(crate) fn deadline(&self, task: Ref) -> Time {
+        let t = &self.tasks[task];
+        let patience = self.plan.code.endpoints.get(t.endpoint as usize).map_or(u64::MAX, |code| code.patience);
+        Time::from_nanos(t.started.saturating_add(patience).min(t.context.deadline))
+    }
+
+    /// A request has waited for a seat for as long as its gateway's `timeout` lets it.
+    pub(crate) fn seat_timeout(&mut self, task: Ref) {
+        let Some(t) = self.tasks.get(task) else { return };
+        let Waiting::Queue(handle) = t.waiting else { return };
+        let state = &mut self.instances[t.instance as usize];
+        if state.queue.remove(handle).is_some() {
+            state.waiting.add(self.now, -1);
+        }
+        self.shed(task, Reason::DeadlineExceeded);
     }
 
     /// Where an async instance has room, those that wait for a seat take it.
@@ -401,6 +433,9 @@ impl World<'_> {
             state.bulkheads[bulkhead as usize].leave(ticket, true);
         }
         self.tasks[task].waiting = Waiting::Nothing;
+        if self.time() >= self.deadline(task) {
+            return self.refuse(task, Answer::Timeout, Refusal::Deadline);
+        }
         self.refuse(task, Answer::Busy, Refusal::BulkheadTimeout);
     }
 
@@ -419,7 +454,8 @@ impl World<'_> {
             endpoint: code.index,
             quota: service.rate_limit.as_ref().map_or(0, |limit| self.quota_key(task, limit.per)),
             class: t.context.class,
-            deadline: Time::from_nanos(t.context.deadline),
+            caller: (t.context.deadline < u64::MAX).then(|| Time::from_nanos(t.context.deadline)),
+            deadline: self.deadline(task),
             key: (service.idempotency.is_some() && !code.idempotent).then_some(t.context.logical),
         };
         self.note_visit(t.instance, task, arrives);
@@ -574,7 +610,7 @@ impl World<'_> {
             Answer::Rejected | Answer::TooMany | Answer::Conflict => Outcome::Ignored,
             // What a policy here has turned away was never made; neither was what one of a gateway's own has turned
             // away on its way out. A service's own code answers for whatever it made of such a refusal.
-            Answer::Busy if !worked => Outcome::Ignored,
+            Answer::Busy | Answer::Timeout if !worked => Outcome::Ignored,
             _ if gateway && t.failure == Answer::Rejected => Outcome::Ignored,
             _ => Outcome::Failure,
         };

@@ -44,6 +44,8 @@ pub(crate) enum Event {
     BulkheadTimeout { call: Ref },
     /// A request that waits for a bulkhead on the server waits too long.
     ServerBulkheadTimeout { task: Ref },
+    /// A request that waits for a seat at a gateway waits longer than the gateway's `timeout`.
+    SeatTimeout { task: Ref },
     /// An attempt has waited too long for a pooled connection.
     PoolTimeout { attempt: Ref },
     /// An operation reaches its store.

@@ -46,6 +46,8 @@ pub enum Refusal {
     Bulkhead,
     /// The wait for the bulkhead was too long.
     BulkheadTimeout,
+    /// It waited as long as its `timeout` or its caller lets it.
+    Deadline,
     /// All seats are taken, and all places in the queue for them.
     Full,
     /// It left the queue for a more important one, or because it had waited too long.
@@ -82,6 +84,8 @@ pub enum Stage {
         /// Its priority class.
         class: u8,
         /// Until when its caller waits.
+        caller: Option<Time>,
+        /// When it must have been answered.
         deadline: Time,
         /// Its idempotency key, where such are remembered and its endpoint needs them.
         key: Option<u64>,
@@ -100,6 +104,8 @@ pub enum Stage {
     WaitsForSeat,
     /// Decided: it has a seat.
     Seated,
+    /// Decided: it asks its upstream, and the call must have ended by then.
+    Calls(Time),
     /// Asked and decided: what is kept under this key, with these random bits.
     LooksUp(u64, u64, Kept),
     /// A fetch that refreshes what is kept under this key, after the lookup that found it due.

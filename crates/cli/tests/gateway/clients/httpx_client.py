@@ -32,6 +32,8 @@ async def main() -> None:
         assert length == 10_000_000, length
         answer = await client.head("/items/1")
         assert (answer.status_code, answer.content) == (200, b""), answer
+        answer = await client.get("/items/hints")
+        assert (answer.status_code, answer.text) == (200, "hinted"), answer
         assert (await client.get("/nowhere")).status_code == 404
         assert (await client.delete("/items/1")).status_code == 405
 

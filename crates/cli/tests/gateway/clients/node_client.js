@@ -6,11 +6,12 @@ const assert = require('assert');
 const [base, certificate] = process.argv.slice(2);
 const options = certificate ? { ca: fs.readFileSync(certificate) } : {};
 
-function ask(session, headers, body) {
+function ask(session, headers, body, informed = () => {}) {
   return new Promise((resolve, reject) => {
     const stream = session.request(headers);
     const got = { body: Buffer.alloc(0) };
     const pieces = [];
+    stream.on('headers', informed);
     stream.on('response', (fields) => { got.status = fields[':status']; });
     stream.on('data', (piece) => pieces.push(piece));
     stream.on('end', () => { got.body = Buffer.concat(pieces); resolve(got); });
@@ -29,6 +30,10 @@ async function main() {
   const body = Buffer.alloc(500000, 'abc');
   const echoed = await ask(session, { ':path': '/items', ':method': 'POST' }, body);
   assert.deepStrictEqual([echoed.status, echoed.body.equals(body)], [200, true]);
+  const hints = [];
+  const hinted = await ask(session, { ':path': '/items/hints' }, undefined, (fields) => hints.push(fields));
+  assert.deepStrictEqual([hinted.status, String(hinted.body)], [200, 'hinted']);
+  assert.deepStrictEqual(hints.map((fields) => [fields[':status'], fields.link]), [[103, '</a.css>; rel=preload']]);
   // One that is given up takes the others on its connection nowhere.
   const given_up = session.request({ ':path': '/large' });
   await new Promise((resolve) => given_up.once('data', resolve));

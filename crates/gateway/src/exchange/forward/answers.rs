@@ -12,6 +12,19 @@ use crate::http1::name::{Field, field, members};
 /// line. `Content-Length` is kept, also where a `HEAD` or a 304 has no body to go with it. `date` is when it came,
 /// for those who do not say when they gave it (RFC 9110, section 6.6.1).
 pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, date: &DateText) {
+    if !head(out, response) {
+        put(out, "date", date);
+    }
+}
+
+/// Writes an interim answer's head as a client gets it, the empty line included.
+pub fn interim(out: &mut Vec<u8>, response: &Response<'_, '_>) {
+    head(out, response);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What of a head is passed on. Whether there was a date.
+fn head(out: &mut Vec<u8>, response: &Response<'_, '_>) -> bool {
     out.extend_from_slice(b"HTTP/1.1 ");
     put_number(out, u64::from(response.status));
     out.push(b' ');
@@ -32,9 +45,7 @@ pub fn response(out: &mut Vec<u8>, response: &Response<'_, '_>, date: &DateText)
             _ => put(out, header.name, header.value),
         }
     }
-    if !dated {
-        put(out, "date", date);
-    }
+    dated
 }
 
 /// The seconds of a `Retry-After`; one that names a date is not heeded.

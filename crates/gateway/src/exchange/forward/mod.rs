@@ -7,7 +7,7 @@ mod requests;
 use std::io::Write;
 use std::net::IpAddr;
 
-pub use answers::{has_directive, response, retry_after};
+pub use answers::{has_directive, interim, response, retry_after};
 pub use peer::Peer;
 pub use requests::{Gateway, caller_timeout, is_at_its_end, request};
 

@@ -1,5 +1,6 @@
 //! A request's body from an HTTP/1.1 connection.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -25,14 +26,15 @@ pub struct Arriving<'c> {
     pub ready: usize,
     /// Bytes that may still come.
     pub left: u64,
-    /// Bytes of `100 Continue` that are still to be sent.
-    pub go_on: &'c mut usize,
+    /// Whether the client waits until it is asked for the body by a `100 Continue`, and was not yet.
+    pub waits: &'c mut bool,
+    /// Interim answers that are still to be sent.
+    pub owed: &'c mut Vec<u8>,
+    /// Whether the client speaks HTTP/1.0, which has no interim answers (RFC 9110, section 15.2).
+    pub old: bool,
     /// Whether to look whether the client is still there.
     pub watch: bool,
 }
-
-/// All of `100 Continue`.
-pub const GO_ON: usize = CONTINUE.len();
 
 impl Arriving<'_> {
     fn check(&mut self) -> Result<(), BodyError> {
@@ -42,14 +44,26 @@ impl Arriving<'_> {
         Ok(())
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        while *self.go_on > 0 {
-            let rest = &CONTINUE[CONTINUE.len() - *self.go_on..];
-            *self.go_on -= ready!(Pin::new(&mut *self.stream).poll_write(cx, rest))?;
-            if *self.go_on == 0 {
+    fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.owed.is_empty() {
+            let count = ready!(Pin::new(&mut *self.stream).poll_write(cx, self.owed))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.owed.drain(..count);
+            if self.owed.is_empty() {
                 let _ = Pin::new(&mut *self.stream).poll_flush(cx)?;
             }
         }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        if std::mem::take(self.waits) {
+            self.owed.extend_from_slice(CONTINUE);
+        }
+        // It sends nothing before that has reached it.
+        ready!(self.poll_owed(cx))?;
         if self.input.is_full() {
             self.input.grow();
         }
@@ -62,7 +76,18 @@ impl Arriving<'_> {
 
 impl Incoming for Arriving<'_> {
     fn waits(&self) -> bool {
-        *self.go_on == GO_ON && self.input.is_empty()
+        *self.waits && self.input.is_empty()
+    }
+
+    fn interim(&mut self, _: u16, head: &[u8]) {
+        if !self.old {
+            self.owed.extend_from_slice(head);
+        }
+    }
+
+    fn poll_interim(&mut self, cx: &mut Context<'_>) {
+        // Who has gone is seen when the connection is read, or the answer is written.
+        let _ = self.poll_owed(cx);
     }
 
     fn poll_keep(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<Result<bool, BodyError>> {

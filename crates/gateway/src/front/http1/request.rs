@@ -7,7 +7,7 @@ use std::io::Write;
 use plimsoll_model::system::FallbackAnswer;
 use plimsoll_policy::Time;
 
-use super::incoming::{Arriving, GO_ON};
+use super::incoming::Arriving;
 use super::relay::{Patience, relay};
 use crate::answers::own::reason;
 use crate::answers::{Kept, OwnAnswer};
@@ -77,7 +77,7 @@ pub async fn serve(connection: &mut Connection, input: &mut Buffer, end: usize, 
     input.consume(end);
     let body = Body::new(facts.framing, current.live.plan.serving.limits.header_bytes as usize);
     let job = Job { core, current, facts, out, started: now, tried: Tried::default(), attempts: 0 };
-    let mut serving = Serving { connection, input, alarm, body, job };
+    let mut serving = Serving { connection, input, alarm, body, owed: Vec::new(), job };
     let after = serving.run().await;
     let Serving { job: Job { core, out, .. }, .. } = serving;
     core.put_head(out);
@@ -89,6 +89,8 @@ struct Serving<'c> {
     input: &'c mut Buffer,
     alarm: &'c mut Alarm,
     body: Body,
+    /// Interim answers that are still to be sent: the answer goes after them.
+    owed: Vec<u8>,
     job: Job,
 }
 
@@ -96,7 +98,7 @@ impl Serving<'_> {
     async fn run(&mut self) -> After {
         let facts = &self.job.facts;
         let plan = &self.job.current.live.plan;
-        let mut go_on = if facts.expects_continue && facts.framing.has_body() { GO_ON } else { 0 };
+        let mut waits = facts.expects_continue && facts.framing.has_body();
         let mut arriving = Arriving {
             left: plan.serving.limits.body_bytes,
             watch: plan.stops_when_cancelled,
@@ -104,7 +106,9 @@ impl Serving<'_> {
             input: self.input,
             body: &mut self.body,
             ready: 0,
-            go_on: &mut go_on,
+            waits: &mut waits,
+            owed: &mut self.owed,
+            old: facts.old,
         };
         match self.job.handle(&mut arriving, self.alarm).await {
             Handled::Own(own) => self.answer(own).await,
@@ -135,6 +139,9 @@ impl Serving<'_> {
         let stays = self.stays();
         let answered = &mut passing.answered;
         let mut head = std::mem::take(&mut answered.head);
+        if !self.owed.is_empty() {
+            head.splice(0..0, self.owed.drain(..));
+        }
         let unwrap = old && answered.framing == Framing::Chunked;
         let status = answered.status;
         let keep_alive = stays && answered.framing != Framing::UntilClose && !unwrap && status != 101;
@@ -209,7 +216,10 @@ impl Serving<'_> {
 
     /// Sends the head that was made in place of the request's, and a body.
     async fn send(&mut self, status: u16, body: &[u8], own: Option<Own>, stays: bool) -> After {
-        let out = std::mem::take(&mut self.job.out);
+        let mut out = std::mem::take(&mut self.job.out);
+        if !self.owed.is_empty() {
+            out.splice(0..0, self.owed.drain(..));
+        }
         let written = write(self.connection, &out, body, self.alarm).await;
         self.job.out = out;
         let status = if written { status } else { 499 };

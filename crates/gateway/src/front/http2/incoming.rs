@@ -6,7 +6,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 
-use super::head::trailer_lines;
+use super::head::{answer_head, trailer_lines};
 use crate::core::Core;
 use crate::exchange::{BodyError, Incoming, KeptBody};
 use crate::http1::chunked;
@@ -27,19 +27,24 @@ pub struct Stream2<'s> {
     trails: bool,
     /// Whether the client waits for `100 Continue`.
     waits: bool,
+    /// Whether to look whether the client is still there.
+    watch: bool,
 }
 
 impl<'s> Stream2<'s> {
-    /// A body of which nothing has come. `waits` says that the client waits until it is asked for it.
+    /// A body of which nothing has come. `waits` says that the client waits until it is asked for it,
+    /// `watch` that a request ends where its client has gone.
     pub fn new(
         recv: RecvStream,
         respond: &'s mut SendResponse<Bytes>,
         chunked: bool,
         most: u64,
         waits: bool,
+        watch: bool,
     ) -> Stream2<'s> {
         let over = recv.is_end_stream();
-        Stream2 { recv, respond, chunked, left: most, framed: Vec::new(), sent: 0, over, trails: false, waits }
+        let framed = Vec::new();
+        Stream2 { recv, respond, chunked, left: most, framed, sent: 0, over, trails: false, waits, watch }
     }
 
     /// The stream, of which no body was wanted.
@@ -99,6 +104,14 @@ impl Incoming for Stream2<'_> {
         self.waits && self.framed.is_empty()
     }
 
+    fn interim(&mut self, status: u16, head: &[u8]) {
+        let head = head.strip_suffix(b"\r\n").unwrap_or(head);
+        if let Some(interim) = answer_head(head, status) {
+            // A stream that takes no more answers is seen to be over elsewhere.
+            let _ = self.respond.send_informational(interim);
+        }
+    }
+
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, BodyError>> {
         while self.sent == self.framed.len() {
             self.framed.clear();
@@ -119,6 +132,9 @@ impl Incoming for Stream2<'_> {
     }
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.watch {
+            return Poll::Pending;
+        }
         self.respond.poll_reset(cx).map(drop)
     }
 

@@ -70,8 +70,9 @@ pub async fn serve(
         tried: Tried::default(),
         attempts: 0,
     };
+    let watch = current.live.plan.stops_when_cancelled;
     let waits = job.facts.expects_continue && job.facts.framing.has_body();
-    let mut incoming = Stream2::new(recv, &mut respond, chunked, body_bytes, waits);
+    let mut incoming = Stream2::new(recv, &mut respond, chunked, body_bytes, waits, watch);
     let handled = job.handle(&mut incoming, &mut alarm).await;
     // What else of a body comes is not waited for.
     let recv = incoming.into_recv();
