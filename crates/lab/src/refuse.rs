@@ -2,9 +2,10 @@
 
 use plimsoll_gateway::plan::router::Router;
 use plimsoll_model::system::{
-    Action, Addresses, Component, Experiment, FaultKind, Program, Service, ServiceKind, System, Target,
+    Action, Addresses, Balancer, Component, Experiment, FaultKind, Program, Service, ServiceKind, System, Target,
 };
 
+use crate::emulated::balancer;
 use crate::fault::link::network_delay;
 use crate::stack::is_elsewhere;
 
@@ -29,6 +30,14 @@ pub fn refuse(system: &System, experiment: &Experiment) -> Vec<Refused> {
                 service.line,
                 format!("`{name}`: a run takes the addresses in `at` as a list, as `at: [127.0.0.1:3000]`"),
             );
+        }
+        if let Some(serving) = &service.serving
+            && serving.balancer != Balancer::Plimsoll
+            && balancer::program(serving.balancer).is_none()
+        {
+            let package = balancer::name(serving.balancer);
+            let why = format!("`{name}`: no {package} on this machine: install the package {package}");
+            say(service.line, format!("{why}, or leave `balancer` out"));
         }
         if service.autoscale.is_some() {
             say(service.line, format!("`{name}`: a run cannot do `autoscale`: take it out, or use `plimsoll sim`"));

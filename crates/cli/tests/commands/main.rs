@@ -18,6 +18,7 @@ mod proxy;
 #[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
+mod run_balancer;
 mod run_faults;
 #[cfg(target_os = "linux")]
 mod run_killed;

@@ -1,5 +1,6 @@
 //! An instance of a gateway: the gateway itself, as `plimsoll gateway` serves it, at the run's addresses.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,9 +31,11 @@ pub fn edge_to(system: &System, gateway: u32, service: u32) -> Option<EdgeId> {
 /// How often a gateway looks into it, ns.
 const LOOK: u64 = 50_000_000;
 
-struct Running {
-    ready: AtomicBool,
-    leaving: tokio::sync::Notify,
+/// Whether a gateway serves, and whether it is to go.
+#[derive(Default)]
+pub(super) struct Running {
+    pub(super) ready: AtomicBool,
+    pub(super) leaving: tokio::sync::Notify,
 }
 
 pub(super) async fn run(
@@ -43,7 +46,7 @@ pub(super) async fn run(
     folder: &Path,
     own: &Path,
 ) -> Result<(), CannotRun> {
-    let running = Arc::new(Running { ready: AtomicBool::new(false), leaving: tokio::sync::Notify::new() });
+    let running = Arc::new(Running::default());
     let system = at_places(&process.system, &process.layout, place, (service, instance), own);
     let plan = Plan::new(&system, Some(&system.services[service as usize].name))?;
     tokio::spawn(control::answer(place.control, process.tools.tally.clone(), running.clone()));
@@ -56,8 +59,29 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// Where a gateway's instance finds those of a service now.
+pub(super) fn addresses_of(
+    system: &System,
+    layout: &Layout,
+    service: u32,
+    (gateway, instance): (u32, u32),
+    own: &Path,
+) -> Vec<SocketAddr> {
+    let through =
+        edge_to(system, gateway, service).filter(|edge| layout.is_proxied(*edge)).map(|_| (gateway, instance));
+    // It is written whole or not at all.
+    let text = std::fs::read_to_string(own.join(addresses_file(service, through))).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
 /// The system with the addresses of this run.
-fn at_places(original: &System, layout: &Layout, place: Place, (service, instance): (u32, u32), own: &Path) -> System {
+pub(super) fn at_places(
+    original: &System,
+    layout: &Layout,
+    place: Place,
+    (service, instance): (u32, u32),
+    own: &Path,
+) -> System {
     let mut system = original.clone();
     for (at, of) in system.services.iter_mut().enumerate() {
         let edge = edge_to(original, service, at as u32);

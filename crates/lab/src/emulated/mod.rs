@@ -1,6 +1,7 @@
 //! Processes that stand for what is not there yet: services that do their described steps, stores and brokers that
 //! take the time that the file says.
 
+pub mod balancer;
 pub mod cores;
 pub mod gateway;
 pub mod keys;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use plimsoll_gateway::random::{self, Random};
 use plimsoll_model::draw::{Draw, mix};
-use plimsoll_model::system::System;
+use plimsoll_model::system::{Balancer, System};
 use serde::{Deserialize, Serialize};
 
 use crate::caller::Tools;
@@ -88,6 +89,12 @@ pub enum CannotRun {
     /// A gateway does not start.
     #[error(transparent)]
     Start(#[from] plimsoll_gateway::StartError),
+    /// What a gateway is to be is not on this machine.
+    #[error("no {0} on this machine: install the package {0}, or leave `balancer` out")]
+    Missing(&'static str),
+    /// What a gateway was has ended.
+    #[error("{0} ended by itself ({1})")]
+    Ended(&'static str, std::process::ExitStatus),
     /// The system's side of it.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -168,7 +175,13 @@ pub fn run(system: System, layout: Layout, role: Role, folder: &Path, own: &Path
                 service::run(process, place, service, instance, startup, version).await
             }
             Role::Gateway { service, instance, startup } => {
-                gateway::run(process, place, (service, instance), startup, folder, own).await
+                let of = (service, instance);
+                match process.system.services[service as usize].serving.as_ref().map(|serving| serving.balancer) {
+                    Some(balancer @ (Balancer::Nginx | Balancer::Haproxy)) => {
+                        balancer::run(process, place, of, startup, folder, own, balancer).await
+                    }
+                    _ => gateway::run(process, place, of, startup, folder, own).await,
+                }
             }
             Role::Store { store, node, primary, timeline } => match &process.system.stores[store as usize].kind {
                 plimsoll_model::system::StoreKind::Redis(_) => keys::run(process, place, store).await,

@@ -8,7 +8,7 @@ use super::quantity::{
 };
 use super::table::{Choice, Field, Kind, Object, absent, none, required, value};
 use crate::system::{
-    AccessLog, Address, Addresses, FallbackAnswer, Headers, Limits, LogFormat, NetworkPrefix, Serving, Tls,
+    AccessLog, Address, Addresses, Balancer, FallbackAnswer, Headers, Limits, LogFormat, NetworkPrefix, Serving, Tls,
 };
 
 pub(crate) static SERVING: &[Field] = &[
@@ -29,6 +29,17 @@ pub(crate) static SERVING: &[Field] = &[
     none("access_log", Kind::Short(&ACCESS_LOG, "to"), "metrics tell as much", "A line for each request."),
     value("limits", Kind::Object(&LIMITS), "{}", "see there", "Bounds on what a client may cost a real gateway."),
     value("headers", Kind::Object(&HEADERS), "{}", "see there", "Header fields that say who asks and how."),
+    value(
+        "balancer",
+        Kind::Words(&[
+            ("plimsoll", "the gateway that `plimsoll gateway` serves"),
+            ("nginx", "nginx, configured as `plimsoll export nginx` does"),
+            ("haproxy", "HAProxy, configured as `plimsoll export haproxy` does"),
+        ]),
+        "plimsoll",
+        "it does all that the file says",
+        "Who stands for it in `plimsoll run`. The simulation does what the file says, whoever it is.",
+    ),
     value(
         "trusted",
         Kind::List(&Kind::Scalar(&NETWORK_ADDRESS)),
@@ -296,6 +307,11 @@ pub(super) fn serving(gateway: &Filled, report: &mut Report) -> Serving {
             user: name("user"),
             class: name("class"),
             deadline: headers.get("deadline").text().to_owned(),
+        },
+        balancer: match gateway.get("balancer").text() {
+            "nginx" => Balancer::Nginx,
+            "haproxy" => Balancer::Haproxy,
+            _ => Balancer::Plimsoll,
         },
         trusted: gateway.get("trusted").list().iter().filter_map(|text| network(text.text())).collect(),
     }

@@ -30,7 +30,7 @@ pub use service::{
     Scalability, Service, ServiceKind, Warmup,
 };
 pub use serving::{
-    AccessLog, Address, Addresses, FallbackAnswer, Headers, Limits, LogFormat, NetworkPrefix, Serving, Tls,
+    AccessLog, Address, Addresses, Balancer, FallbackAnswer, Headers, Limits, LogFormat, NetworkPrefix, Serving, Tls,
 };
 pub use step::{Action, CacheWrite, Count, Program, Step};
 pub use store::{Failover, Lock, Operation, Postgres, Quorum, Reads, Redis, RedisAt, RedisTls, Store, StoreKind};

@@ -15,8 +15,19 @@ pub struct Serving {
     pub limits: Limits,
     /// Fields of requests that say who asks and how.
     pub headers: Headers,
+    /// Who stands for it in a run.
+    pub balancer: Balancer,
     /// Networks of proxies in front, whose word on the client's address is taken.
     pub trusted: Vec<NetworkPrefix>,
+}
+
+/// Who stands for a gateway in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Balancer {
+    Plimsoll,
+    Nginx,
+    Haproxy,
 }
 
 /// A certificate and its key, as PEM files.
