@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn moved_times_keep_their_order_and_stay_above_zero() {
         let mut histogram = Histogram::new();
-        [100, 200, 300, 1000].map(|us| histogram.record_ns(us * 1000));
+        [100, 200, 300, 1000].iter().for_each(|us| histogram.record_ns(us * 1000));
         let moved = Times::moved(&histogram, 350_000.0, 0.5).unwrap();
         assert!(moved.at.is_sorted());
         assert_eq!(moved.at[0], 0);
