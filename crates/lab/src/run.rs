@@ -8,16 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
-use plimsoll_model::draw::{Draw, duration};
+use plimsoll_model::draw::Draw;
 use plimsoll_model::run::{EventKind, Run, Totals};
 use plimsoll_model::system::{Component, Experiment, FaultKind, System};
 
-use crate::clock::Clock;
-use crate::control::Order;
-use crate::emulated::Role;
-use crate::fault::{self, Faults};
+use crate::fault::Faults;
 use crate::layout::Layout;
 use crate::load::{Load, LoadError};
 use crate::machine::{Machine, Starved, many_files};
@@ -31,7 +27,6 @@ use crate::refuse::{Refused, refuse};
 use crate::result;
 use crate::stack::{Launch, Part, Stack, StackError};
 use crate::tally::Of;
-use crate::wire::client::request;
 
 /// How a run goes.
 pub struct Settings<'s> {
