@@ -152,7 +152,7 @@ mod tests {
         let timed = Timed::from([
             // Two steps of one line.
             (Time::Step(0, steps[0].0, marker(&steps[0].1)), histogram(&[1100, 1200])),
-            (Time::Step(0, steps[1].0, marker(&steps[1].1)), histogram(&[2300])),
+            (Time::Step(0, steps[1].0, marker(&steps[1].1)), histogram(&[1900])),
             (Time::Operation(0, 0), histogram(&[1050])),
             (Time::Hop(edge("db")), histogram(&[150])),
             (Time::Exchange(edge("keys")), histogram(&[1000, 1400])),
@@ -162,7 +162,7 @@ mod tests {
         let fit = fit(&system, &timed);
         let at = EndpointId { service: ServiceId(0), index: 0 };
         let p50 = |what: What| fit[&what].at[4] / 1000;
-        assert_eq!((p50(What::Step(at, 1)), p50(What::Step(at, 2))), (1100, 2300));
+        assert_eq!((p50(What::Step(at, 1)), p50(What::Step(at, 2))), (1100, 1900));
         assert_eq!((p50(What::Operation(StoreId(0), 0)), p50(What::Command(StoreId(1)))), (1050, 990));
         assert_eq!(p50(What::Overhead(EdgeId(edge("db")))), 150);
         let keys = &fit[&What::Overhead(EdgeId(edge("keys")))];

@@ -68,9 +68,12 @@ fn table(prediction: &Prediction, out: &mut String) {
     out.push_str("</tbody></table></div>\n");
 }
 
+/// A line of a chart: what it is called, its colour, and its values.
+type Line = (&'static str, &'static str, fn(&SubjectRun) -> &[f32]);
+
 /// What is measured is drawn through, what is predicted dashed in the same colour.
 fn charts(prediction: &Prediction, measured: &SubjectRun, predicted: &SubjectRun, out: &mut String) {
-    let mut chart = |title: String, unit, meaning, columns: &[(&str, &str, fn(&SubjectRun) -> &[f32])]| {
+    let mut chart = |title: String, unit, meaning, columns: &[Line]| {
         let curves = columns.iter().flat_map(|(label, colour, column)| {
             let both = [("measured", "strong", measured), ("predicted", "dashed", predicted)];
             both.map(|(world, stroke, subject)| Curve {
