@@ -19,6 +19,7 @@ pub mod redis;
 pub mod refuse;
 pub mod requests;
 mod result;
+pub mod route;
 pub mod run;
 pub mod stack;
 pub mod tally;

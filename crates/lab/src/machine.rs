@@ -23,7 +23,10 @@ impl Machine {
 
     /// The busy share since then, from 0 to 1.
     pub(crate) fn busy_since(self) -> f64 {
-        let now = Machine::look();
+        self.busy_until(Machine::look())
+    }
+
+    fn busy_until(self, now: Machine) -> f64 {
         let all = now.all.saturating_sub(self.all);
         if all == 0 { 0.0 } else { now.busy.saturating_sub(self.busy) as f64 / all as f64 }
     }
@@ -41,10 +44,75 @@ impl Machine {
     }
 }
 
+/// Requests that were handed over late while nothing was left of the processors: what those figures say is how long a
+/// request waited for a processor here, not in the system.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Starved {
+    since: Machine,
+    before: (u64, u64),
+    late: u64,
+    made: u64,
+}
+
+/// From here on something waited for a processor all the time.
+const SATURATED: f64 = 0.95;
+
+/// The share of requests that may be late for want of a processor.
+const STARVED_MAX: f64 = 0.01;
+
+impl Starved {
+    /// Looks for the first time. `counted`: requests that were handed over late, and all that were made, by now.
+    pub(crate) fn look(machine: Machine, counted: (u64, u64)) -> Starved {
+        Starved { since: machine, before: counted, late: 0, made: 0 }
+    }
+
+    /// Looks again, a fraction of a second later: a burst that takes all for a few seconds is seen as well.
+    pub(crate) fn again(&mut self, machine: Machine, counted: (u64, u64)) {
+        let (late, made) = (counted.0 - self.before.0, counted.1 - self.before.1);
+        if self.since.busy_until(machine) > SATURATED {
+            self.late += late;
+        }
+        self.made += made;
+        (self.since, self.before) = (machine, counted);
+    }
+
+    /// The share of requests that say nothing of the system, if that is too large.
+    pub(crate) fn too_many(&self) -> Option<f64> {
+        let share = self.late as f64 / self.made.max(1) as f64;
+        (share > STARVED_MAX).then_some(share)
+    }
+}
+
 /// Takes as many open files as the system lets this process have: a stalled server can have thousands of connections
 /// waiting.
 pub(crate) fn many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_are_late_count_while_nothing_is_left_of_the_processors() {
+        let at = |busy, all| Machine { busy, all };
+        let mut starved = Starved::look(at(0, 0), (0, 0));
+        // Late for another reason: half of the processors did nothing.
+        starved.again(at(25, 50), (50, 100));
+        assert_eq!(starved.too_many(), None);
+        // All of them busy, and nothing late.
+        starved.again(at(75, 100), (50, 900));
+        assert_eq!(starved.too_many(), None);
+        // Both, for a moment: 10 of 1,000 may be, 11 may not.
+        starved.again(at(124, 150), (60, 1000));
+        assert_eq!(starved.too_many(), None);
+        starved.again(at(174, 200), (71, 1000));
+        assert_eq!(starved.too_many(), Some(0.021));
+        // A look at no time says nothing.
+        let mut still = Starved::look(at(0, 0), (0, 0));
+        still.again(at(0, 0), (10, 10));
+        assert_eq!(still.too_many(), None);
+    }
 }

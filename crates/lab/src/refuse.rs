@@ -5,6 +5,7 @@ use plimsoll_model::system::{
     Action, Addresses, Component, Experiment, FaultKind, Program, Service, ServiceKind, System, Target,
 };
 
+use crate::fault::link::network_delay;
 use crate::stack::is_elsewhere;
 
 /// Something that a run cannot do.
@@ -71,12 +72,19 @@ pub fn refuse(system: &System, experiment: &Experiment) -> Vec<Refused> {
     }
     for fault in &experiment.faults {
         let (what, target) = match &fault.kind {
-            FaultKind::Partition(target) => ("partition", Some(target)),
-            FaultKind::Drop { target, .. } => ("drop", Some(target)),
-            FaultKind::Reset { target, .. } => ("reset", Some(target)),
-            FaultKind::Bandwidth { target, .. } => ("bandwidth", Some(target)),
-            FaultKind::Slow { target: target @ Target::Edge(_), .. } => ("slow", Some(target)),
-            FaultKind::Skew { target, .. } => ("skew", Some(target)),
+            FaultKind::Slow { target: Target::Edge(edge), added, .. }
+                if added.mean() == 0.0 && network_delay(system, *edge) == 0.0 =>
+            {
+                let why =
+                    "the network takes no time there, of which nothing is a multiple: say by how much, as `by: +100ms`";
+                say(fault.line, format!("`{}`: {why}", fault.text));
+                continue;
+            }
+            FaultKind::Skew { .. } => {
+                let why = "only leases compare clocks, and a run cannot do leases: use `plimsoll sim`";
+                say(fault.line, format!("`{}`: {why}", fault.text));
+                continue;
+            }
             FaultKind::Kill(target @ Target::Edge(_)) => ("kill", Some(target)),
             FaultKind::Pause(target @ Target::Edge(_)) => ("pause", Some(target)),
             FaultKind::Kill(target) | FaultKind::Pause(target) if strikes(system, target, is_elsewhere) => {

@@ -31,6 +31,8 @@ pub(crate) struct Gathered<'g> {
     /// When it ended, ns from the start of the load.
     pub(crate) ended: u64,
     pub(crate) warnings: Vec<String>,
+    /// The share of requests that were late for want of a processor, if that is too large.
+    pub(crate) starved: Option<f64>,
 }
 
 /// A run in which nothing has happened yet.
@@ -89,13 +91,21 @@ pub(crate) fn assemble(gathered: &Gathered<'_>) -> Run {
     run
 }
 
-/// Why the measurement says nothing about the system: the load was late although it had connections to send on.
+/// Why the measurement says nothing about the system: the load was late although it had connections to send on, or
+/// because it had no processor.
 pub(crate) fn invalid(gathered: &Gathered<'_>) -> Option<String> {
     let requests = gathered.requests;
     let cell = requests.over(Subject::All, gathered.cuts.phase(Phase::Whole));
     let lag = cell.lag.percentile_ms(99.0);
     let limit = LAG_MAX_MS.max(cell.all.percentile_ms(99.0) * LAG_SHARE_MAX);
     let late = requests.late as f64 / requests.made.max(1) as f64;
+    if let Some(share) = gathered.starved.filter(|_| lag > limit) {
+        return Some(format!(
+            "{:.0}% of requests were sent late, 1% of all {lag:.0} ms or more, while the processors had nothing left: \
+             the figures say how busy this machine is",
+            share * 100.0
+        ));
+    }
     (lag > limit && late > 0.01).then(|| {
         format!(
             "1% of requests were sent {lag:.0} ms or more after they were due, while connections were idle: this \

@@ -16,6 +16,8 @@ mod proxy;
 #[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
+mod run_faults;
+#[cfg(target_os = "linux")]
 mod run_killed;
 mod schema;
 mod sim;

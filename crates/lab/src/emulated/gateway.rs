@@ -5,16 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use plimsoll_gateway::{Gateway, Plan};
-use plimsoll_model::system::{Addresses, RedisAt, ServiceKind, StoreKind, System};
+use plimsoll_model::system::{Addresses, Component, EdgeId, RedisAt, ServiceId, ServiceKind, StoreKind, System};
 
 use super::{CannotRun, Process};
 use crate::context::{CLASS, USER};
 use crate::control::{self, Controlled, Order, State};
 use crate::layout::{Layout, Place};
 
-/// The file with the addresses of a service's instances, in the run's folder.
-pub fn addresses_file(service: u32) -> String {
-    format!("service-{service}.addresses")
+/// The file with the addresses of a service's instances, in the run's directory: as this instance of a gateway finds
+/// them, where that is through proxies.
+pub fn addresses_file(service: u32, through: Option<(u32, u32)>) -> String {
+    match through {
+        Some((gateway, instance)) => format!("service-{service}.of-{gateway}-{instance}.addresses"),
+        None => format!("service-{service}.addresses"),
+    }
+}
+
+/// A gateway's edge to a service.
+pub fn edge_to(system: &System, gateway: u32, service: u32) -> Option<EdgeId> {
+    let (from, to) = (Component::Service(ServiceId(gateway)), Component::Service(ServiceId(service)));
+    system.edges.iter().position(|edge| edge.from == from && edge.to == to).map(EdgeId::from)
 }
 
 /// How often a gateway looks into it, ns.
@@ -28,13 +38,13 @@ struct Running {
 pub(super) async fn run(
     process: Process,
     place: Place,
-    service: u32,
+    (service, instance): (u32, u32),
     startup: u64,
     folder: &Path,
     own: &Path,
 ) -> Result<(), CannotRun> {
     let running = Arc::new(Running { ready: AtomicBool::new(false), leaving: tokio::sync::Notify::new() });
-    let system = at_places(&process.system, &process.layout, place, service, own);
+    let system = at_places(&process.system, &process.layout, place, (service, instance), own);
     let plan = Plan::new(&system, Some(&system.services[service as usize].name))?;
     tokio::spawn(control::answer(place.control, process.tools.tally.clone(), running.clone()));
     process.tools.timer.wait(startup).await;
@@ -47,10 +57,12 @@ pub(super) async fn run(
 }
 
 /// The system with the addresses of this run.
-fn at_places(system: &System, layout: &Layout, place: Place, service: u32, own: &Path) -> System {
-    let mut system = system.clone();
+fn at_places(original: &System, layout: &Layout, place: Place, (service, instance): (u32, u32), own: &Path) -> System {
+    let mut system = original.clone();
     for (at, of) in system.services.iter_mut().enumerate() {
-        let path = own.join(addresses_file(at as u32)).display().to_string();
+        let edge = edge_to(original, service, at as u32);
+        let through = edge.filter(|edge| layout.is_proxied(*edge)).map(|_| (service, instance));
+        let path = own.join(addresses_file(at as u32, through)).display().to_string();
         of.at = Some(Addresses::File { path, every: LOOK });
         if let Some(serving) = &mut of.serving
             && matches!(of.kind, ServiceKind::Gateway(_))

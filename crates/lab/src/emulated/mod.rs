@@ -8,7 +8,6 @@ pub mod rows;
 pub mod service;
 pub mod topic;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::caller::Tools;
 use crate::clock::Clock;
-use crate::layout::{Layout, Place};
+use crate::layout::Layout;
 use crate::tally::Tally;
 use crate::timer::Timer;
 
@@ -134,12 +133,6 @@ impl Process {
     pub fn draw(&self) -> Draw {
         Draw(self.bits())
     }
-
-    /// Where the instances of a service are.
-    pub fn instances(&self, service: u32) -> Vec<SocketAddr> {
-        let places: &[Place] = self.layout.services.get(service as usize).map_or(&[], Vec::as_slice);
-        places.iter().map(|place| place.main).collect()
-    }
 }
 
 /// Is a process of a run until it is told to go.
@@ -174,7 +167,9 @@ pub fn run(system: System, layout: Layout, role: Role, folder: &Path, own: &Path
             Role::Service { service, instance, startup, version } => {
                 service::run(process, place, service, instance, startup, version).await
             }
-            Role::Gateway { service, startup, .. } => gateway::run(process, place, service, startup, folder, own).await,
+            Role::Gateway { service, instance, startup } => {
+                gateway::run(process, place, (service, instance), startup, folder, own).await
+            }
             Role::Store { store, node, primary, timeline } => match &process.system.stores[store as usize].kind {
                 plimsoll_model::system::StoreKind::Redis(_) => keys::run(process, place, store).await,
                 _ => rows::run(process, place, store, node, primary, timeline, own).await,

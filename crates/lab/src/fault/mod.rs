@@ -1,15 +1,20 @@
 //! Faults: what goes wrong on purpose, one kind a file. Each is seen to have taken effect, and undone at its end or at
 //! the run's.
 
+mod bandwidth;
 mod broker;
 mod crash_between;
 mod deploy;
+mod drop;
 mod flush;
 mod kill;
 mod lag;
+pub(crate) mod link;
 mod lock;
+mod partition;
 mod pause;
 mod promote;
+mod reset;
 mod slow;
 mod target;
 
@@ -21,6 +26,7 @@ use plimsoll_model::system::{Experiment, FaultKind};
 
 use crate::run::Lab;
 use crate::stack::Part;
+use crate::stack::hops::Named;
 
 pub(crate) use deploy::Deploy;
 
@@ -29,6 +35,10 @@ pub(crate) use deploy::Deploy;
 pub(crate) struct Faults {
     /// What each has struck, by its number.
     struck: BTreeMap<usize, Vec<Part>>,
+    /// The proxies that each disturbs.
+    hops: BTreeMap<usize, Vec<Named>>,
+    /// Bytes that had gone through a partition's proxies when it had begun.
+    passed: BTreeMap<usize, u64>,
     /// Extra lag by store, of all faults under way, ns.
     lags: BTreeMap<u32, u64>,
     /// How often each topic is down.
@@ -44,7 +54,11 @@ pub(crate) async fn start(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
     match &fault.kind {
         FaultKind::Kill(target) => kill::start(lab, number, target).await,
         FaultKind::Pause(target) => pause::start(lab, number, target).await,
-        FaultKind::Slow { target, .. } => slow::start(lab, number, target).await,
+        FaultKind::Slow { target, factor, added } => slow::start(lab, number, target, *factor, added).await,
+        FaultKind::Partition(target) => partition::start(lab, number, target).await,
+        FaultKind::Drop { target, share } => drop::start(lab, number, target, *share),
+        FaultKind::Reset { target, share } => reset::start(lab, number, target, *share),
+        FaultKind::Bandwidth { target, rate } => bandwidth::start(lab, number, target, *rate),
         FaultKind::Flush(store) => flush::start(lab, store.0).await,
         FaultKind::Promote(store) => promote::start(lab, store.0).await,
         FaultKind::Lag { store, by } => lag::start(lab, store.0, *by).await,
@@ -54,11 +68,7 @@ pub(crate) async fn start(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
         FaultKind::BrokerDown(topic) => broker::start(lab, topic.0).await,
         // It is part of the clients' load from the start.
         FaultKind::Surge { .. } => Ok(()),
-        FaultKind::Partition(_)
-        | FaultKind::Drop { .. }
-        | FaultKind::Reset { .. }
-        | FaultKind::Bandwidth { .. }
-        | FaultKind::Skew { .. } => Err("it was to be refused before the run".to_owned()),
+        FaultKind::Skew { .. } => Err("it was to be refused before the run".to_owned()),
     }
 }
 
@@ -69,7 +79,11 @@ pub(crate) async fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
     match &fault.kind {
         FaultKind::Kill(_) => kill::end(lab, number).await,
         FaultKind::Pause(_) => pause::end(lab, number).await,
-        FaultKind::Slow { .. } => slow::end(lab, number).await,
+        FaultKind::Slow { target, .. } => slow::end(lab, number, target).await,
+        FaultKind::Partition(_) => partition::end(lab, number),
+        FaultKind::Drop { share, .. } => drop::end(lab, number, *share),
+        FaultKind::Reset { share, .. } => reset::end(lab, number, *share),
+        FaultKind::Bandwidth { .. } => bandwidth::end(lab, number),
         FaultKind::Lag { store, by } => lag::end(lab, store.0, *by).await,
         FaultKind::LockTable { store, table } => lock::set(lab, store.0, *table, false).await,
         FaultKind::Deploy { .. } => deploy::end(lab, number),

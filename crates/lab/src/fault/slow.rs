@@ -1,19 +1,39 @@
 use std::rc::Rc;
 
-use plimsoll_model::system::{FaultKind, Target};
+use plimsoll_model::system::{Dist, FaultKind, Target};
 
+use super::link::{self, Disturbance};
 use crate::control::Order;
+use crate::proxy::More;
+use crate::proxy::toxic::{Kind, Latency, Stream};
 use crate::run::Lab;
 use crate::stack::Part;
 
-/// Processes take longer.
-pub(super) async fn start(lab: &Rc<Lab>, number: usize, target: &Target) -> Result<(), String> {
+/// Processes take longer, or an edge does.
+pub(super) async fn start(
+    lab: &Rc<Lab>,
+    number: usize,
+    target: &Target,
+    factor: f64,
+    added: &Dist,
+) -> Result<(), String> {
+    if let Target::Edge(edge) = *target {
+        // The network's own delay is there already, once.
+        let more = link::network_delay(&lab.stack.system, edge) / 1e6 * (factor - 1.0);
+        let latency = Kind::Latency(Latency { latency: more, jitter: 0.0 });
+        let there = Disturbance { more: More::Drawn(added.clone()), ..Disturbance::new(Stream::Upstream, latency) };
+        return link::start(lab, number, target, &[there, Disturbance::new(Stream::Downstream, latency)]);
+    }
     let parts: Vec<Part> = lab.victims(target).into_iter().filter(|part| !lab.stack.is_gateway(*part)).collect();
     lab.strike(number, parts.clone());
     set(lab, &parts).await
 }
 
-pub(super) async fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
+pub(super) async fn end(lab: &Rc<Lab>, number: usize, target: &Target) -> Result<(), String> {
+    if matches!(target, Target::Edge(_)) {
+        let effect = link::end(lab, number)?;
+        return link::seen(lab, number, effect, 1.0);
+    }
     let parts = lab.take_struck(number);
     set(lab, &parts).await
 }

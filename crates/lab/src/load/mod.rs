@@ -91,10 +91,10 @@ impl Load {
         };
         let mut ends = BTreeMap::new();
         for (at, edge) in system.edges.iter().enumerate() {
-            let (Component::Client(id), Component::Service(to)) = (edge.from, edge.to) else { continue };
+            let (Component::Client(id), Component::Service(_)) = (edge.from, edge.to) else { continue };
             let client = &system.clients[id.index()];
-            let places: Vec<_> = layout.services[to.index()].iter().map(|place| place.main).collect();
             let at = EdgeId::from(at);
+            let places = layout.callees(system, at, 0);
             let end = End::new(system, at, &places, client.zone, true, tools.clone(), mix(seed ^ u64::from(at.0)))
                 .map_err(|why| LoadError::Policy { client: client.name.clone(), why })?;
             ends.insert(at, Arc::new(end));
@@ -130,11 +130,13 @@ impl Load {
     }
 
     /// Clients know of these instances of a service from now on.
-    pub fn set_members(&self, system: &System, service: u32, places: &[std::net::SocketAddr]) {
+    pub fn set_members(&self, system: &System, layout: &Layout, service: u32, instances: &[u32]) {
         for (edge, end) in self.ends.iter() {
             if system.edges[edge.index()].to == Component::Service(ServiceId(service)) {
+                let places = layout.callees(system, *edge, 0);
+                let asked: Vec<_> = instances.iter().filter_map(|at| places.get(*at as usize).copied()).collect();
                 // The policies are the same as before, and were accepted.
-                let _ = end.set_instances(places);
+                let _ = end.set_instances(&asked);
             }
         }
     }
@@ -235,8 +237,9 @@ async fn one(shared: Arc<Shared>, due: Due) {
         let mut requests = shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.arrives(client, call, at);
         let late = shared.tools.clock.now().as_nanos() > shared.start + at + LATE;
-        if late && shared.tools.links.idle() > 0 {
-            requests.late += 1;
+        if late {
+            requests.behind += 1;
+            requests.late += u64::from(shared.tools.links.idle() > 0);
         }
     }
     let session = context.session();

@@ -1,11 +1,10 @@
 //! What a gateway has counted: its own figures for Prometheus, of which two looks make what is new.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use plimsoll_gateway::figures::BUCKETS;
 use plimsoll_model::run::EventKind;
-use plimsoll_model::system::{Component, EdgeId, ServiceId, ServiceKind, System};
+use plimsoll_model::system::{Component, EdgeId, ServiceKind, System};
 
 use crate::layout::Layout;
 use crate::tally::{Delta, Of, Report};
@@ -24,6 +23,7 @@ impl Looks {
     /// What is new in a page of figures, at a time in ns.
     pub fn new_in(&mut self, page: &str, now: u64, system: &System, layout: &Layout, of: (u32, u32)) -> Report {
         let after = read(page);
+        let instance_of = |label: Option<&String>| layout.instance_at(system, label?.parse().ok()?);
         // One that started again counts from zero.
         let restarted = total(&after, "requests_total") < total(&self.before, "requests_total");
         if restarted {
@@ -69,7 +69,7 @@ impl Looks {
                 route.map(|route| first_of(route.edge))
             };
             for (labels, count) in grown.each("attempts_total") {
-                let Some(target) = service_at(layout, labels.get("instance")) else { continue };
+                let Some(target) = instance_of(labels.get("instance")) else { continue };
                 let Some(edge) = edge_to(&system.services[target.0 as usize].name) else { continue };
                 let totals = &mut edges.entry(edge).or_default().totals;
                 let count = count as u64;
@@ -93,7 +93,7 @@ impl Looks {
             for (edge, delta) in &mut edges {
                 let Component::Service(to) = system.edges[edge.index()].to else { continue };
                 let of_target =
-                    |labels: &Labels| service_at(layout, labels.get("instance")).is_some_and(|target| target.0 == to.0);
+                    |labels: &Labels| instance_of(labels.get("instance")).is_some_and(|target| target.0 == to.0);
                 times(&grown, "attempt_seconds", of_target, delta);
             }
             for (labels, count) in grown.each("events_total") {
@@ -118,6 +118,7 @@ impl Looks {
 
     /// What has happened: breakers, ejections and health, as seen by this instance.
     fn tell(&self, grown: &Grown<'_>, name: &str, system: &System, layout: &Layout, report: &mut Report) {
+        let instance_of = |label: Option<&String>| layout.instance_at(system, label?.parse().ok()?);
         let mut happened = |kind, subject: String, text: String| {
             report.events.push(crate::tally::Happening { ago_ns: 0, kind, subject, text });
         };
@@ -133,7 +134,7 @@ impl Looks {
             happened(kind, edge, text.to_owned());
         }
         for (labels, change) in grown.changes("instance_state") {
-            let Some((service, instance)) = service_at(layout, labels.get("instance")) else { continue };
+            let Some((service, instance)) = instance_of(labels.get("instance")) else { continue };
             let subject = crate::names::instance(system, service, instance);
             let (kind, text) = match (labels.get("state").map_or("", String::as_str), change > 0.0) {
                 ("ejected", true) => (EventKind::Ejected, "ejected: it fails more than its peers"),
@@ -203,15 +204,6 @@ fn times(grown: &Grown<'_>, name: &str, of: impl Fn(&Labels) -> bool, delta: &mu
         (here > 0).then_some(((low + high) / 2, here))
     });
     delta.latency.record_all_ns(middles.collect::<Vec<_>>(), sum * 1e9);
-}
-
-/// Which instance is at an address.
-fn service_at(layout: &Layout, address: Option<&String>) -> Option<(u32, u32)> {
-    let address: SocketAddr = address?.parse().ok()?;
-    layout.services.iter().enumerate().find_map(|(service, places)| {
-        let at = places.iter().position(|place| place.main == address)?;
-        Some((ServiceId::from(service).0, at as u32))
-    })
 }
 
 fn total(page: &BTreeMap<String, f64>, name: &str) -> f64 {

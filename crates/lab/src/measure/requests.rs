@@ -83,6 +83,8 @@ pub struct Requests {
     pub unfinished: u64,
     /// Requests that were sent late although a connection was idle.
     pub late: u64,
+    /// Requests that were handed over late, for whatever reason.
+    pub behind: u64,
 }
 
 impl Requests {
@@ -114,7 +116,7 @@ impl Requests {
             }
         }
         let gaps = audiences.into_iter().map(|who| (who, 0, vec![0; cuts.count()])).collect();
-        Requests { cuts, groups, calls, gaps, made: 0, open: 0, unfinished: 0, late: 0 }
+        Requests { cuts, groups, calls, gaps, made: 0, open: 0, unfinished: 0, late: 0, behind: 0 }
     }
 
     /// Whose requests are told apart.

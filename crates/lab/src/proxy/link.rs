@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use plimsoll_model::draw::Draw;
 
-use super::config::Installed;
+use super::config::{Installed, More};
 use super::toxic::{Fate, Kind};
 
 /// Bytes that wait at most; reading stops there. At 100 ms of latency this carries 40 MB/s.
@@ -214,15 +214,23 @@ impl Link {
         for active in &self.active {
             let draw = active.draw(self.draw);
             due = due.saturating_add(match (&active.toxic.toxic.kind, &first.what) {
-                (Kind::Latency(latency), _) => latency.delay(draw, first.number),
+                (Kind::Latency(latency), _) => {
+                    let late = latency.delay(draw, first.number).saturating_add(active.toxic.drawn(draw, first.number));
+                    active.toxic.count(late > 0);
+                    late
+                }
                 (Kind::SlowClose(slow), Arrival::End) => slow.delay(),
-                (Kind::Loss(loss), Arrival::Bytes(bytes)) => match loss.fate(draw, first.number, bytes.len()) {
-                    Fate::Late(nanos) => nanos,
-                    Fate::Reset => {
-                        reset = true;
-                        0
+                (Kind::Loss(loss), Arrival::Bytes(bytes)) => {
+                    let fate = loss.fate(draw, first.number, bytes.len());
+                    active.toxic.count(fate != Fate::Late(0));
+                    match fate {
+                        Fate::Late(nanos) => nanos,
+                        Fate::Reset => {
+                            reset = true;
+                            0
+                        }
                     }
-                },
+                }
                 _ => 0,
             });
         }
@@ -261,6 +269,7 @@ impl Link {
         let mut bytes = self.first().len();
         let mut pause = 0;
         let mut rate = None;
+        let mut paces = Vec::new();
         for active in &self.active {
             match &active.toxic.toxic.kind {
                 Kind::LimitData(limit) => match usize::try_from(limit.left(active.passed)) {
@@ -273,6 +282,11 @@ impl Link {
                 }
                 Kind::Bandwidth(bandwidth) => {
                     bytes = bytes.min(bandwidth.piece());
+                    active.toxic.count(true);
+                    if let More::Pace(pace) = &active.toxic.more {
+                        paces.push((pace.clone(), *bandwidth));
+                        continue;
+                    }
                     rate = Some(rate.map_or(
                         *bandwidth,
                         |other: super::toxic::Bandwidth| {
@@ -288,7 +302,11 @@ impl Link {
             Some(Some(takes)) => takes,
             Some(None) => return Next::Wait(wake),
         };
-        let at = due.max(self.free_at).saturating_add(takes);
+        let mut at = due.max(self.free_at).saturating_add(takes);
+        for (pace, bandwidth) in paces {
+            let Some(takes) = bandwidth.takes(bytes) else { return Next::Wait(wake) };
+            at = at.max(pace.turn(due.max(now), takes));
+        }
         self.piece = Some(Piece { bytes, at, pause });
         self.pieces += 1;
         if at > now { Next::Wait(sooner(wake, at)) } else { Next::Write(bytes) }

@@ -1,5 +1,9 @@
 use serde_json::{Value, json};
 
+use std::sync::atomic::Ordering::Relaxed;
+
+use plimsoll_model::system::Dist;
+
 use super::*;
 use crate::proxy::toxic::{Stream, Toxic};
 
@@ -9,7 +13,7 @@ fn toxic(id: u64, kind: &str, attributes: Value) -> Arc<Installed> {
     let mut made = Kind::new(kind).expect("a type");
     made.set(attributes.as_object().expect("an object")).expect("attributes");
     let toxic = Toxic { name: kind.to_owned(), stream: Stream::Upstream, toxicity: 1.0, kind: made };
-    Arc::new(Installed { id, toxic })
+    Arc::new(Installed::new(id, toxic, More::None))
 }
 
 /// A link in a time of its own.
@@ -212,10 +216,8 @@ fn a_full_queue_asks_for_no_more() {
 
 #[test]
 fn toxicity_is_a_share_of_connections_and_the_same_for_one_seed() {
-    let half = Arc::new(Installed {
-        id: 9,
-        toxic: Toxic { toxicity: 0.5, ..toxic(9, "latency", json!({ "latency": 1 })).toxic.clone() },
-    });
+    let latency = toxic(9, "latency", json!({ "latency": 1 })).toxic.clone();
+    let half = Arc::new(Installed::new(9, Toxic { toxicity: 0.5, ..latency }, More::None));
     let on = |seed: u64| -> Vec<bool> {
         let connection = |number| {
             let mut link = Link::new(Draw::root(seed, 0).part(number));
@@ -229,4 +231,42 @@ fn toxicity_is_a_share_of_connections_and_the_same_for_one_seed() {
     assert!((421..=579).contains(&count), "{count}");
     assert_eq!(on(1), on(1));
     assert_ne!(on(1), on(2));
+}
+
+#[test]
+fn what_shares_a_rate_takes_turns() {
+    let pace = Arc::<super::super::config::Pace>::default();
+    let shared = |id| {
+        let toxic = toxic(id, "bandwidth", json!({ "rate": 1 })).toxic.clone();
+        Arc::new(Installed::new(id, toxic, More::Pace(pace.clone())))
+    };
+    let mut links = [1, 2].map(|id| {
+        let mut link = Link::new(Draw::root(id, 0));
+        link.follow(&[shared(id)], 0);
+        link.arrive(Arrival::Bytes(Bytes::from_static(&[0; 10])), 0);
+        link
+    });
+    // A byte a ms, and pieces of what goes through in 10 ms.
+    assert_eq!(links.each_mut().map(|link| link.next(0)), [10, 20].map(|ms| Next::Wait(Some(ms * MS))));
+    assert_eq!(links.each_mut().map(|link| link.next(10 * MS)), [Next::Write(10), Next::Wait(Some(20 * MS))]);
+    let counts = |link: &Link| (link.active[0].toxic.asked.load(Relaxed), link.active[0].toxic.struck.load(Relaxed));
+    assert_eq!(links.each_ref().map(counts), [(1, 1); 2]);
+}
+
+#[test]
+fn a_latency_can_be_drawn_for_each_chunk() {
+    let toxic = toxic(1, "latency", json!({ "latency": 5 })).toxic.clone();
+    let drawn = Installed::new(1, toxic, More::Drawn(Dist::Uniform { low: MS, high: 3 * MS }));
+    let mut link = Link::new(Draw::root(7, 0));
+    link.follow(&[Arc::new(drawn)], 0);
+    let mut dues = Vec::new();
+    for now in (0..100).map(|number| number * 10 * MS) {
+        link.arrive(Arrival::Bytes(Bytes::from_static(b"x")), now);
+        let Next::Wait(Some(due)) = link.next(now) else { panic!("it is late") };
+        dues.push(due - now);
+        assert_eq!(link.next(due), Next::Write(1));
+        link.wrote(1, due);
+    }
+    assert!(dues.iter().all(|due| (6 * MS..=8 * MS).contains(due)), "{dues:?}");
+    assert!(dues.iter().any(|due| *due < 6 * MS + MS / 2) && dues.iter().any(|due| *due > 7 * MS + MS / 2));
 }

@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::timer::Timer;
 
 pub use api::{API_VERSION, answer, configure};
+pub use config::{More, Pace};
 pub use json::{Addition, Change, NewProxy, ToxicChange};
 pub use set::{Figures, Set, Shown};
 

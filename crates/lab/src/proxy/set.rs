@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use plimsoll_model::draw::Draw;
 use tokio::sync::watch;
 
-use super::config::{Config, Installed};
+use super::config::{Config, Installed, More};
 use super::connection::Counts;
 use super::json::{Addition, Change, NewProxy, ToxicChange};
 use super::listener::Listener;
@@ -246,18 +246,31 @@ impl Set {
         shown.toxics.into_iter().find(|there| there.name == toxic).ok_or_else(|| not_found("toxic"))
     }
 
+    /// Of the chunks that came while a toxic was on: how many it was asked about, and how many it did something to.
+    pub fn effect(&self, name: &str, toxic: &str) -> Result<(u64, u64), Refusal> {
+        let state = self.state();
+        let there = state.find(name)?.toxics.iter().find(|there| there.toxic.name == toxic);
+        let there = there.ok_or_else(|| not_found("toxic"))?;
+        Ok((there.asked.load(Ordering::Relaxed), there.struck.load(Ordering::Relaxed)))
+    }
+
     /// Adds a toxic, after those that are there.
     pub fn add(&self, name: &str, addition: Addition) -> Result<Toxic, Refusal> {
+        self.get(name)?;
+        self.add_more(name, addition.toxic()?, More::None)
+    }
+
+    /// The same for what a run's faults do.
+    pub fn add_more(&self, name: &str, toxic: Toxic, more: More) -> Result<Toxic, Refusal> {
         let mut state = self.state();
-        state.find(name)?;
-        let toxic = addition.toxic()?;
         if state.find(name)?.toxics.iter().any(|there| there.toxic.name == toxic.name) {
             return Err(exists("toxic"));
         }
-        let installed = state.install(vec![toxic.clone()]);
+        state.next += 1;
+        let installed = Arc::new(Installed::new(state.next, toxic.clone(), more));
         let State { proxies, next, .. } = &mut *state;
         let proxy = proxies.get_mut(name).ok_or_else(|| not_found("proxy"))?;
-        proxy.toxics.extend(installed);
+        proxy.toxics.push(installed);
         proxy.publish(next, false);
         Ok(toxic)
     }
@@ -270,7 +283,7 @@ impl Set {
         let there = proxy.toxics.iter_mut().find(|there| there.toxic.name == toxic);
         let there = there.ok_or_else(|| not_found("toxic"))?;
         let changed = change.apply(&there.toxic)?;
-        *there = Arc::new(Installed { id: there.id, toxic: changed.clone() });
+        *there = Arc::new(Installed::new(there.id, changed.clone(), there.more.clone()));
         proxy.publish(next, false);
         Ok(changed)
     }
@@ -304,7 +317,7 @@ impl State {
     fn install(&mut self, toxics: Vec<Toxic>) -> Vec<Arc<Installed>> {
         let install = |toxic| {
             self.next += 1;
-            Arc::new(Installed { id: self.next, toxic })
+            Arc::new(Installed::new(self.next, toxic, More::None))
         };
         toxics.into_iter().map(install).collect()
     }

@@ -1,12 +1,16 @@
 //! How parts' processes are started.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use plimsoll_model::system::{Component, EdgeId, ServiceId, StoreId};
 
 use super::process::Kept;
 use super::{Part, Stack, StackError, blocking};
 use crate::emulated::Role;
 use crate::layout::Place;
 use crate::process::Spec;
+use crate::route::acting;
 
 impl Stack {
     /// Starts a part's process.
@@ -20,7 +24,7 @@ impl Stack {
             name: self.name(part).replace('/', "."),
             program: self.launch.program.display().to_string(),
             arguments,
-            environment: if self.is_own(part) { self.environment() } else { BTreeMap::new() },
+            environment: if self.is_own(part) { self.environment(part) } else { BTreeMap::new() },
             // Where plimsoll was started: the reader's commands and paths are seen from there.
             folder: Some(".".to_owned()),
             ..Spec::default()
@@ -51,19 +55,37 @@ impl Stack {
     }
 
     /// Where everything else is, for the reader's own commands: `PLIMSOLL_DB=127.0.0.1:1,127.0.0.1:2`.
-    fn environment(&self) -> BTreeMap<String, Option<String>> {
+    fn environment(&self, part: Part) -> BTreeMap<String, Option<String>> {
         let name = |name: &str| {
             let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
             format!("PLIMSOLL_{}", name.chars().map(plain).collect::<String>())
         };
-        let list = |places: &[Place]| places.iter().map(|place| place.main.to_string()).collect::<Vec<_>>().join(",");
-        let services = self.system.services.iter().zip(&self.layout.services);
-        let stores = self.system.stores.iter().zip(&self.layout.stores);
+        let list =
+            |places: Vec<SocketAddr>| Some(places.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(","));
+        let (caller, own) = match part {
+            Part::Instance(service, instance) => (Some(service), instance),
+            _ => (None, 0),
+        };
+        // As this instance finds it, where it calls it.
+        let find = |to: Component, places: &[Place]| {
+            let edges = self.system.edges.iter();
+            let edge = edges.clone().position(|edge| edge.to == to && acting(&self.system, edge.from) == caller);
+            match edge.filter(|_| caller.is_some()) {
+                Some(edge) => self.layout.callees(&self.system, EdgeId::from(edge), own),
+                None => places.iter().map(|place| place.main).collect(),
+            }
+        };
+        let services = self.system.services.iter().zip(&self.layout.services).enumerate();
+        let stores = self.system.stores.iter().zip(&self.layout.stores).enumerate();
         services
-            .map(|(service, places)| {
-                (name(&service.name), Some(list(&places[..places.len().min(service.instances as usize)])))
+            .map(|(at, (service, places))| {
+                let mut all = find(Component::Service(ServiceId::from(at)), places);
+                all.truncate(service.instances as usize);
+                (name(&service.name), list(all))
             })
-            .chain(stores.map(|(store, places)| (name(&store.name), Some(list(places)))))
+            .chain(stores.map(|(at, (store, places))| {
+                (name(&store.name), list(find(Component::Store(StoreId::from(at)), places)))
+            }))
             .collect()
     }
 }

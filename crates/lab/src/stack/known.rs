@@ -5,18 +5,12 @@ use std::sync::PoisonError;
 
 use super::{Stack, StackError};
 use crate::control::Order;
-use crate::emulated::gateway::addresses_file;
+use crate::emulated::gateway::{addresses_file, edge_to};
 
 impl Stack {
     /// The instances of a service that callers know of.
     pub fn members(&self, service: u32) -> Vec<u32> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)[service as usize].clone()
-    }
-
-    /// Where they are.
-    pub fn addresses(&self, service: u32) -> Vec<SocketAddr> {
-        let places = &self.layout.services[service as usize];
-        self.members(service).into_iter().map(|at| places[at as usize].main).collect()
     }
 
     /// Callers know of these instances from now on.
@@ -32,10 +26,25 @@ impl Stack {
         Ok(())
     }
 
-    /// Writes the file that gateways look into: whole or not at all.
+    /// Writes the files that gateways look into.
     pub(super) fn write_addresses(&self, service: u32) -> std::io::Result<()> {
-        let text: String = self.addresses(service).iter().map(|address| format!("{address}\n")).collect();
-        let path = self.directory().join(addresses_file(service));
+        let direct: Vec<SocketAddr> = self.layout.services[service as usize].iter().map(|place| place.main).collect();
+        self.write(&addresses_file(service, None), service, &direct)?;
+        for (gateway, places) in (0..).zip(&self.layout.services) {
+            let edge = edge_to(&self.system, gateway, service).filter(|edge| self.layout.is_proxied(*edge));
+            let Some(edge) = edge.filter(|_| self.system.services[gateway as usize].is_gateway()) else { continue };
+            for instance in 0..places.len() as u32 {
+                let callees = self.layout.callees(&self.system, edge, instance);
+                self.write(&addresses_file(service, Some((gateway, instance))), service, &callees)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a file with the addresses of a service's instances that are known: whole or not at all.
+    fn write(&self, name: &str, service: u32, places: &[SocketAddr]) -> std::io::Result<()> {
+        let text: String = self.members(service).iter().map(|at| format!("{}\n", places[*at as usize])).collect();
+        let path = self.directory().join(name);
         let new = path.with_extension("new");
         std::fs::write(&new, text)?;
         std::fs::rename(new, path)

@@ -1,6 +1,7 @@
 //! Everything that runs: processes by the part of the system that they are, started, told, ended.
 
 mod begin;
+pub(crate) mod hops;
 mod known;
 mod process;
 mod ready;
@@ -17,6 +18,7 @@ use crate::emulated::Role;
 use crate::layout::{Layout, Place, nodes};
 use crate::names;
 use crate::process::{self as keeping, Port, ProcessError, Supervisor};
+use hops::Hops;
 use process::Kept;
 
 /// A part of the system that is a process.
@@ -96,6 +98,7 @@ pub struct Stack {
     /// Where the system file is.
     file: PathBuf,
     supervisor: Arc<Supervisor>,
+    hops: Hops,
     /// While a process is down nobody else is given its ports.
     _ports: Vec<Port>,
     kept: Mutex<BTreeMap<Part, Kept>>,
@@ -116,6 +119,7 @@ impl Stack {
         let keeper = keeping::Launch { program: launch.program.clone(), arguments: launch.keeper.clone() };
         let base = launch.base.clone();
         let supervisor = blocking(move || Supervisor::start(&keeper, &base)).await?;
+        let hops = Hops::start(&system, &layout)?;
         let own = supervisor.directory();
         std::fs::write(own.join("layout.json"), serde_json::to_string(&layout).map_err(std::io::Error::other)?)?;
         let file = match &launch.file {
@@ -142,6 +146,7 @@ impl Stack {
             launch,
             file,
             supervisor: Arc::new(supervisor),
+            hops,
             _ports: ports,
             kept: Mutex::default(),
             members: Mutex::new(members),
@@ -159,6 +164,16 @@ impl Stack {
     /// What keeps the run's processes: whoever starts more of them here has them end with the others.
     pub fn supervisor(&self) -> &Arc<Supervisor> {
         &self.supervisor
+    }
+
+    /// The proxies on what the experiment's faults strike.
+    pub(crate) fn hops(&self) -> &Hops {
+        &self.hops
+    }
+
+    /// A part's process answers, or is gone: those who look for it through a proxy see the same as others.
+    pub(crate) fn answers_at_proxies(&self, part: Part, there: bool) -> Result<(), String> {
+        self.hops.lead_to(part, there).map_err(|refusal| format!("{}: {refusal}", self.name(part)))
     }
 
     /// The run's directory, which is gone when the run is.

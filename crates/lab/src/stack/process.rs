@@ -31,7 +31,8 @@ impl Stack {
             of.paused = 0;
             of.process.clone()
         };
-        blocking(move || process.kill().map(drop).map_err(|error| error.to_string())).await
+        blocking(move || process.kill().map(drop).map_err(|error| error.to_string())).await?;
+        self.answers_at_proxies(part, false)
     }
 
     /// One fault less keeps a part down: whether it may start again.
@@ -113,6 +114,7 @@ impl Stack {
         if let Some(process) = self.process(part) {
             // Without a keeper nothing runs any more.
             let _ = blocking(move || process.kill()).await;
+            let _ = self.answers_at_proxies(part, false);
         }
     }
 

@@ -117,9 +117,10 @@ impl Broker<'_> {
 
     /// A good answer of the broker.
     async fn ask(&self, target: &str) -> Option<Wire> {
-        let place = self.instance.process.layout.topics[self.topic as usize];
+        let of = self.instance;
+        let broker = of.process.layout.topic(of.id, of.number, self.topic);
         let request = request("POST", target, &[], &[]);
-        let answer = self.instance.process.tools.links.ask(place.main, &request, "POST", true).await.ok()?;
+        let answer = of.process.tools.links.ask(broker, &request, "POST", true).await.ok()?;
         (answer.status == 200).then_some(answer)
     }
 }

@@ -143,13 +143,13 @@ impl Instance {
             };
             let at = EdgeId::from(at);
             match edge.to {
-                Component::Service(to) if from_here => {
-                    let places = process.instances(to.0);
+                Component::Service(_) if from_here => {
+                    let places = process.layout.callees(&system, at, number);
                     let end = End::new(&system, at, &places, zone, true, process.tools.clone(), process.bits())?;
                     ends.insert(at, Arc::new(end));
                 }
                 Component::Store(_) if from_here => {
-                    stores.insert(at, Arc::new(StoreEnd::new(&process, at, zone)?));
+                    stores.insert(at, Arc::new(StoreEnd::new(&process, at, number, zone)?));
                 }
                 _ => {}
             }
@@ -461,10 +461,12 @@ impl Controlled for Instance {
             Order::Slow(factor, added) => *self.slow.lock().unwrap_or_else(PoisonError::into_inner) = (factor, added),
             Order::Drain => self.leaving.notify_one(),
             Order::Members { service, instances } => {
-                let places = self.process.instances(service);
-                let asked: Vec<_> = instances.iter().filter_map(|at| places.get(*at as usize).copied()).collect();
+                let Process { system, layout, .. } = &self.process;
                 for (edge, end) in &self.ends {
-                    if self.process.system.edges[edge.index()].to == Component::Service(ServiceId(service)) {
+                    if system.edges[edge.index()].to == Component::Service(ServiceId(service)) {
+                        let places = layout.callees(system, *edge, self.number);
+                        let asked: Vec<_> =
+                            instances.iter().filter_map(|at| places.get(*at as usize).copied()).collect();
                         end.set_instances(&asked).map_err(|error| error.to_string())?;
                     }
                 }

@@ -43,12 +43,12 @@ pub(super) fn committed(instance: &Arc<Instance>, outbox: Vec<(u32, Context)>) {
 }
 
 async fn send(instance: &Instance, topic: u32, context: &Context) -> Answer {
-    let place = instance.process.layout.topics[topic as usize];
+    let broker = instance.process.layout.topic(instance.id, instance.number, topic);
     let tools = &instance.process.tools;
     let published = tools.clock.wall(tools.clock.now()).as_nanos();
     let target = format!("/publish?published={published}&context={}", context.field());
     let request = request("POST", &target, &[], &[]);
-    match tools.links.ask(place.main, &request, "POST", false).await {
+    match tools.links.ask(broker, &request, "POST", false).await {
         Ok(answer) => Answer::of_wire(&answer),
         Err(_) => Answer::Refused,
     }

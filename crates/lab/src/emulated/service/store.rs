@@ -154,7 +154,12 @@ impl Service<Op> for Asking {
 }
 
 impl StoreEnd {
-    pub(super) fn new(process: &Process, edge: EdgeId, zone: Option<ZoneId>) -> Result<StoreEnd, InvalidConfig> {
+    pub(super) fn new(
+        process: &Process,
+        edge: EdgeId,
+        instance: u32,
+        zone: Option<ZoneId>,
+    ) -> Result<StoreEnd, InvalidConfig> {
         let system = &process.system;
         let of_edge = &system.edges[edge.index()];
         let plimsoll_model::system::Component::Store(store) = of_edge.to else {
@@ -168,11 +173,11 @@ impl StoreEnd {
             StoreKind::Quorum(_) => (tokio::sync::Semaphore::MAX_PERMITS.min(1 << 20) as u32, u64::MAX, 1, 1),
         };
         let keys = matches!(spec.kind, StoreKind::Redis(_));
-        let places = &process.layout.stores[store.index()];
+        let places = process.layout.callees(system, edge, instance);
         let (of, name, tools) = (Of::Edge(edge.0), system.edge_name(edge), &process.tools);
         let pools = places
             .iter()
-            .map(|place| Pool::new(place.main, keys, size, timeout, of, name.clone(), tools.clone()))
+            .map(|place| Pool::new(*place, keys, size, timeout, of, name.clone(), tools.clone()))
             .collect();
         let zone_of = |at: usize| (!spec.zones.is_empty()).then(|| spec.zones[at % spec.zones.len()]);
         let delays = (0..places.len()).map(|at| network(system, edge, zone, zone_of(at)).clone()).collect();

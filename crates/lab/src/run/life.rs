@@ -1,0 +1,133 @@
+//! Processes that come and go while a run goes on.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use plimsoll_model::draw::duration;
+use plimsoll_model::run::EventKind;
+
+use super::Lab;
+use crate::control::Order;
+use crate::emulated::Role;
+use crate::stack::Part;
+use crate::tally::Of;
+
+impl Lab {
+    /// Starts an instance's process.
+    pub(crate) async fn start_instance(
+        self: &Rc<Self>,
+        service: u32,
+        instance: u32,
+        startup: u64,
+        version: Option<(f64, f64)>,
+    ) -> Result<(), String> {
+        let of = Of::Instance(service, instance);
+        let so_far = self.parts.borrow().so_far(of);
+        self.before.borrow_mut().insert(of, so_far);
+        let part = Part::Instance(service, instance);
+        self.stack.begin(part, self.stack.role(part, startup, version)).await.map_err(|error| error.to_string())?;
+        self.look_after(part);
+        self.follow(part);
+        Ok(())
+    }
+
+    /// A part's process starts anew.
+    pub(crate) async fn boot(self: &Rc<Self>, part: Part, version: Option<(f64, f64)>) -> Result<(), String> {
+        match part {
+            Part::Instance(service, instance) => {
+                let of = &self.stack.system.services[service as usize];
+                let startup = duration(&of.startup, self.draw(u64::from(service) << 32 | u64::from(instance)));
+                self.start_instance(service, instance, startup, version).await
+            }
+            _ => {
+                self.stack.begin(part, self.stack.role(part, 0, None)).await.map_err(|error| error.to_string())?;
+                self.follow(part);
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells a new process, once it is there, what others know already.
+    fn follow(self: &Rc<Self>, part: Part) {
+        let lab = self.clone();
+        tokio::task::spawn_local(async move {
+            let mut told = false;
+            while !lab.is_over() && !lab.stack.is_gone(part) {
+                let Some(state) = lab.stack.state(part).await else {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    continue;
+                };
+                if !told {
+                    lab.tell(part).await;
+                    told = true;
+                }
+                if state.ready {
+                    if let Err(why) = lab.stack.answers_at_proxies(part, true) {
+                        lab.warn(why);
+                    }
+                    return lab.happened(EventKind::InstanceUp, lab.stack.name(part), "ready");
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+    }
+
+    async fn tell(&self, part: Part) {
+        let slow = self.slowness(part);
+        if self.stack.is_own(part) {
+            return;
+        }
+        if slow != (1.0, 0) && !self.stack.is_gateway(part) {
+            let _ = self.stack.order(part, &Order::Slow(slow.0, slow.1)).await;
+        }
+        match part {
+            Part::Instance(..) if !self.stack.is_gateway(part) => {
+                let promoted: Vec<u32> = self.kept.borrow().keys().map(|(store, _)| *store).collect();
+                for store in promoted {
+                    let _ = self.stack.order(part, &self.primaries_order(store)).await;
+                }
+                for service in 0..self.stack.system.services.len() as u32 {
+                    let order = Order::Members { service, instances: self.stack.members(service) };
+                    let _ = self.stack.order(part, &order).await;
+                }
+            }
+            Part::Node(store, _) if self.lag(store) > 0 => {
+                let _ = self.stack.order(part, &Order::Lag(self.lag(store))).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Tells callers that an instance is there, or is not.
+    pub(crate) async fn register(&self, service: u32, instance: u32, there: bool) -> Result<(), String> {
+        let mut members = self.stack.members(service);
+        members.retain(|other| *other != instance);
+        if there {
+            // First of all: who hears of it calls at once.
+            self.stack.answers_at_proxies(Part::Instance(service, instance), true)?;
+            members.push(instance);
+        }
+        self.stack.set_members(service, members).await.map_err(|error| error.to_string())?;
+        let members = self.stack.members(service);
+        self.load.borrow().set_members(&self.stack.system, &self.stack.layout, service, &members);
+        Ok(())
+    }
+
+    /// Processes that ended by themselves start again.
+    pub(super) async fn restart_lost(self: &Rc<Self>) {
+        for (part, role, how) in self.stack.lost() {
+            let name = self.stack.name(part);
+            self.happened(EventKind::InstanceDown, &*name, format!("the process ended by itself: {how}"));
+            self.warn(format!("{name} ended by itself: {how}"));
+            let _ = self.stack.answers_at_proxies(part, false);
+            let version = match role {
+                Role::Service { version, .. } => version,
+                _ => None,
+            };
+            if let Err(why) = self.boot(part, version).await {
+                self.warn(format!("{name} does not start again: {why}"));
+                self.stack.leaves(part);
+            }
+        }
+    }
+}
