@@ -10,6 +10,7 @@ services:
     kind: gateway
     balancer: nginx
     upstream: api
+    startup: 100ms
     retry: { attempts: 2, when: [connect_error, reset] }
     rate_limit: { quota: 1000/s, per: user }
     timeout: 4s
