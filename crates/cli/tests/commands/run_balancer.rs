@@ -10,7 +10,6 @@ services:
     kind: gateway
     balancer: nginx
     upstream: api
-    startup: 100ms
     retry: { attempts: 2, when: [connect_error, reset] }
     rate_limit: { quota: 1000/s, per: user }
     timeout: 4s

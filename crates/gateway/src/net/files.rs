@@ -2,8 +2,6 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::plan::Plan;
-
 /// Files that are no connections: standard streams, runtimes, the log, sockets that listen, name lookups.
 const BESIDES: u64 = 64;
 
@@ -23,11 +21,10 @@ pub fn describe(may_open: Option<u64>) -> String {
     may_open.map_or("may open any number of files".to_owned(), |most| format!("may open {most} files"))
 }
 
-/// What is to be said where a plan allows more connections of clients than there can be.
-pub fn warning(may_open: Option<u64>, plan: &Plan) -> Option<String> {
-    let connections = u64::from(plan.serving.limits.connections);
+/// What is to be said where more connections of clients are allowed than there can be.
+pub fn warning(may_open: Option<u64>, connections: u32) -> Option<String> {
     let most = may_open?;
-    (connections + BESIDES > most).then(|| {
+    (u64::from(connections) + BESIDES > most).then(|| {
         format!(
             "limits.connections is {connections}, but the process may open {most} files only, and connections to \
              instances need some too: beyond that, clients wait to be accepted; raise `ulimit -Hn`, or lower \

@@ -115,7 +115,7 @@ impl Gateway {
         let admin = admin.map(|at| bind(at, 1, beside)).transpose()?;
 
         let may_open = files::raise_limit();
-        let warning = files::warning(may_open, &live.plan);
+        let warning = files::warning(may_open, live.plan.serving.limits.connections);
         let shared = Arc::new(Shared::new(clock, secret, slots, may_open, live));
         shared.say(&files::describe(may_open));
         warning.iter().for_each(|warning| shared.say(warning));
@@ -188,8 +188,9 @@ impl Gateway {
         };
         let clock = self.shared.clock;
         let live = build(plan, &self.folder, Some(&old), &self.shared.slots, clock, self.shared.secret)?;
-        let warning = files::warning(self.shared.may_open, &live.plan);
-        if warning != files::warning(self.shared.may_open, &old.plan) {
+        let warned = |plan: &Plan| files::warning(self.shared.may_open, plan.serving.limits.connections);
+        let warning = warned(&live.plan);
+        if warning != warned(&old.plan) {
             warning.iter().for_each(|warning| self.shared.say(warning));
         }
         self.shared.replace(live);
