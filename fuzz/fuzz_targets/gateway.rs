@@ -44,7 +44,7 @@ fn survive_closed_connections() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
     // The handler stays when this is dropped.
-    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe()).expect("a signal");
+    drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::pipe()).expect("a signal"));
 }
 
 impl World {
