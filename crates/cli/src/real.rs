@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use plimsoll_lab::{Launch, Outcome, RunError, Settings};
-use plimsoll_model::system::{Experiment, StoreKind, System};
+use plimsoll_model::system::{Experiment, System};
 
 use crate::file::SystemFile;
 use crate::interrupt::stop_flag;
@@ -18,10 +18,12 @@ pub(crate) fn carry_out(
     experiment: &Experiment,
     path: Option<&Path>,
     seed: u64,
+    emulate_stores: bool,
 ) -> anyhow::Result<Outcome> {
     let progress = Progress::new();
     let show = |share: f64, what: &str| progress.show(share, what);
-    let settings = settings(&file.for_others(path), seed, stop_flag(), &show).context("this program's own file")?;
+    let settings = settings(&file.for_others(path), seed, emulate_stores, stop_flag(), &show)
+        .context("this program's own file")?;
     plimsoll_lab::run(system, experiment, &settings).map_err(|why| error(file, why))
 }
 
@@ -29,6 +31,7 @@ pub(crate) fn carry_out(
 pub(crate) fn settings<'s>(
     system: &plimsoll_lab::File,
     seed: u64,
+    emulate_stores: bool,
     stop: &'s AtomicBool,
     progress: &'s dyn Fn(f64, &str),
 ) -> std::io::Result<Settings<'s>> {
@@ -39,7 +42,7 @@ pub(crate) fn settings<'s>(
         base: std::env::temp_dir(),
         file: system.clone(),
     };
-    Ok(Settings { seed, launch, stop, progress })
+    Ok(Settings { seed, launch, emulate_stores, stop, progress })
 }
 
 /// Why there is no result, with the places in the file.
@@ -48,15 +51,4 @@ pub(crate) fn error(file: &SystemFile, error: RunError) -> anyhow::Error {
     let lines: Vec<String> =
         refused.iter().map(|refused| format!("{}:{}: {refused}", file.name, refused.line)).collect();
     anyhow!("{}", lines.join("\n"))
-}
-
-/// Stores are emulated where that is asked for, and there is no other way yet.
-pub(crate) fn stores(file: &SystemFile, system: &System, emulate: bool) -> anyhow::Result<()> {
-    let real = system.stores.iter().find(|store| !matches!(store.kind, StoreKind::Quorum(_)));
-    match real {
-        Some(store) if !emulate => {
-            bail!("{}:{}: `{}` is to be emulated: add --emulate-stores", file.name, store.line, store.name)
-        }
-        _ => Ok(()),
-    }
 }

@@ -26,6 +26,17 @@ pub enum Order {
         /// Its instances that may be asked.
         instances: Vec<u32>,
     },
+    /// Statements of a real store's node take this many times as long, and so many ns more.
+    SlowNode {
+        /// The store.
+        store: u32,
+        /// The node.
+        node: u32,
+        /// Times as long.
+        factor: f64,
+        /// And so much more, ns.
+        added: u64,
+    },
     /// A store's primaries, by shard: node numbers.
     Primaries {
         /// The store.

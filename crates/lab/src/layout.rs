@@ -35,6 +35,8 @@ pub struct Layout {
     pub stores: Vec<Vec<Place>>,
     /// By topic.
     pub topics: Vec<Place>,
+    /// By store: whether it is a real one.
+    pub real: Vec<bool>,
     /// By lease.
     pub leases: Vec<Place>,
     /// By edge: where each instance that calls finds each that is called, if that is at a proxy. Nothing for an edge
@@ -46,13 +48,14 @@ pub struct Layout {
 
 impl Layout {
     /// Places for everything, and the ports to hold for as long as the run lasts. `spare` is how many more instances of
-    /// each service there may be than at the start.
+    /// each service there may be than at the start, `real` says which stores are real.
     /// What the experiment's faults strike is reached through proxies; the rest is not, since a hop costs time.
     pub fn new(
         system: &System,
         experiment: &Experiment,
         seed: u64,
         spare: &[u32],
+        real: Vec<bool>,
     ) -> Result<(Layout, Vec<Port>), ProcessError> {
         let mut ports = Ports::default();
         let mut places = |count: u32| (0..count).map(|_| ports.place()).collect::<Result<Vec<Place>, ProcessError>>();
@@ -74,6 +77,7 @@ impl Layout {
             services,
             stores,
             topics,
+            real,
             leases,
             edges: Vec::new(),
             of_topics: Vec::new(),

@@ -23,6 +23,7 @@ mod result;
 pub mod route;
 pub mod run;
 pub mod stack;
+pub mod store;
 pub mod tally;
 pub mod timer;
 pub mod wire;

@@ -404,6 +404,7 @@ objectives:
             world: World::Real,
             seed: 1,
             replications: 1,
+            ready_ns: None,
             warmup_ns: experiment.warmup,
             duration_ns: experiment.duration,
             partial: false,

@@ -2,7 +2,8 @@
 
 use plimsoll_gateway::plan::router::Router;
 use plimsoll_model::system::{
-    Action, Addresses, Balancer, Component, Experiment, FaultKind, Program, Service, ServiceKind, System, Target,
+    Action, Addresses, Balancer, Component, Experiment, FaultKind, Program, Service, ServiceKind, StoreKind, System,
+    Target,
 };
 
 use crate::emulated::balancer;
@@ -20,7 +21,8 @@ pub struct Refused {
 }
 
 /// All of a system and an experiment that a run cannot do.
-pub fn refuse(system: &System, experiment: &Experiment) -> Vec<Refused> {
+/// `real` says which stores are real.
+pub fn refuse(system: &System, experiment: &Experiment, real: &[bool]) -> Vec<Refused> {
     let mut all = Vec::new();
     let mut say = |line: u32, message: String| all.push(Refused { line, message });
     for service in &system.services {
@@ -58,6 +60,13 @@ pub fn refuse(system: &System, experiment: &Experiment) -> Vec<Refused> {
         if matches!(service.kind, ServiceKind::Gateway(_)) && service.idempotency.is_some() {
             let why = "a real gateway does not keep answers by idempotency key: state it on the service behind";
             say(service.line, format!("`{name}`: {why}"));
+        }
+    }
+    for (store, _) in system.stores.iter().zip(real).filter(|(_, real)| **real) {
+        if matches!(&store.kind, StoreKind::Postgres(pg) if pg.scalability.is_some()) {
+            let name = &store.name;
+            let why = "a real store has a `scalability` of its own: take it out, or add --emulate-stores";
+            say(store.line, format!("`{name}`: {why}"));
         }
     }
     for consumer in &system.consumers {

@@ -48,6 +48,7 @@ pub(crate) fn empty(system: &System, experiment: &Experiment, cuts: &Cuts, seed:
         replications: 1,
         warmup_ns: cuts.warmup,
         duration_ns: experiment.duration,
+        ready_ns: None,
         partial: true,
         subjects: Vec::new(),
         faults: Vec::new(),
@@ -273,6 +274,10 @@ fn part_run(
         for name in ["trips", "ejections"] {
             figures.push(name, None, sum.extras.get(name).copied().unwrap_or(0.0));
         }
+    }
+    if let (SubjectKind::Node, Some((area, most))) = (kind, sum.levels.get("age_us")) {
+        figures.push("replica_age_ms_mean", None, area / length / 1e3);
+        figures.push("replica_age_ms_max", None, most / 1e3);
     }
     let extra = |name: &str| sum.extras.get(name).copied();
     if let (Some(hits), Some(lookups)) = (extra("hits"), extra("lookups")) {

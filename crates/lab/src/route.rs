@@ -96,7 +96,8 @@ experiments:
         let source = plimsoll_model::Source { name: "test", bytes: text.as_bytes(), read: &read };
         let system = plimsoll_model::parse(&source).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
         let spare = vec![0; system.services.len()];
-        let (layout, _ports) = Layout::new(&system, &system.experiments[0], 1, &spare).expect("ports");
+        let (layout, _ports) =
+            Layout::new(&system, &system.experiments[0], 1, &spare, vec![false; system.stores.len()]).expect("ports");
         (system, layout)
     }
 

@@ -11,8 +11,9 @@ use std::sync::{Arc, PoisonError};
 
 use plimsoll_model::draw::Draw;
 use plimsoll_model::run::{EventKind, Run, Totals};
-use plimsoll_model::system::{Component, Experiment, FaultKind, System};
+use plimsoll_model::system::{Component, Experiment, FaultKind, StoreKind, System};
 
+use crate::clock::Clock;
 use crate::fault::Faults;
 use crate::layout::Layout;
 use crate::load::{Load, LoadError};
@@ -36,6 +37,8 @@ pub struct Settings<'s> {
     pub launch: Launch,
     /// Set to end the run: what it has by then is its result.
     pub stop: &'s AtomicBool,
+    /// Whether stores are processes of Plimsoll's that take the time that the file says, instead of real ones.
+    pub emulate_stores: bool,
     /// Told how far it is, as a share, and what is being done.
     pub progress: &'s dyn Fn(f64, &str),
 }
@@ -96,21 +99,28 @@ pub(crate) struct Lab {
 
 /// Runs an experiment, in a directory of its own.
 pub fn run(system: &System, experiment: &Experiment, settings: &Settings<'_>) -> Result<Outcome, RunError> {
-    let refused = refuse(system, experiment);
+    let real = real(system, settings.emulate_stores);
+    let refused = refuse(system, experiment, &real);
     if !refused.is_empty() {
         return Err(RunError::Refused(refused));
     }
     many_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, within(system, experiment, settings))
+    local.block_on(&runtime, within(system, experiment, settings, real))
 }
 
-async fn within(system: &System, experiment: &Experiment, settings: &Settings<'_>) -> Result<Outcome, RunError> {
+async fn within(
+    system: &System,
+    experiment: &Experiment,
+    settings: &Settings<'_>,
+    real: Vec<bool>,
+) -> Result<Outcome, RunError> {
+    let clock = Clock::start();
     let stopped = || settings.stop.load(Ordering::Relaxed);
     let system = Arc::new(system.clone());
     let spare: Vec<u32> = (0..system.services.len()).map(|service| spare(&system, experiment, service)).collect();
-    let (layout, ports) = Layout::new(&system, experiment, settings.seed, &spare)?;
+    let (layout, ports) = Layout::new(&system, experiment, settings.seed, &spare, real)?;
     let slots: Vec<u32> = layout.services.iter().map(|places| places.len() as u32).collect();
     (settings.progress)(0.0, "starting processes");
     let stack = Stack::start(system.clone(), (layout.clone(), ports), settings.launch.clone(), stopped).await?;
@@ -120,6 +130,7 @@ async fn within(system: &System, experiment: &Experiment, settings: &Settings<'_
         return Ok(Outcome { run: empty, invalid: None, timed: Timed::new(), busy: 0.0 });
     };
     let standing = Standing(stack.clone());
+    let ready = clock.now().as_nanos();
     let machine = Machine::look();
     let load = Load::start(&system, experiment, &layout, Requests::new(&system, cuts.clone()), settings.seed)?;
     let lab = Rc::new(Lab {
@@ -145,6 +156,7 @@ async fn within(system: &System, experiment: &Experiment, settings: &Settings<'_
         lab.drain(drain(&system)).await;
     }
     lab.over.set(true);
+    lab.until_counted().await;
     lab.collect_all().await;
     let ended = lab.now();
     let members: Vec<u32> =
@@ -174,7 +186,8 @@ async fn within(system: &System, experiment: &Experiment, settings: &Settings<'_
         warnings,
         starved: lab.starved.borrow().as_ref().and_then(Starved::too_many),
     };
-    let run = result::assemble(&gathered);
+    let mut run = result::assemble(&gathered);
+    run.ready_ns = Some(ready);
     let invalid = broken.or_else(|| result::invalid(&gathered));
     let timed = timed(gathered.parts, &cuts);
     Ok(Outcome { run, invalid, timed, busy })
@@ -187,6 +200,11 @@ impl Drop for Standing {
     fn drop(&mut self) {
         self.0.stop();
     }
+}
+
+/// Which stores are real ones. Nobody packages a quorum store.
+fn real(system: &System, emulate: bool) -> Vec<bool> {
+    system.stores.iter().map(|store| !emulate && !matches!(store.kind, StoreKind::Quorum(_))).collect()
 }
 
 /// How many more instances of a service there may be than at the start: those that a deploy puts beside the old ones.

@@ -94,6 +94,10 @@ meanings! {
         "Times that an instance was taken out of rotation because its calls failed.";
     "backlog_max", "largest backlog", Count, Lower,
         "The most messages that waited in a topic.";
+    "replica_age_ms_mean", "age of a replica", Millis, Lower,
+        "How much older what a replica shows is than what its primary has acknowledged, by a row that changes 20 times a second.";
+    "replica_age_ms_max", "largest age of a replica", Millis, Lower,
+        "The most that it was.";
 }
 
 /// What the figure of this name means; none for a name that this program does not know.

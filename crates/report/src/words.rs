@@ -314,8 +314,10 @@ pub(crate) fn provenance(run: &Run) -> String {
         World::Real => "run on real processes",
     };
     let warmup = if run.warmup_ns > 0 { format!(" after {} of warm-up", nanos(run.warmup_ns)) } else { String::new() };
+    let ready =
+        run.ready_ns.map_or_else(String::new, |ready| format!(", ready in {}", nanos(ready / 1_000_000 * 1_000_000)));
     format!(
-        "{world}, {} of {}{warmup}, seed {}",
+        "{world}{ready}, {} of {}{warmup}, seed {}",
         plural(u64::from(run.replications), "replication", "replications"),
         nanos(run.duration_ns),
         run.seed

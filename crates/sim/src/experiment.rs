@@ -105,6 +105,7 @@ pub(crate) fn assemble(plan: &Plan, scenario: &Scenario, samples: &[&Sample], se
         seed,
         replications: samples.len() as u32,
         warmup_ns: plan.warmup,
+        ready_ns: None,
         duration_ns: plan.duration,
         partial: false,
         subjects: subjects(plan, samples, segments),

@@ -4,7 +4,7 @@ use anyhow::bail;
 use plimsoll_lab::Outcome;
 use plimsoll_model::calibration::{Calibration, Times, What};
 use plimsoll_model::run::{Run, SubjectKind};
-use plimsoll_model::system::{EndpointId, Experiment, System};
+use plimsoll_model::system::{EndpointId, Experiment, StoreKind, System};
 use plimsoll_sim::Precision;
 
 use super::Chance;
@@ -39,14 +39,26 @@ pub(crate) struct Calibrate {
 }
 
 impl Calibrate {
+    /// What a real server's own part of a time is, nobody says: calibrations are of emulated stores.
+    fn stores(&self, file: &SystemFile, system: &System) -> anyhow::Result<()> {
+        let real = system.stores.iter().find(|store| !matches!(store.kind, StoreKind::Quorum(_)));
+        match real {
+            Some(store) if !self.emulate_stores => {
+                let place = format!("{}:{}", file.name, store.line);
+                bail!("{place}: `{}` is to be emulated for a calibration: add --emulate-stores", store.name)
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let file = SystemFile::open(self.file.as_deref())?;
         let mut system = file.system()?;
-        real::stores(&file, &system, self.emulate_stores)?;
+        self.stores(&file, &system)?;
         check([&self.output])?;
         system.scale_load(self.scale);
         let experiment = quiet(self.length);
-        let outcome = real::carry_out(&file, &system, &experiment, self.file.as_deref(), self.seed)?;
+        let outcome = real::carry_out(&file, &system, &experiment, self.file.as_deref(), self.seed, true)?;
         if outcome.run.partial {
             eprintln!("interrupted: nothing is written");
             return Ok(Exit::Interrupted);

@@ -73,7 +73,7 @@ impl Line {
             ..Settings::default()
         };
         if self.real {
-            real::check(&file, &system, self.emulate_stores)?;
+            real::check(&file, &system)?;
         }
         let mut line = self.search(&system, &forecasts, &settings);
         if self.real && !line.partial {

@@ -78,7 +78,7 @@ impl PredictTable {
             reason: Some(reason),
         };
         let experiment = quiet(self.length);
-        let (calibrated, remark) = match real::carry_out(&file, &system, &experiment, Some(path), self.seed) {
+        let (calibrated, remark) = match real::carry_out(&file, &system, &experiment, Some(path), self.seed, true) {
             Ok(outcome) if outcome.run.partial => return Ok(false),
             Ok(outcome) => {
                 let calibration = calibration(&system, &experiment, &outcome, self.seed, self.scale)?;
@@ -108,7 +108,7 @@ impl PredictTable {
         experiment: &Experiment,
         path: &Path,
     ) -> anyhow::Result<(Prediction, Option<String>)> {
-        let outcome = real::carry_out(file, system, experiment, Some(path), self.seed)?;
+        let outcome = real::carry_out(file, system, experiment, Some(path), self.seed, true)?;
         let remark = remark(&outcome);
         let chance = Chance { seed: self.seed, threads: None };
         let predicted = simulate(calibrated, experiment, &chance, &once());

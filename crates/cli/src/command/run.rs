@@ -30,7 +30,7 @@ pub(crate) struct Run {
     /// List the file's experiments
     #[arg(long)]
     list: bool,
-    /// Stores are processes of Plimsoll's that take the time that the file says
+    /// Stores are processes of Plimsoll's that take the time that the file says, instead of PostgreSQL and Redis
     #[arg(long)]
     emulate_stores: bool,
     /// See whether this machine makes and measures load as it should, with a server that stalls
@@ -72,7 +72,6 @@ impl Run {
             return Ok(Exit::Held);
         }
         let experiments = chosen(&file, &system, &self.experiment)?;
-        real::stores(&file, &system, self.emulate_stores)?;
         let experiments: Vec<Experiment> =
             experiments.into_iter().map(|of| shortened(&file, of, self.length)).collect::<anyhow::Result<_>>()?;
         let calibrated = match self.predict {
@@ -88,7 +87,7 @@ impl Run {
         let mut exit = Exit::Held;
         for (i, experiment) in experiments.iter().enumerate() {
             let Outcome { run, invalid, .. } =
-                real::carry_out(&file, &system, experiment, self.file.as_deref(), self.seed)?;
+                real::carry_out(&file, &system, experiment, self.file.as_deref(), self.seed, self.emulate_stores)?;
             if i > 0 {
                 print("")?;
             }

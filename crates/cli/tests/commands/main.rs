@@ -22,6 +22,8 @@ mod run_balancer;
 mod run_faults;
 #[cfg(target_os = "linux")]
 mod run_killed;
+#[cfg(target_os = "linux")]
+mod run_stores;
 mod schema;
 mod sim;
 

@@ -150,7 +150,10 @@ fn an_expectation_that_is_missed_has_its_exit_code() {
 #[test]
 fn what_a_run_cannot_do_is_refused_with_its_place() {
     let folder = folder();
-    folder.run(["run", "tiny.yaml", "steady"]).refused("tiny.yaml:30: `db` is to be emulated: add --emulate-stores");
+    let scales = folder.read("tiny.yaml").replace("    synchronous: true\n", "    scalability: { contention: 0.1% }\n");
+    folder.write("scales.yaml", scales);
+    let why = "scales.yaml:30: `db`: a real store has a `scalability` of its own: take it out, or add --emulate-stores";
+    folder.run(["run", "scales.yaml", "steady"]).refused(why);
     let still = "network: { same_zone: 0ms, cross_zone: 0ms }\nexperiments:";
     let file = folder.read("tiny.yaml").replace("experiments:", still);
     folder.write("still.yaml", file.replace("kill: api/2,", "slow: api -> db, by: 2x,"));

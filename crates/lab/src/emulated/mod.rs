@@ -112,11 +112,13 @@ pub struct Process {
     pub layout: Arc<Layout>,
     /// Clock, timer, counts, connections.
     pub tools: Tools,
+    /// Where the run keeps its files.
+    pub own: Arc<Path>,
     random: Arc<Mutex<Random>>,
 }
 
 impl Process {
-    fn new(system: System, layout: Layout) -> std::io::Result<Process> {
+    fn new(system: System, layout: Layout, own: &Path) -> std::io::Result<Process> {
         let clock = Clock::start();
         // A process that starts again is not to draw what it drew before.
         let seed = layout.seed ^ mix(u64::from(std::process::id())) ^ random::seed(clock);
@@ -128,7 +130,7 @@ impl Process {
             slots: Arc::default(),
         };
         let random = Arc::new(Mutex::new(Random::new(seed)));
-        Ok(Process { system: Arc::new(system), layout: Arc::new(layout), tools, random })
+        Ok(Process { system: Arc::new(system), layout: Arc::new(layout), tools, own: own.into(), random })
     }
 
     /// 64 fresh random bits.
@@ -155,7 +157,7 @@ pub fn run(system: System, layout: Layout, role: Role, folder: &Path, own: &Path
         // It takes this process's place, and so ends with the run too.
         return Err(std::process::Command::new("/bin/sh").args(["-c", command]).exec().into());
     }
-    let process = Process::new(system, layout)?;
+    let process = Process::new(system, layout, own)?;
     let there = match role {
         Role::Service { service, instance, .. } | Role::Gateway { service, instance, .. } => {
             process.layout.services.get(service as usize).and_then(|places| places.get(instance as usize))

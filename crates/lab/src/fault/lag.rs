@@ -4,6 +4,7 @@ use plimsoll_model::system::Target;
 
 use crate::control::Order;
 use crate::run::Lab;
+use crate::stack::Part;
 
 /// Replicas fall behind.
 pub(super) async fn start(lab: &Rc<Lab>, store: u32, by: u64) -> Result<(), String> {
@@ -19,6 +20,9 @@ pub(super) async fn end(lab: &Rc<Lab>, store: u32, by: u64) -> Result<(), String
 
 async fn set(lab: &Rc<Lab>, store: u32) -> Result<(), String> {
     let by = lab.lag(store);
+    if let Some(stores) = lab.stack.real(Part::Node(store, 0)) {
+        return stores.set_lag(store, by).await;
+    }
     for part in lab.victims(&Target::Replicas(plimsoll_model::system::StoreId(store))) {
         if lab.stack.is_up(part) {
             lab.stack.order(part, &Order::Lag(by)).await?;

@@ -20,6 +20,10 @@ pub(super) async fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
     for part in lab.take_struck(number) {
         // One that does not go on holds up none of the others.
         undone = undone.and(lab.stack.resume(part).await);
+        // A primary that hung was ended when another took over: it comes back as a replica.
+        if lab.stack.real(part).is_some_and(|stores| stores.may_start(part)) {
+            lab.boot_store(part);
+        }
     }
     undone
 }

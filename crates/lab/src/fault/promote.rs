@@ -1,4 +1,5 @@
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_model::run::EventKind;
@@ -6,7 +7,7 @@ use plimsoll_model::system::StoreKind;
 
 use crate::control::Order;
 use crate::run::Lab;
-use crate::stack::Part;
+use crate::stack::{Part, Stores};
 
 /// Promotion of a replica takes so long where the file does not say (measured: 0.1-0.3 s), ns.
 const PROMOTION: u64 = 300_000_000;
@@ -21,6 +22,10 @@ pub(super) async fn start(lab: &Rc<Lab>, store: u32) -> Result<(), String> {
     for shard in 0..shards {
         let (primary, _) = lab.stack.primaries(store)[shard as usize];
         let part = Part::Node(store, primary);
+        if lab.stack.real(part).is_some() {
+            promoted(lab, store, shard).await?;
+            continue;
+        }
         // One that still runs is stopped first, and comes back as a replica.
         let returns = lab.stack.is_up(part);
         if returns {
@@ -43,6 +48,9 @@ pub(super) async fn promoted(lab: &Rc<Lab>, store: u32, shard: u32) -> Result<()
     let name = &stack.system.stores[store as usize].name;
     let per_shard = 1 + pg.replicas;
     let (old, timeline) = stack.primaries(store)[shard as usize];
+    if let Some(stores) = stack.real(Part::Node(store, old)) {
+        return promoted_for_real(lab, &stores, (store, shard), (old, timeline)).await;
+    }
     let mut furthest: Option<(u64, std::cmp::Reverse<u32>)> = None;
     for node in shard * per_shard..(shard + 1) * per_shard {
         let part = Part::Node(store, node);
@@ -71,6 +79,41 @@ pub(super) async fn promoted(lab: &Rc<Lab>, store: u32, shard: u32) -> Result<()
     }
     lab.tell_primaries(store).await;
     lab.happened(EventKind::Promoted, stack.name(part), "is the primary now");
+    Ok(())
+}
+
+/// A real replica takes over; services hear of it as soon as it takes writes. A primary that ran comes back as a replica.
+async fn promoted_for_real(
+    lab: &Rc<Lab>,
+    stores: &Arc<Stores>,
+    (store, shard): (u32, u32),
+    (old, timeline): (u32, u32),
+) -> Result<(), String> {
+    let stack = &lab.stack;
+    let (node, ahead) = match stores.clone().take_over(store, shard).await {
+        Ok(new) => new,
+        Err(why) => {
+            lab.happened(EventKind::Promoted, &*stack.system.stores[store as usize].name, "no replica was promoted");
+            return Err(why);
+        }
+    };
+    stack.set_primary(store, shard, node, timeline + 1);
+    // How much of the log was kept nobody asks: services look for the rows themselves.
+    lab.kept.borrow_mut().insert((store, shard), (timeline + 1, 0));
+    lab.tell_primaries(store).await;
+    lab.happened(EventKind::Promoted, stack.name(Part::Node(store, node)), "is the primary now");
+    let (lab, stores, old) = (lab.clone(), stores.clone(), Part::Node(store, old));
+    tokio::task::spawn_local(async move {
+        if let Err(why) = stores.clone().settle(store, shard, ahead).await
+            && !lab.is_over()
+        {
+            lab.warn(why);
+        }
+        // Where a fault holds it down, its end brings it back.
+        if stores.may_start(old) && !lab.is_over() {
+            lab.boot_store(old);
+        }
+    });
     Ok(())
 }
 
@@ -107,7 +150,9 @@ impl Lab {
             if !still || lab.is_over() {
                 return;
             }
-            tokio::time::sleep(Duration::from_nanos(failover.promote)).await;
+            // A real promotion takes what it takes.
+            let takes = if lab.stack.real(part).is_some() { 0 } else { failover.promote };
+            tokio::time::sleep(Duration::from_nanos(takes)).await;
             if !lab.is_over()
                 && let Err(why) = promoted(&lab, store, shard).await
             {

@@ -45,8 +45,8 @@ impl Default for Options {
 
 /// A primary and its replicas, by number.
 #[derive(Debug)]
-pub struct Cluster<'s> {
-    pub(super) tools: Tools<'s>,
+pub struct Cluster {
+    pub(super) tools: Tools,
     pub(super) options: Options,
     pub(super) sql: Arc<Sql>,
     pub(super) nodes: Vec<Node>,
@@ -56,9 +56,9 @@ pub struct Cluster<'s> {
     sessions: Mutex<BTreeMap<usize, Session>>,
 }
 
-impl<'s> Cluster<'s> {
+impl Cluster {
     /// Starts all servers, and waits until replicas stream. The ports have to be free.
-    pub fn start(supervisor: &'s Supervisor, mut options: Options) -> Result<Cluster<'s>, PostgresError> {
+    pub fn start(supervisor: &Arc<Supervisor>, mut options: Options) -> Result<Cluster, PostgresError> {
         let binaries = Binaries::find()?;
         let user = if user::is_root() { Some(servers_user()?) } else { None };
         let tools = Tools::new(supervisor, binaries, user, &options.name);

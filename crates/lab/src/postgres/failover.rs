@@ -16,11 +16,11 @@ pub struct Promotion {
     pub to: usize,
     /// From when it was asked until the new primary takes writes.
     pub writable: Duration,
-    /// From then until a checkpoint is there, before which nobody can be rewound.
-    pub checkpoint: Duration,
+    /// From then until the others stream from it, and a checkpoint is there, before which nobody can be rewound.
+    pub settled: Duration,
 }
 
-impl Cluster<'_> {
+impl Cluster {
     /// The living replica that has received most: the one to promote.
     pub fn most_advanced(&self) -> Result<usize, PostgresError> {
         let mut best: Option<(u64, usize)> = None;
@@ -46,6 +46,15 @@ impl Cluster<'_> {
     /// so that nothing is lost and there are never two; one that is frozen or dead is left behind, with what only
     /// it had.
     pub fn promote(&mut self, number: usize) -> Result<Promotion, PostgresError> {
+        let (promotion, ahead) = self.take_over(number)?;
+        let clock = Clock::start();
+        self.settle(&ahead)?;
+        Ok(Promotion { settled: Duration::from_nanos(clock.now().as_nanos()), ..promotion })
+    }
+
+    /// The first half of a promotion: the new primary takes writes when this returns. Beside it stand the replicas that
+    /// are ahead of it, for the [second half](Cluster::settle).
+    pub fn take_over(&mut self, number: usize) -> Result<(Promotion, Vec<usize>), PostgresError> {
         let from = self.primary;
         if number == from || !self.lives(number) {
             let name = &self.nodes[number].name;
@@ -83,6 +92,12 @@ impl Cluster<'_> {
         self.primary = number;
         self.nodes[number].diverged = false;
         *self.whereabouts.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.address(number);
+        Ok((Promotion { from, to: number, writable, settled: Duration::ZERO }, ahead))
+    }
+
+    /// The second half: the other replicas follow the new primary, and a former one can be rewound.
+    pub fn settle(&mut self, ahead: &[usize]) -> Result<(), PostgresError> {
+        let number = self.primary;
         for other in (0..self.count()).filter(|other| *other != number) {
             if self.lives(other) {
                 self.repoint(other)?;
@@ -91,7 +106,6 @@ impl Cluster<'_> {
         // pg_rewind looks for the new timeline in the control file, which a checkpoint writes: before it, the tool
         // says that there is nothing to do, and the old primary never streams.
         self.ask(number, "CHECKPOINT")?;
-        let checkpoint = Duration::from_nanos(clock.now().as_nanos()).saturating_sub(writable);
         for other in (0..self.count()).filter(|other| *other != number) {
             if ahead.contains(&other) {
                 self.rejoin(other)?;
@@ -99,7 +113,13 @@ impl Cluster<'_> {
                 self.until_streaming(other)?;
             }
         }
-        Ok(Promotion { from, to: number, writable, checkpoint })
+        Ok(())
+    }
+
+    /// Starts a server that is down: as what it was, or, where another has become primary, as a replica that has undone
+    /// what only it had.
+    pub fn bring_back(&mut self, number: usize) -> Result<(), PostgresError> {
+        if number != self.primary && self.nodes[number].diverged { self.rejoin(number) } else { self.restart(number) }
     }
 
     /// Takes a former primary back as a replica, or a replica that was ahead of the one that was promoted: what only it

@@ -28,7 +28,7 @@ impl Exhaustion {
     }
 }
 
-impl Cluster<'_> {
+impl Cluster {
     /// Has a replica apply each commit so much later than it was made; zero ends that.
     pub fn delay_apply(&self, number: usize, delay: Duration) -> Result<(), PostgresError> {
         let millis = delay.as_millis();

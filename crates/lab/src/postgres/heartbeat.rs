@@ -44,17 +44,19 @@ pub struct Staleness {
 
 impl Heartbeat {
     /// Starts beating. The first beat is there when this returns.
-    pub fn start(cluster: &Cluster<'_>) -> Result<Heartbeat, PostgresError> {
+    /// `told` hears of every change that the primary has acknowledged, by when it was made, ns.
+    pub fn start(cluster: &Cluster, told: impl Fn(u64) + Send + 'static) -> Result<Heartbeat, PostgresError> {
         cluster.ask(
             cluster.primary(),
             "CREATE TABLE IF NOT EXISTS plimsoll_heartbeat (id int PRIMARY KEY, at bigint NOT NULL); \
-             INSERT INTO plimsoll_heartbeat VALUES (1, 0) ON CONFLICT DO NOTHING",
+             INSERT INTO plimsoll_heartbeat VALUES (1, 0) ON CONFLICT DO NOTHING; \
+             GRANT SELECT ON plimsoll_heartbeat TO PUBLIC",
         )?;
         let shared =
             Arc::new(Shared { clock: Clock::start(), stop: AtomicBool::new(false), acknowledged: AtomicU64::new(0) });
         let (own, sql, whereabouts) = (shared.clone(), cluster.sql.clone(), cluster.whereabouts.clone());
         let thread = std::thread::Builder::new().name("heartbeat".to_owned());
-        let thread = thread.spawn(move || own.beat(&sql, &whereabouts));
+        let thread = thread.spawn(move || own.beat(&sql, &whereabouts, &told));
         let thread = thread.map_err(|why| PostgresError::File { path: "a thread".into(), why })?;
         let heartbeat = Heartbeat { shared, thread: Some(thread) };
         let primary = &cluster.nodes[cluster.primary()];
@@ -62,13 +64,13 @@ impl Heartbeat {
         Ok(heartbeat)
     }
 
+    /// When the newest change that the primary has acknowledged was made, ns.
+    pub fn acknowledged(&self) -> u64 {
+        self.shared.acknowledged.load(Ordering::Acquire)
+    }
+
     /// How far a server is behind. One that does not answer within the patience is an error.
-    pub fn staleness(
-        &self,
-        cluster: &Cluster<'_>,
-        number: usize,
-        patience: Duration,
-    ) -> Result<Staleness, PostgresError> {
+    pub fn staleness(&self, cluster: &Cluster, number: usize, patience: Duration) -> Result<Staleness, PostgresError> {
         // Asked before: what is acknowledged meanwhile must not count against it.
         let newest = self.shared.acknowledged.load(Ordering::Acquire);
         let sql = "SELECT at, COALESCE(pg_last_wal_replay_lsn(), '0/0') - '0/0' FROM plimsoll_heartbeat";
@@ -97,7 +99,7 @@ impl Drop for Heartbeat {
 }
 
 impl Shared {
-    fn beat(&self, sql: &Sql, whereabouts: &Mutex<SocketAddr>) {
+    fn beat(&self, sql: &Sql, whereabouts: &Mutex<SocketAddr>, told: &dyn Fn(u64)) {
         let mut session: Option<(SocketAddr, Session)> = None;
         while !self.stop.load(Ordering::Acquire) {
             let primary = *whereabouts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,7 +109,10 @@ impl Shared {
             let at = self.clock.now().as_nanos().max(1);
             let change = format!("UPDATE plimsoll_heartbeat SET at = {at}");
             match session.as_ref().map(|(_, session)| session.run(&change, BEATS)) {
-                Some(Ok(_)) => self.acknowledged.store(at, Ordering::Release),
+                Some(Ok(_)) => {
+                    self.acknowledged.store(at, Ordering::Release);
+                    told(at);
+                }
                 _ => session = None,
             }
             clock::block(BEAT);

@@ -23,7 +23,7 @@ impl Ledger {
     }
 
     /// One with a table of its own, `plimsoll_ledger(number)`, which services may write to.
-    pub fn create(cluster: &Cluster<'_>) -> Result<Ledger, PostgresError> {
+    pub fn create(cluster: &Cluster) -> Result<Ledger, PostgresError> {
         cluster
             .connect(cluster.primary())?
             .run("CREATE TABLE IF NOT EXISTS plimsoll_ledger (number bigint PRIMARY KEY)", super::PATIENCE)?;
@@ -50,7 +50,7 @@ impl Ledger {
     }
 
     /// Those that were acknowledged and that the primary of now does not have.
-    pub fn lost(&self, cluster: &Cluster<'_>) -> Result<Vec<i64>, PostgresError> {
+    pub fn lost(&self, cluster: &Cluster) -> Result<Vec<i64>, PostgresError> {
         let rows = cluster.ask(cluster.primary(), &format!("SELECT {} FROM {}", self.column, self.table))?;
         let there: BTreeSet<i64> = rows.into_iter().flatten().flatten().filter_map(|text| text.parse().ok()).collect();
         Ok(self.set().difference(&there).copied().collect())

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use crate::process::{Exit, Port, Process, Signal, Spec, Supervisor};
 /// How often it is looked whether something has come about.
 pub(super) const LOOK: Duration = Duration::from_millis(5);
 
+/// The first version that looks for a client's end while a statement runs.
+const CLIENTS_ARE_SEEN_TO_GO: u32 = 14;
+
 /// What files' errors are told with.
 pub(super) fn file(path: &Path) -> impl Fn(io::Error) -> PostgresError + '_ {
     move |why| PostgresError::File { path: path.to_owned(), why }
@@ -22,8 +26,8 @@ pub(super) fn file(path: &Path) -> impl Fn(io::Error) -> PostgresError + '_ {
 
 /// What all servers of a cluster are made with.
 #[derive(Debug)]
-pub(super) struct Tools<'s> {
-    pub(super) supervisor: &'s Supervisor,
+pub(super) struct Tools {
+    pub(super) supervisor: Arc<Supervisor>,
     pub(super) binaries: Binaries,
     /// Whom servers run as, where that is not this process's user.
     pub(super) user: Option<(u32, u32)>,
@@ -31,14 +35,9 @@ pub(super) struct Tools<'s> {
     runs: AtomicU32,
 }
 
-impl<'s> Tools<'s> {
-    pub(super) fn new(
-        supervisor: &'s Supervisor,
-        binaries: Binaries,
-        user: Option<(u32, u32)>,
-        name: &str,
-    ) -> Tools<'s> {
-        Tools { supervisor, binaries, user, name: name.to_owned(), runs: AtomicU32::new(0) }
+impl Tools {
+    pub(super) fn new(supervisor: &Arc<Supervisor>, binaries: Binaries, user: Option<(u32, u32)>, name: &str) -> Tools {
+        Tools { supervisor: supervisor.clone(), binaries, user, name: name.to_owned(), runs: AtomicU32::new(0) }
     }
 
     /// A folder for servers' files alone.
@@ -114,7 +113,7 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(tools: &Tools<'_>, number: usize, port: Port) -> Node {
+    pub(super) fn new(tools: &Tools, number: usize, port: Port) -> Node {
         let name = format!("{}-{number}", tools.name);
         let data = tools.supervisor.directory().join(&name);
         Node { name, port, data, process: None, starts: 0, diverged: false }
@@ -130,7 +129,7 @@ impl Node {
     }
 
     /// Makes it a replica of the server at this address, or the primary: when it is started.
-    pub(super) fn follow(&self, tools: &Tools<'_>, primary: Option<SocketAddr>) -> Result<(), PostgresError> {
+    pub(super) fn follow(&self, tools: &Tools, primary: Option<SocketAddr>) -> Result<(), PostgresError> {
         let signal = self.data.join("standby.signal");
         let settings = self.data.join("postgresql.auto.conf");
         let text = match primary {
@@ -152,7 +151,7 @@ impl Node {
     }
 
     /// Starts it. It may not take connections yet.
-    pub(super) fn start(&mut self, tools: &Tools<'_>, options: &Options) -> Result<(), PostgresError> {
+    pub(super) fn start(&mut self, tools: &Tools, options: &Options) -> Result<(), PostgresError> {
         let mut settings: Vec<(String, String)> = [
             ("port", self.port.number().to_string()),
             ("listen_addresses", "127.0.0.1".to_owned()),
@@ -175,6 +174,10 @@ impl Node {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        if tools.binaries.version >= CLIENTS_ARE_SEEN_TO_GO {
+            // What a statement holds is free when its caller has given up and closed the connection.
+            settings.push(("client_connection_check_interval".to_owned(), "100ms".to_owned()));
+        }
         settings.extend(options.settings.iter().cloned());
         let mut arguments = vec!["-D".to_owned(), self.data.display().to_string()];
         arguments.extend(settings.into_iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]));

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::node::{Tools, file};
 use super::{DATABASE, PostgresError, SUPERUSER};
@@ -10,12 +11,16 @@ use super::{DATABASE, PostgresError, SUPERUSER};
 /// Changes with what is made here.
 const EDITION: u32 = 1;
 
+static TURN: Mutex<()> = Mutex::new(());
+
 /// The template's directory, below that of runs, where only this user may write.
-pub(super) fn find(tools: &Tools<'_>) -> Result<PathBuf, PostgresError> {
+pub(super) fn find(tools: &Tools) -> Result<PathBuf, PostgresError> {
     let folder = tools.supervisor.directory();
     let user = tools.user.map_or(0, |(user, _)| user);
     let name = format!("postgres-{}-{EDITION}-{user}", tools.binaries.version);
     let template = folder.parent().unwrap_or(folder).join(name);
+    // Several clusters of a run may start at once.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if template.is_dir() {
         return Ok(template);
     }

@@ -4,6 +4,7 @@ mod link;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{self, Clock};
@@ -76,8 +77,8 @@ pub struct Options {
 
 /// A server.
 #[derive(Debug)]
-pub struct Redis<'s> {
-    supervisor: &'s Supervisor,
+pub struct Redis {
+    supervisor: Arc<Supervisor>,
     options: Options,
     program: String,
     port: Port,
@@ -85,14 +86,14 @@ pub struct Redis<'s> {
     starts: u32,
 }
 
-impl<'s> Redis<'s> {
+impl Redis {
     /// Starts one, and waits until it answers.
-    pub fn start(supervisor: &'s Supervisor, options: Options) -> Result<Redis<'s>, RedisError> {
+    pub fn start(supervisor: &Arc<Supervisor>, options: Options) -> Result<Redis, RedisError> {
         Redis::start_from(&PLACES, supervisor, options)
     }
 
     /// The same, with the first of these programs that is there.
-    pub fn start_from(places: &[&str], supervisor: &'s Supervisor, options: Options) -> Result<Redis<'s>, RedisError> {
+    pub fn start_from(places: &[&str], supervisor: &Arc<Supervisor>, options: Options) -> Result<Redis, RedisError> {
         let program = places.iter().find(|place| Path::new(place).is_file());
         let program = program.ok_or_else(|| RedisError::Missing(places.join(", ")))?.to_string();
         let port = match options.port {
@@ -100,7 +101,7 @@ impl<'s> Redis<'s> {
             None => Port::free()?,
         };
         let process = spawn(supervisor, &options, &program, &port, 1)?;
-        let redis = Redis { supervisor, options, program, port, process, starts: 1 };
+        let redis = Redis { supervisor: supervisor.clone(), options, program, port, process, starts: 1 };
         redis.ready()?;
         Ok(redis)
     }
@@ -158,7 +159,7 @@ impl<'s> Redis<'s> {
     pub fn restart(&mut self) -> Result<(), RedisError> {
         self.process.kill()?;
         self.starts += 1;
-        self.process = spawn(self.supervisor, &self.options, &self.program, &self.port, self.starts)?;
+        self.process = spawn(&self.supervisor, &self.options, &self.program, &self.port, self.starts)?;
         self.ready()
     }
 
@@ -171,6 +172,13 @@ impl<'s> Redis<'s> {
     pub fn thaw(&self) -> Result<u32, RedisError> {
         Ok(self.process.resume()?)
     }
+}
+
+/// The processor time that the server at an address has had, s; none if it does not say in time.
+pub(crate) fn processor_seconds(at: SocketAddr, patience: Duration) -> Option<f64> {
+    let info = link::ask(at, &["INFO", "cpu"], patience).ok()?.ok()?;
+    let of = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+    Some(of("used_cpu_user:")? + of("used_cpu_sys:")?)
 }
 
 fn spawn(

@@ -39,12 +39,30 @@ impl Lab {
                 let startup = duration(&of.startup, self.draw(u64::from(service) << 32 | u64::from(instance)));
                 self.start_instance(service, instance, startup, version).await
             }
+            Part::Node(..) if self.stack.real(part).is_some() => {
+                self.boot_store(part);
+                Ok(())
+            }
             _ => {
                 self.stack.begin(part, self.stack.role(part, 0, None)).await.map_err(|error| error.to_string())?;
                 self.follow(part);
                 Ok(())
             }
         }
+    }
+
+    /// A real store's server starts, which may take a second or more: nothing waits for it.
+    pub(crate) fn boot_store(self: &Rc<Self>, part: Part) {
+        let Some(stores) = self.stack.real(part) else { return };
+        let lab = self.clone();
+        tokio::task::spawn_local(async move {
+            let started = stores.boot(part).await.and_then(|()| lab.stack.answers_at_proxies(part, true));
+            match started {
+                Ok(()) => lab.happened(EventKind::InstanceUp, lab.stack.name(part), "ready"),
+                Err(_) if lab.is_over() => {}
+                Err(why) => lab.warn(format!("{} does not start again: {why}", lab.stack.name(part))),
+            }
+        });
     }
 
     /// Tells a new process, once it is there, what others know already.
@@ -86,6 +104,7 @@ impl Lab {
                 for store in promoted {
                     let _ = self.stack.order(part, &self.primaries_order(store)).await;
                 }
+                self.tell_slow_stores(part).await;
                 for service in 0..self.stack.system.services.len() as u32 {
                     let order = Order::Members { service, instances: self.stack.members(service) };
                     let _ = self.stack.order(part, &order).await;

@@ -9,6 +9,7 @@ use plimsoll_model::run::Totals;
 
 use super::{Lab, Settings};
 use crate::clock::Clock;
+use crate::emulated::service::COUNTING;
 use crate::fault;
 use crate::machine::{Machine, Starved};
 use crate::measure::Cuts;
@@ -43,6 +44,9 @@ impl Looking {
     }
 }
 
+/// How long instances may look for rows that a failover lost, ns.
+const COUNTED: u64 = 15_000_000_000;
+
 impl Lab {
     /// Breaks and watches, until the load is over. Says which fault had no effect, if one had none.
     pub(super) async fn watch(self: &Rc<Self>, cuts: &Arc<Cuts>, settings: &Settings<'_>) -> Option<String> {
@@ -63,6 +67,7 @@ impl Lab {
                 looks.looked();
                 let report = self.load.borrow().tally.report();
                 self.parts.borrow_mut().take(next, self.now(), report);
+                self.collect_stores(next);
                 if next >= cuts.warmup {
                     self.look_for_starvation();
                 }
@@ -148,9 +153,34 @@ impl Lab {
         let now = self.now();
         let report = self.load.borrow().tally.report();
         self.parts.borrow_mut().take(now, now, report);
+        self.collect_stores(now);
         for part in self.stack.parts() {
             if self.stack.is_up(part) {
                 self.collect(part).await;
+            }
+        }
+    }
+
+    /// Takes in what real stores say of themselves.
+    fn collect_stores(&self, counted: u64) {
+        if let Some(stores) = self.stack.stores() {
+            self.parts.borrow_mut().take(counted, self.now(), stores.tally.report());
+        }
+    }
+
+    /// Waits until it is known what failovers lost.
+    pub(super) async fn until_counted(&self) {
+        if self.kept.borrow().is_empty() {
+            return;
+        }
+        for part in self.stack.parts().into_iter().filter(|part| self.stack.takes_orders(*part)) {
+            let until = self.now().saturating_add(COUNTED);
+            while self.stack.state(part).await.is_some_and(|state| state.note == COUNTING) {
+                if self.now() > until {
+                    self.warn(format!("{} could not count what a failover lost", self.stack.name(part)));
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
@@ -162,7 +192,7 @@ impl Lab {
 
     /// The same for a look that was due at a time: what came since then counts before it, if it was not long.
     async fn collect_at(&self, part: Part, due: Option<u64>) {
-        if self.stack.is_own(part) {
+        if self.stack.is_own(part) || self.stack.real(part).is_some() {
             return;
         }
         let place = self.stack.place(part);

@@ -5,10 +5,11 @@ pub(crate) mod hops;
 mod known;
 mod process;
 mod ready;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use plimsoll_model::system::{Addresses, Service, ServiceKind, StoreKind, System};
@@ -17,9 +18,12 @@ use crate::control::Asker;
 use crate::emulated::Role;
 use crate::layout::{Layout, Place, nodes};
 use crate::names;
+use crate::postgres::PostgresError;
 use crate::process::{self as keeping, Port, ProcessError, Supervisor};
+use crate::redis::RedisError;
 use hops::Hops;
 use process::Kept;
+pub(crate) use stores::Stores;
 
 /// A part of the system that is a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +63,12 @@ pub enum File {
 /// Why a stack does not stand.
 #[derive(Debug, thiserror::Error)]
 pub enum StackError {
+    /// A real database does not start.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// A real store in memory does not start.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// Processes cannot be kept, or one cannot be started.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -101,6 +111,8 @@ pub struct Stack {
     hops: Hops,
     /// While a process is down nobody else is given its ports.
     _ports: Vec<Port>,
+    /// Real stores, once they are started.
+    stores: OnceLock<Arc<Stores>>,
     kept: Mutex<BTreeMap<Part, Kept>>,
     /// By service: the instances that callers know of.
     members: Mutex<Vec<Vec<u32>>>,
@@ -148,6 +160,7 @@ impl Stack {
             supervisor: Arc::new(supervisor),
             hops,
             _ports: ports,
+            stores: OnceLock::new(),
             kept: Mutex::default(),
             members: Mutex::new(members),
             system,
@@ -155,9 +168,22 @@ impl Stack {
         for service in 0..stack.system.services.len() as u32 {
             stack.write_addresses(service)?;
         }
+        // Servers of stores start while the other processes do.
+        let (system, layout, supervisor) = (stack.system.clone(), stack.layout.clone(), stack.supervisor.clone());
+        let stores = tokio::task::spawn_blocking(move || Stores::start(&system, &layout, &supervisor));
         for part in stack.parts_at_start() {
             stack.begin(part, stack.role(part, 0, None)).await?;
         }
+        while !stores.is_finished() {
+            if stop() {
+                // With their keeper gone, they give up too.
+                stack.stop();
+                return Ok(None);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let stores = stores.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+        let _ = stack.stores.set(Arc::new(stores));
         stack.ready(&stack.parts(), READY, stop).await.map(|ready| ready.then_some(stack))
     }
 
@@ -184,7 +210,9 @@ impl Stack {
     fn parts_at_start(&self) -> Vec<Part> {
         let system = &self.system;
         let stores = system.stores.iter().enumerate();
-        let nodes = stores.flat_map(|(at, store)| (0..nodes(&store.kind)).map(move |node| Part::Node(at as u32, node)));
+        let emulated = stores.filter(|(at, _)| !self.layout.real[*at]);
+        let nodes =
+            emulated.flat_map(|(at, store)| (0..nodes(&store.kind)).map(move |node| Part::Node(at as u32, node)));
         let topics = (0..system.topics.len() as u32).map(Part::Topic);
         // What runs elsewhere is not started.
         let services = system.services.iter().enumerate().filter(|(_, service)| !is_elsewhere(service));
@@ -240,7 +268,9 @@ impl Stack {
 
     /// All parts that have a process, or had one.
     pub fn parts(&self) -> Vec<Part> {
-        self.kept().keys().copied().collect()
+        let mut parts: Vec<Part> = self.kept().keys().copied().collect();
+        parts.extend(self.stores.get().into_iter().flat_map(|stores| stores.parts()));
+        parts
     }
 
     /// Whether a part is a gateway.
@@ -259,8 +289,21 @@ impl Stack {
         matches!(part, Part::Instance(service, _) if self.system.services[service as usize].run.is_some())
     }
 
+    /// The real stores, if a part is of one.
+    pub(crate) fn real(&self, part: Part) -> Option<Arc<Stores>> {
+        self.stores.get().filter(|stores| stores.has(part)).cloned()
+    }
+
+    /// The real stores.
+    pub(crate) fn stores(&self) -> Option<&Arc<Stores>> {
+        self.stores.get()
+    }
+
     /// Ends everything, and removes the run's directory.
     pub fn stop(&self) {
+        if let Some(stores) = self.stores.get() {
+            stores.stop();
+        }
         self.supervisor.end(GRACE);
         self.kept().clear();
     }

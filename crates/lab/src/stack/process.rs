@@ -24,6 +24,10 @@ impl Stack {
 
     /// Ends a part's process, and all that it has started, at once.
     pub async fn kill(&self, part: Part) -> Result<(), String> {
+        if let Some(stores) = self.real(part) {
+            stores.kill(part).await?;
+            return self.answers_at_proxies(part, false);
+        }
         let process = {
             let mut kept = self.kept();
             let Some(of) = kept.get_mut(&part) else { return Err(self.is_nowhere(part)) };
@@ -37,6 +41,9 @@ impl Stack {
 
     /// One fault less keeps a part down: whether it may start again.
     pub fn revive(&self, part: Part) -> bool {
+        if let Some(stores) = self.real(part) {
+            return stores.revive(part);
+        }
         let mut kept = self.kept();
         let Some(of) = kept.get_mut(&part) else { return false };
         of.killed = of.killed.saturating_sub(1);
@@ -45,6 +52,9 @@ impl Stack {
 
     /// Stops a part where it is, and sees to it that it stands still. What is down stands still already.
     pub async fn pause(&self, part: Part) -> Result<(), String> {
+        if let Some(stores) = self.real(part) {
+            return stores.pause(part).await;
+        }
         let process = {
             let mut kept = self.kept();
             let Some(of) = kept.get_mut(&part) else { return Err(self.is_nowhere(part)) };
@@ -59,6 +69,9 @@ impl Stack {
 
     /// One fault less stops a part.
     pub async fn resume(&self, part: Part) -> Result<(), String> {
+        if let Some(stores) = self.real(part) {
+            return stores.resume(part).await;
+        }
         let process = {
             let mut kept = self.kept();
             let Some(of) = kept.get_mut(&part) else { return Ok(()) };
@@ -80,6 +93,9 @@ impl Stack {
 
     /// A part is to end by itself, and not to come back.
     pub fn leaves(&self, part: Part) {
+        if let Some(stores) = self.real(part) {
+            return stores.leaves(part);
+        }
         if let Some(of) = self.kept().get_mut(&part) {
             of.leaving = true;
         }
@@ -87,16 +103,25 @@ impl Stack {
 
     /// Whether a part is gone for good, or about to be.
     pub fn has_left(&self, part: Part) -> bool {
+        if self.real(part).is_some() {
+            return false;
+        }
         self.kept().get(&part).is_none_or(|of| of.leaving)
     }
 
     /// Whether a part's process is gone.
     pub fn is_gone(&self, part: Part) -> bool {
+        if let Some(stores) = self.real(part) {
+            return !stores.runs(part);
+        }
         self.kept().get(&part).is_none_or(|of| of.process.exit().is_some())
     }
 
     /// Whether a part's process runs, and is not stopped.
     pub fn is_up(&self, part: Part) -> bool {
+        if let Some(stores) = self.real(part) {
+            return stores.is_up(part);
+        }
         self.kept().get(&part).is_some_and(|of| of.process.exit().is_none() && of.paused == 0)
     }
 
@@ -127,6 +152,7 @@ impl Stack {
             let how = if words.is_empty() { how.to_string() } else { format!("{how}: {words}") };
             Some((*part, of.role.clone(), how))
         });
-        told.collect()
+        let stores = self.stores.get().into_iter().flat_map(|stores| stores.lost());
+        told.chain(stores.map(|(part, how)| (part, self.role(part, 0, None), how))).collect()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,14 +13,14 @@ use plimsoll_lab::proxy::toxic::{Kind, Stream, Toxic};
 use plimsoll_lab::proxy::{NewProxy, Proxies};
 
 /// A run's base: one for all tests, so that the template is made once. Runs in it remove what is theirs.
-fn supervisor() -> Supervisor {
+fn supervisor() -> Arc<Supervisor> {
     let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres");
     std::fs::create_dir_all(&base).expect("a folder");
     let launch = Launch { program: env!("CARGO_BIN_EXE_plimsoll-keeper").into(), arguments: Vec::new() };
-    Supervisor::start(&launch, &base).expect("a keeper")
+    Arc::new(Supervisor::start(&launch, &base).expect("a keeper"))
 }
 
-fn cluster(supervisor: &Supervisor, replicas: usize) -> Cluster<'_> {
+fn cluster(supervisor: &Arc<Supervisor>, replicas: usize) -> Cluster {
     let options = Options { replicas, ..Options::default() };
     Cluster::start(supervisor, options).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -215,7 +216,7 @@ fn a_replica_that_lags_is_seen_by_its_heartbeat() {
     let routes = BTreeMap::from([((1, 0), edge)]);
     let options = Options { replicas: 1, routes, ports: vec![primary], ..Options::default() };
     let cluster = Cluster::start(&supervisor, options).unwrap_or_else(|error| panic!("{error}"));
-    let heartbeat = Heartbeat::start(&cluster).expect("a heartbeat");
+    let heartbeat = Heartbeat::start(&cluster, |_| {}).expect("a heartbeat");
     let staleness = || heartbeat.staleness(&cluster, 1, PATIENCE).expect("a staleness");
     let fresh = Duration::from_millis(400);
     let stale = Duration::from_millis(1000);

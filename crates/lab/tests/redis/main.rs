@@ -1,5 +1,6 @@
 //! A real Redis: started, emptied, killed, frozen. ./scripts/packages installs it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_lab::process::{Launch, Supervisor};
@@ -7,9 +8,9 @@ use plimsoll_lab::redis::{Options, Redis, RedisError};
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn supervisor(base: &tempfile::TempDir) -> Supervisor {
+fn supervisor(base: &tempfile::TempDir) -> Arc<Supervisor> {
     let launch = Launch { program: env!("CARGO_BIN_EXE_plimsoll-keeper").into(), arguments: Vec::new() };
-    Supervisor::start(&launch, base.path()).expect("a keeper")
+    Arc::new(Supervisor::start(&launch, base.path()).expect("a keeper"))
 }
 
 fn options() -> Options {
@@ -22,7 +23,7 @@ fn it_is_emptied_killed_and_started_again_empty() {
     let supervisor = supervisor(&base);
     let settings = vec![("maxmemory".to_owned(), "64mb".to_owned())];
     let mut redis = Redis::start(&supervisor, Options { settings, ..options() }).expect("started");
-    let ask = |redis: &Redis<'_>, command: &[&str]| redis.ask(command, LONG).expect("an answer");
+    let ask = |redis: &Redis, command: &[&str]| redis.ask(command, LONG).expect("an answer");
     assert_eq!(ask(&redis, &["SET", "a", "x\r\ny"]), "OK");
     assert_eq!(ask(&redis, &["GET", "a"]), "x\r\ny");
     assert!(ask(&redis, &["INFO", "memory"]).contains("\r\nmaxmemory:67108864\r\n"));

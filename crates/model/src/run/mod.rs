@@ -41,6 +41,9 @@ pub struct Run {
     pub warmup_ns: u64,
     /// Length of the measured part, ns.
     pub duration_ns: u64,
+    /// Until everything was started and ready, ns, before the warm-up; none where nothing has to start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_ns: Option<u64>,
     /// Whether it was interrupted: figures cover the replications that were done.
     pub partial: bool,
     /// Everything that was measured.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use plimsoll_lab::postgres::{self, Cluster};
@@ -39,10 +39,10 @@ fn keeper() {
 static ONE: Mutex<()> = Mutex::new(());
 
 /// What there is.
-pub struct World<'s> {
-    supervisor: &'s Supervisor,
-    pub cluster: Cluster<'s>,
-    pub redis: Redis<'s>,
+pub struct World {
+    supervisor: Arc<Supervisor>,
+    pub cluster: Cluster,
+    pub redis: Redis,
     started: usize,
 }
 
@@ -54,20 +54,20 @@ pub struct Notes {
 }
 
 /// Starts stores, has the test done, and ends everything.
-pub fn with(replicas: usize, test: impl FnOnce(&mut World<'_>)) {
+pub fn with(replicas: usize, test: impl FnOnce(&mut World)) {
     let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("notes");
     std::fs::create_dir_all(&base).expect("a folder");
     let launch = Launch { program: "/proc/self/exe".into(), arguments: KEEPER.map(str::to_owned).to_vec() };
-    let supervisor = Supervisor::start(&launch, &base).expect("a keeper");
+    let supervisor = Arc::new(Supervisor::start(&launch, &base).expect("a keeper"));
     let options = postgres::Options { name: "db".to_owned(), replicas, ..postgres::Options::default() };
     let cluster = Cluster::start(&supervisor, options).unwrap_or_else(|error| panic!("{error}"));
     let redis = Redis::start(&supervisor, redis::Options { name: "sessions".to_owned(), ..redis::Options::default() });
     let redis = redis.unwrap_or_else(|error| panic!("{error}"));
-    test(&mut World { supervisor: &supervisor, cluster, redis, started: 0 });
+    test(&mut World { supervisor, cluster, redis, started: 0 });
 }
 
-impl World<'_> {
+impl World {
     /// Starts an instance as `plimsoll run` does, and waits for nothing.
     pub fn launch(&mut self, arguments: &[&str]) -> Notes {
         self.started += 1;

@@ -17,11 +17,11 @@ use crate::real;
 const PRECISION: f64 = 0.1;
 
 /// Says what of a system cannot be measured, before anything is simulated.
-pub(super) fn check(file: &SystemFile, system: &System, emulate_stores: bool) -> anyhow::Result<()> {
+pub(super) fn check(file: &SystemFile, system: &System) -> anyhow::Result<()> {
     if let Some((line, why)) = refuse(system) {
         bail!("{}:{line}: {why}", file.name);
     }
-    real::stores(file, system, emulate_stores)
+    Ok(())
 }
 
 impl Line {
@@ -56,7 +56,8 @@ impl Line {
                 };
                 runs += 1;
                 seed += 1;
-                let outcome = plimsoll_lab::run(system, experiment, &real::settings(&path, seed, stop_flag(), &show)?)?;
+                let settings = real::settings(&path, seed, self.emulate_stores, stop_flag(), &show)?;
+                let outcome = plimsoll_lab::run(system, experiment, &settings)?;
                 busy |= outcome.run.warnings.iter().any(|warning| warning.contains("processors"));
                 Ok(outcome)
             };

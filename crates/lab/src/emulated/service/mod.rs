@@ -113,6 +113,9 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// What an instance says of itself while it looks for rows that a failover lost.
+pub(crate) const COUNTING: &str = "counting";
+
 /// How long an instance that is to go still takes requests, ns.
 const LINGER: u64 = 100_000_000;
 
@@ -466,6 +469,7 @@ impl Controlled for Instance {
     fn state(&self) -> State {
         State {
             ready: self.ready.load(Ordering::Acquire),
+            note: if self.stores.values().any(|end| end.is_counting()) { COUNTING.to_owned() } else { String::new() },
             in_flight: self.in_flight.load(Ordering::Relaxed),
             slow: *self.slow.lock().unwrap_or_else(PoisonError::into_inner),
             ..State::default()
@@ -490,6 +494,11 @@ impl Controlled for Instance {
             Order::Primaries { store, primaries, kept } => {
                 for end in self.stores.values().filter(|end| end.store().0 == store) {
                     end.set_primaries(&primaries, &kept);
+                }
+            }
+            Order::SlowNode { store, node, factor, added } => {
+                for end in self.stores.values().filter(|end| end.store().0 == store) {
+                    end.set_slow(node, factor, added);
                 }
             }
             Order::Crash(done, next) => {

@@ -7,15 +7,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use plimsoll_model::run::EventKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::store::sql::SqlLink;
 use crate::answer::Answer;
 use crate::caller::Tools;
 use crate::tally::{Held, Of};
 use crate::wire::{client, resp};
 
-/// A connection of either kind.
+/// How a node is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An emulated database's, over HTTP.
+    Rows,
+    /// PostgreSQL.
+    Sql,
+    /// Redis, or what speaks like it.
+    Keys,
+}
+
+/// A connection of one of these kinds.
 #[derive(Debug)]
 pub(super) enum Link {
     Rows(client::Link),
+    Sql(SqlLink),
     Keys(resp::Link),
 }
 
@@ -23,6 +36,7 @@ impl Link {
     fn is_closed(&self) -> bool {
         match self {
             Link::Rows(link) => link.is_closed(),
+            Link::Sql(link) => link.is_closed(),
             Link::Keys(link) => link.is_closed(),
         }
     }
@@ -32,7 +46,7 @@ impl Link {
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) address: SocketAddr,
-    keys: bool,
+    kind: Kind,
     size: Arc<Semaphore>,
     timeout: u64,
     idle: Mutex<Vec<Link>>,
@@ -54,7 +68,7 @@ pub(super) struct Taken {
 impl Pool {
     pub(super) fn new(
         address: SocketAddr,
-        keys: bool,
+        kind: Kind,
         size: u32,
         timeout: u64,
         of: Of,
@@ -63,7 +77,7 @@ impl Pool {
     ) -> Arc<Pool> {
         let size = Arc::new(Semaphore::new(size as usize));
         let (idle, exhausted) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Pool { address, keys, size, timeout, idle, of, edge, exhausted, tools })
+        Arc::new(Pool { address, kind, size, timeout, idle, of, edge, exhausted, tools })
     }
 
     /// A connection, perhaps after a wait.
@@ -91,10 +105,11 @@ impl Pool {
         };
         let link = match idle {
             Some(link) => link,
-            None if self.keys => {
-                resp::Link::connect(self.address).await.map(Link::Keys).map_err(|_| Answer::Refused)?
-            }
-            None => client::Link::connect(self.address).await.map(Link::Rows).map_err(|_| Answer::Refused)?,
+            None => match self.kind {
+                Kind::Keys => resp::Link::connect(self.address).await.map(Link::Keys).map_err(|_| Answer::Refused)?,
+                Kind::Sql => Link::Sql(SqlLink::connect(self.address).await?),
+                Kind::Rows => client::Link::connect(self.address).await.map(Link::Rows).map_err(|_| Answer::Refused)?,
+            },
         };
         Ok(Taken { link, pool: self.clone(), _permit: permit, _used: used })
     }
