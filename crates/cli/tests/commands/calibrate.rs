@@ -89,7 +89,7 @@ fn what_is_measured_is_near_what_was_described_and_is_taken_for_predictions() {
 #[test]
 fn a_file_that_does_not_match_is_refused_with_its_place() {
     let folder = folder();
-    folder.write("bad.yaml", "calibration: 1\nsystem: tiny\nhash: x\nplimsoll: x\nseed: 1\nload: 100%\nfor: 3s\nbusy: 1%\npublishes:\n  nothing: {}\n");
+    folder.write("bad.yaml", "calibration: 1\nsystem: tiny\nhash: x\nplimsoll: x\nseed: 1\nload: 100%\nfor: 3s\nbusy: 1%\npublishes:\n  nothing: { samples: 1, min: 1ms, p5: 1ms, p10: 1ms, p25: 1ms, p50: 1ms, p75: 1ms, p90: 1ms, p95: 1ms, p99: 1ms, p999: 1ms, max: 1ms }\n");
     for command in [["sim", "tiny.yaml"], ["line", "tiny.yaml"]] {
         folder.run(command.iter().chain(&["--calibration", "bad.yaml"])).refused("bad.yaml:10:3");
     }

@@ -50,10 +50,15 @@ impl Running {
         Running { child, errors, address }
     }
 
+    /// The next line that it says, but for how many files it may open: that is the machine's affair.
     fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.errors.read_line(&mut line).expect("a line");
-        line.trim().to_owned()
+        loop {
+            let mut line = String::new();
+            self.errors.read_line(&mut line).expect("a line");
+            if !line.contains(": may open ") {
+                return line.trim().to_owned();
+            }
+        }
     }
 
     fn signal(&self, name: &str) {

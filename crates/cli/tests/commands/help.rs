@@ -1,7 +1,19 @@
 use crate::Folder;
 
-const COMMANDS: [&str; 10] =
-    ["line", "sim", "run", "explain", "schema", "compare", "example", "gateway", "export", "proxy"];
+const COMMANDS: [&str; 12] = [
+    "line",
+    "sim",
+    "run",
+    "calibrate",
+    "predict-table",
+    "explain",
+    "schema",
+    "compare",
+    "example",
+    "gateway",
+    "export",
+    "proxy",
+];
 
 #[test]
 fn every_command_says_what_it_takes() {

@@ -27,7 +27,7 @@ experiments:
     faults: [ { at: 1s, deploy: api, version: { slow: 1x }, until: 5s } ]
     expect: [ success at end > 90% ]
   gone:
-    for: 3s
+    for: 8s
     warmup: 1s
     faults: [ { at: 1s, kill: edge, for: 1s } ]
     expect: [ errors during fault > 10%, success at end > 50% ]

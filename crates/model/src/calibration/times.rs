@@ -58,7 +58,7 @@ impl Times {
     }
 
     /// The distribution through these percentiles. Between two of them logarithms are interpolated, as most durations
-    /// are nearer to lognormal than to uniform; from zero, the values themselves.
+    /// are nearer to lognormal than to uniform, above the median along the nines; from zero, the values themselves.
     pub fn dist(&self) -> Dist {
         if self.at.iter().all(|value| *value == self.at[0]) {
             return Dist::Constant(self.at[0]);
@@ -82,7 +82,9 @@ impl Times {
         let above = SHARES.partition_point(|(_, of)| *of < share).clamp(1, SHARES.len() - 1);
         let (from, to) = (SHARES[above - 1].1, SHARES[above].1);
         let (low, high) = (self.at[above - 1] as f64, self.at[above] as f64);
-        let part = ((share - from) / (to - from)).clamp(0.0, 1.0);
+        // Of a tail as many nines lie between two values as there are steps between them, not as many requests.
+        let along = |share: f64| if from >= 0.5 && to < 1.0 { -libm::log(1.0 - share) } else { share };
+        let part = ((along(share) - along(from)) / (along(to) - along(from))).clamp(0.0, 1.0);
         if low > 0.0 { low * libm::pow(high / low, part) } else { low + (high - low) * part }
     }
 }
