@@ -459,8 +459,10 @@ impl World<'_> {
             What::Begin { .. } | What::Command { .. } | What::Limiter => true,
         };
         let mut deadline = (context.deadline < u64::MAX).then(|| Time::from_nanos(context.deadline));
+        // One that is forwarded as it arrives has the whole of it: the pipeline's own.
         if self.ends[end as usize].forwards
             && let Parent::Task(task) = parent()
+            && self.tasks[task].started < self.now
         {
             let until = self.deadline(task);
             deadline = (until < Time::MAX).then_some(until);
