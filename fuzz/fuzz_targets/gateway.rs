@@ -153,7 +153,9 @@ fn serve(mut stream: TcpStream, answer: &Mutex<Vec<u8>>) {
     let mut piece = [0; 4096];
     loop {
         let end = loop {
-            if let Some(end) = head::end(&bytes, &mut 0, 1 << 20).expect("what is passed on is a head") {
+            let end = head::end(&bytes, &mut 0, 1 << 20);
+            let end = end.unwrap_or_else(|why| panic!("passed on: {why:?} in {:?}", String::from_utf8_lossy(&bytes)));
+            if let Some(end) = end {
                 break end;
             }
             match stream.read(&mut piece) {
@@ -185,6 +187,12 @@ fn serve(mut stream: TcpStream, answer: &Mutex<Vec<u8>>) {
         }
         let answer = if is_probe { ALIVE.to_vec() } else { answer.lock().expect("the answer").clone() };
         if stream.write_all(&answer).is_err() {
+            return;
+        }
+        // Where both sides have agreed on another protocol, what comes now is none of HTTP.
+        let upgrades = request.fields.iter().any(|field| field.name.eq_ignore_ascii_case("upgrade"));
+        if upgrades && answer.starts_with(b"HTTP/1.1 101 ") {
+            while matches!(stream.read(&mut piece), Ok(1..)) {}
             return;
         }
         // An answer without a length has to end some day.
