@@ -155,7 +155,7 @@ mod tests {
             (Time::Step(0, steps[1].0, marker(&steps[1].1)), histogram(&[1900])),
             (Time::Operation(0, 0), histogram(&[1050])),
             (Time::Hop(edge("db")), histogram(&[150])),
-            (Time::Exchange(edge("keys")), histogram(&[1000, 1400])),
+            (Time::Exchange(edge("keys")), histogram(&[1000, 1100, 1200, 1300, 1400])),
             (Time::Stay(1), histogram(&[1000, 1000])),
             (Time::Command(1), histogram(&[990])),
         ]);

@@ -83,7 +83,8 @@ impl Times {
         let (from, to) = (SHARES[above - 1].1, SHARES[above].1);
         let (low, high) = (self.at[above - 1] as f64, self.at[above] as f64);
         // Of a tail as many nines lie between two values as there are steps between them, not as many requests.
-        let along = |share: f64| if from >= 0.5 && to < 1.0 { -libm::log(1.0 - share) } else { share };
+        let nines = low > 0.0 && from >= 0.5 && to < 1.0;
+        let along = |share: f64| if nines { -libm::log(1.0 - share) } else { share };
         let part = ((along(share) - along(from)) / (along(to) - along(from))).clamp(0.0, 1.0);
         if low > 0.0 { low * libm::pow(high / low, part) } else { low + (high - low) * part }
     }
