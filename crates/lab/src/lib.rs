@@ -28,6 +28,7 @@ pub mod tally;
 pub mod timer;
 pub mod wire;
 
+pub use machine::FULL;
 pub use measure::times::fit;
 pub use run::{Outcome, RunError, Settings, run};
 pub use stack::{File, Launch};

@@ -51,8 +51,14 @@ const FLOOR: f64 = 1.0 / 16.0;
 const UP: f64 = 2.0;
 const DOWN: f64 = 0.6;
 
-/// How a mark begins to say that it is where the measurement ended, and not the system.
-pub const INVALID: &str = "the measurement is invalid";
+/// A mark, and how far it is the system's.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// The mark.
+    pub mark: Mark,
+    /// Whether the load past it failed because the machine could not measure it: the system may carry more.
+    pub invalid: bool,
+}
 
 /// A load that was tried.
 #[derive(Clone, Debug)]
@@ -64,6 +70,8 @@ struct Tried {
     recovered: bool,
     /// What failed, in words.
     fails: Option<String>,
+    /// Whether that was the measurement.
+    invalid: bool,
     run: Run,
 }
 
@@ -94,14 +102,14 @@ pub fn mark<E>(
     calm: Option<&Mark>,
     settings: Settings,
     carry: &mut Carry<'_, E>,
-) -> Result<Mark, E> {
+) -> Result<Measured, E> {
     let waived = vec![false; system.objectives.len()];
     let mut search = Search { system, forecast, settings, carry, waived, tried: Vec::new() };
     search.mark(calm)
 }
 
 impl<E> Search<'_, '_, E> {
-    fn mark(&mut self, calm: Option<&Mark>) -> Result<Mark, E> {
+    fn mark(&mut self, calm: Option<&Mark>) -> Result<Measured, E> {
         let top = calm.map_or(CEILING, |calm| calm.load / self.settings.today);
         let floor = FLOOR.min(top / 16.0);
         let Some(waived) = self.waive((top / 2.0).min(0.5))? else { return Ok(self.interrupted(0.0, 0.0)) };
@@ -196,13 +204,14 @@ impl<E> Search<'_, '_, E> {
             let failed = outcome.run.verdicts.iter().filter(|verdict| !verdict.passed);
             let mut fails = failed.clone().next().map(|verdict| format!("{}: {}", verdict.text, verdict.measured));
             let recovered = failed.clone().all(|verdict| verdict.line % 2 == 1);
+            let invalid = outcome.invalid.is_some();
             if let Some(why) = outcome.invalid {
-                fails = Some(format!("{INVALID}: {why}"));
+                fails = Some(format!("the measurement is invalid: {why}"));
             }
             for verdict in &mut outcome.run.verdicts {
                 verdict.line = self.system.objectives[verdict.line as usize / 2 - 1].line;
             }
-            let tried = Tried { scale, held: fails.is_none(), runs: 1, recovered, fails, run: outcome.run };
+            let tried = Tried { scale, held: fails.is_none(), runs: 1, recovered, fails, invalid, run: outcome.run };
             match self.tried.iter_mut().find(|tried| tried.scale == scale) {
                 Some(known) if known.held => *known = Tried { runs: known.runs + 1, ..tried },
                 Some(known) => known.runs += 1,
@@ -246,11 +255,11 @@ impl<E> Search<'_, '_, E> {
         }
     }
 
-    fn interrupted(&mut self, low: f64, high: f64) -> Mark {
+    fn interrupted(&mut self, low: f64, high: f64) -> Measured {
         self.describe(low, high, Limit::Interrupted, false, Vec::new())
     }
 
-    fn describe(&mut self, low: f64, high: f64, limit: Limit, capped: bool, waived: Vec<Waived>) -> Mark {
+    fn describe(&mut self, low: f64, high: f64, limit: Limit, capped: bool, waived: Vec<Waived>) -> Measured {
         self.tried.sort_by(|a, b| a.scale.total_cmp(&b.scale));
         let today = self.settings.today;
         let at = |scale: f64| self.tried.iter().find(|tried| tried.scale == scale);
@@ -262,7 +271,7 @@ impl<E> Search<'_, '_, E> {
             _ => Recovery::ByItself { after_ns: None },
         };
         let probes = self.tried.iter().map(|tried| probe(tried, today)).collect();
-        Mark {
+        let mark = Mark {
             weather: self.forecast.weather.clone(),
             load: low * today,
             low: low * today,
@@ -282,7 +291,8 @@ impl<E> Search<'_, '_, E> {
             probes,
             at_mark: at(low).map(|tried| Box::new(tried.run.clone())),
             past_mark: past.map(|tried| Box::new(tried.run.clone())),
-        }
+        };
+        Measured { mark, invalid: past.is_some_and(|tried| tried.invalid) }
     }
 }
 
@@ -425,8 +435,9 @@ objectives:
         let mut carry = |experiment: &Experiment, _: &str| -> Result<Outcome, Infallible> {
             Ok(outcome(experiment, |rate, phase, text| (holds.borrow_mut())(rate, phase, text)))
         };
-        let Ok(mark) = mark(&system, &forecast(faults), calm, settings, &mut carry);
-        mark
+        let Ok(measured) = mark(&system, &forecast(faults), calm, settings, &mut carry);
+        assert!(!measured.invalid);
+        measured.mark
     }
 
     #[test]

@@ -7,8 +7,8 @@ pub(crate) struct Machine {
     all: u64,
 }
 
-/// From here on the machine is the bottleneck.
-const FULL: f64 = 0.9;
+/// A machine whose processors are busy for a greater share of the time is the bottleneck.
+pub const FULL: f64 = 0.9;
 
 impl Machine {
     /// Looks. Where the system does not say, nothing is known.

@@ -146,6 +146,25 @@ experiments:
 }
 
 #[test]
+fn a_client_can_be_cut_off() {
+    holds(
+        "
+system: far
+clients:
+  far: { rate: 50/s, timeout: 1s, calls: [api GET /] }
+  near: { rate: 50/s, timeout: 1s, calls: [api GET /] }
+services: { api: { endpoints: { GET /: [ { work: 1ms } ] } } }
+experiments:
+  cut:
+    for: 20s
+    faults: [ { at: 5s, partition: far, for: 5s } ]
+    # Who asks in the last second still waits when it is over.
+    expect: [ errors(far) during fault > 70%, errors(near) < 1%, errors(far) before fault < 1% ]
+",
+    );
+}
+
+#[test]
 fn a_slow_process_waits_longer_too() {
     // 10 ms of waiting: five times as long, then 30 ms more.
     holds(

@@ -8,7 +8,6 @@ use plimsoll_model::system::{EndpointId, Experiment, StoreKind, System};
 use plimsoll_sim::Precision;
 
 use super::Chance;
-
 use super::sim::simulate;
 use crate::exit::Exit;
 use crate::experiments::{length, share};

@@ -8,7 +8,6 @@ use plimsoll_report::prediction::{Predicted, table};
 
 use super::Chance;
 use super::calibrate::{calibration, once, quiet};
-
 use super::sim::simulate;
 use crate::exit::Exit;
 use crate::experiments::{length, share};
@@ -39,9 +38,6 @@ pub(crate) struct PredictTable {
 /// Between these lines of a file the table stands.
 const BEGIN: &str = "<!-- predict-table -->";
 const END: &str = "<!-- /predict-table -->";
-
-/// A machine that was busier than this limits what runs on it.
-const BUSY: f64 = 0.9;
 
 impl PredictTable {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
@@ -120,7 +116,7 @@ impl PredictTable {
 fn remark(outcome: &Outcome) -> Option<String> {
     match &outcome.invalid {
         Some(why) => Some(format!("invalid: {why}")),
-        None if outcome.busy > BUSY => Some(format!("the machine was {:.0}% busy", outcome.busy * 100.0)),
+        None if outcome.busy > plimsoll_lab::FULL => Some(format!("the machine was {:.0}% busy", outcome.busy * 100.0)),
         None => None,
     }
 }

@@ -1,4 +1,4 @@
-use plimsoll_model::system::{Component, Dist, Target};
+use plimsoll_model::system::{ClientId, Component, Dist, Target};
 
 use super::target::Victim;
 use crate::component::edge::Link;
@@ -14,6 +14,8 @@ pub(crate) struct LinkFault {
 /// Which edges.
 enum Where {
     Edge(u32),
+    /// All of a client's.
+    Client(ClientId),
     /// Those that go into a set of machines or out of it.
     Around(Vec<Victim>),
 }
@@ -41,6 +43,7 @@ impl World<'_> {
     pub(super) fn disturb(&mut self, fault: u32, target: &Target, what: Disturbance) {
         let wher = match target {
             Target::Edge(edge) => Where::Edge(edge.0),
+            Target::All(Component::Client(client)) => Where::Client(*client),
             other => Where::Around(self.victims(other)),
         };
         self.faults.links.push((fault, LinkFault { wher, what }));
@@ -111,6 +114,7 @@ impl World<'_> {
                 let (of, this) = (&self.plan.system.edges[*edge as usize], &self.plan.system.edges[e.edge as usize]);
                 of.from == this.from && of.to == this.to
             }
+            Where::Client(client) => self.plan.system.edges[e.edge as usize].from == Component::Client(*client),
             Where::Around(victims) => {
                 let from = e.instance.is_some_and(|instance| victims.contains(&Victim::Instance(instance)));
                 let target = e.first_target + local as u32;

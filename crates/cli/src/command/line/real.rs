@@ -1,7 +1,7 @@
 //! The measured line: loads are tried on real processes, weather by weather.
 
 use anyhow::bail;
-use plimsoll_lab::line::{INVALID, Settings, mark, refuse};
+use plimsoll_lab::line::{Settings, mark, refuse};
 use plimsoll_lab::{Outcome, RunError};
 use plimsoll_model::run::{Limit, Line as LoadLine, World};
 use plimsoll_model::system::System;
@@ -58,11 +58,18 @@ impl Line {
                 seed += 1;
                 let settings = real::settings(&path, seed, self.emulate_stores, stop_flag(), &show)?;
                 let outcome = plimsoll_lab::run(system, experiment, &settings)?;
-                busy |= outcome.run.warnings.iter().any(|warning| warning.contains("processors"));
+                busy |= outcome.busy > plimsoll_lab::FULL;
                 Ok(outcome)
             };
             match mark(system, &weather, line.marks.first(), settings, &mut carry) {
-                Ok(mut mark) => {
+                Ok(measured) => {
+                    let mut mark = measured.mark;
+                    if measured.invalid {
+                        line.warnings.push(format!(
+                            "{}: the mark is where this machine no longer made the load in time; the system may carry more",
+                            mark.weather.name
+                        ));
+                    }
                     let simulated = simulated.iter().find(|simulated| simulated.weather == mark.weather);
                     mark.predicted = simulated.map(|simulated| simulated.load);
                     line.partial = mark.limit == Limit::Interrupted;
@@ -77,15 +84,6 @@ impl Line {
             if line.partial {
                 break;
             }
-        }
-        let invalid =
-            line.marks.iter().filter(|mark| mark.fails.as_deref().is_some_and(|why| why.starts_with(INVALID)));
-        let names: Vec<&str> = invalid.map(|mark| mark.weather.name.as_str()).collect();
-        if !names.is_empty() {
-            line.warnings.push(format!(
-                "{}: the mark is where this machine no longer made the load in time; the system may carry more",
-                names.join(", ")
-            ));
         }
         if busy {
             line.warnings.push(
