@@ -2,13 +2,13 @@
 
 use plimsoll_gateway::plan::router::Router;
 use plimsoll_model::system::{
-    Action, Addresses, Balancer, Component, Experiment, FaultKind, Program, Service, ServiceKind, StoreKind, System,
-    Target,
+    Action, Addresses, Balancer, Component, Experiment, FaultKind, Metric, MetricTarget, Program, Service, ServiceKind,
+    StoreKind, System, Target,
 };
 
 use crate::emulated::balancer;
 use crate::fault::link::network_delay;
-use crate::stack::is_elsewhere;
+use crate::stack::{is_elsewhere, tells};
 
 /// Something that a run cannot do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -132,9 +132,54 @@ pub fn refuse(system: &System, experiment: &Experiment, real: &[bool]) -> Vec<Re
         };
         say(fault.line, why);
     }
+    for expectation in &experiment.expect {
+        if let Some(why) = untold(system, &expectation.metric) {
+            all.push(Refused { line: expectation.line, message: format!("`{}`: {why}", expectation.text) });
+        }
+    }
     all.sort_by_key(|refused| refused.line);
     all.dedup();
     all
+}
+
+/// Why nobody counts what an expectation is about, if nobody does: it would be met by nothing.
+fn untold(system: &System, metric: &Metric) -> Option<String> {
+    let silent = |component: Component| match component {
+        Component::Service(id) => !tells(&system.services[id.index()]),
+        // What is asked of a store is counted by who asks it.
+        Component::Store(_) => {
+            let mut callers = system.edges.iter().filter(|edge| edge.to == component).peekable();
+            callers.peek().is_some()
+                && callers
+                    .all(|edge| matches!(edge.from, Component::Service(id) if !tells(&system.services[id.index()])))
+        }
+        _ => false,
+    };
+    let about = match *metric {
+        Metric::Utilization(target) | Metric::Queue(target) | Metric::Rejected(target) => match target {
+            // Connections and what a server is busy with are looked at from outside.
+            MetricTarget::Component(Component::Store(_)) | MetricTarget::Instance(Component::Store(_), _) => None,
+            MetricTarget::Component(of) | MetricTarget::Instance(of, _) => Some(of),
+            MetricTarget::Edge(edge) => Some(system.edges[edge.index()].from),
+        },
+        Metric::Amplification(MetricTarget::Edge(edge)) => Some(system.edges[edge.index()].from),
+        Metric::Trips(edge) | Metric::Ejections(edge) => Some(system.edges[edge.index()].from),
+        Metric::LostWrites(target) | Metric::Duplicates(target) => match target {
+            MetricTarget::Component(of) | MetricTarget::Instance(of, _) => Some(of),
+            MetricTarget::Edge(edge) => Some(system.edges[edge.index()].from),
+        },
+        Metric::StaleReads(store) | Metric::Hits(store) => Some(Component::Store(store)),
+        _ => None,
+    };
+    about.filter(|of| silent(*of)).map(|of| {
+        let name = system.component_name(of);
+        match of {
+            Component::Store(_) => {
+                format!("only others' programs use `{name}`, and they do not say: use `plimsoll sim`")
+            }
+            _ => format!("`{name}` is another's program, which does not say: ask what its callers see"),
+        }
+    })
 }
 
 /// Whether a fault strikes a service of some kind by its name.

@@ -62,12 +62,6 @@ const CONTROLS: &[Control] = &[
             (RUN, " --log warn --no-bulkhead --no-breaker\n"),
         ],
     },
-    Control {
-        name: "any-replica",
-        experiment: "replica-lag",
-        why: "Reads go to any replica, also to one that does not have yet what the same session wrote.",
-        without: &[(", read_your_writes: session", ""), (RUN, " --log warn --any-replica\n")],
-    },
 ];
 
 impl Control {

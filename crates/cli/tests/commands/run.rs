@@ -193,6 +193,25 @@ fn a_command_without_a_port_is_refused() {
     assert!(ended.err.contains("no luck with "), "{}", ended.err);
 }
 
+/// Nothing counts what happens within another's program: an expectation of it would hold, or fail, of nothing.
+#[test]
+fn what_nobody_counts_cannot_be_expected() {
+    let folder = folder();
+    let file =
+        folder.read("tiny.yaml").replace("    instances: 2\n", "    instances: 2\n    run: ./api --port {port}\n");
+    for (expected, name) in [("stale_reads(db) < 3%", "db"), ("lost_writes(db) == 0", "db"), ("queue(api) < 1", "api")]
+    {
+        folder.write("own.yaml", file.replace("errors < 100%, hits(fast) > 0%", expected));
+        let why = format!("`{expected}`: ");
+        let ended = folder.run(["run", "own.yaml", "steady", "--emulate-stores"]);
+        assert!(ended.err.contains(&why) && ended.err.contains(&format!("`{name}`")), "{}", ended.err);
+        ended.refused(&why);
+    }
+    folder.write("own.yaml", file.replace("errors < 100%, hits(fast) > 0%", "share(api/1) > 0%"));
+    let ended = folder.run(["run", "own.yaml", "steady", "--emulate-stores"]);
+    assert!(ended.err.contains("api/1 ended before it was ready"), "what gateways count is not refused: {}", ended.err);
+}
+
 /// A gateway whose route has a static answer serves as somebody's own service.
 #[test]
 fn a_service_of_the_readers_own_takes_its_place() {

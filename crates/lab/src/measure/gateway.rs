@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use plimsoll_gateway::figures::BUCKETS;
-use plimsoll_model::run::EventKind;
+use plimsoll_model::run::{EventKind, Totals};
 use plimsoll_model::system::{Component, EdgeId, ServiceKind, System};
 
 use crate::layout::Layout;
+use crate::stack::tells;
 use crate::tally::{Delta, Of, Report};
 
 /// The looks at one gateway's instance.
@@ -70,17 +71,18 @@ impl Looks {
             };
             for (labels, count) in grown.each("attempts_total") {
                 let Some(target) = instance_of(labels.get("instance")) else { continue };
-                let Some(edge) = edge_to(&system.services[target.0 as usize].name) else { continue };
-                let totals = &mut edges.entry(edge).or_default().totals;
+                let to = &system.services[target.0 as usize];
+                let Some(edge) = edge_to(&to.name) else { continue };
                 let count = count as u64;
-                totals.offered += count;
+                let mut totals = Totals { offered: count, ..Totals::default() };
                 match labels.get("result").map_or("", String::as_str) {
-                    "2xx" | "3xx" => totals.ok += count,
-                    "timeout" => {
-                        totals.failed += count;
-                        totals.timed_out += count;
-                    }
-                    _ => totals.failed += count,
+                    "2xx" | "3xx" => totals.ok = count,
+                    "timeout" => (totals.failed, totals.timed_out) = (count, count),
+                    _ => totals.failed = count,
+                }
+                edges.entry(edge).or_default().totals.add(&totals);
+                if !tells(to) {
+                    report.deltas.push((Of::Instance(target.0, target.1), Delta { totals, ..Delta::default() }));
                 }
             }
             for (labels, count) in grown.each("retries_total") {

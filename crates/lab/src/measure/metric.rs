@@ -1,13 +1,13 @@
 //! The value of a metric over the segments of a phase, by the simulation's definitions.
 
 use plimsoll_model::run::Totals;
-use plimsoll_model::system::{Balancer, Component, EdgeId, Metric, MetricTarget, StoreKind, Subject, System};
+use plimsoll_model::system::{Component, EdgeId, Metric, MetricTarget, StoreKind, Subject, System};
 
 use super::Cuts;
 use super::parts::Parts;
 use super::requests::Requests;
 use crate::layout::nodes;
-use crate::stack::is_elsewhere;
+use crate::stack::tells;
 use crate::tally::{Delta, Of};
 
 /// Everything that was measured.
@@ -181,9 +181,7 @@ impl Measured<'_> {
         match target {
             MetricTarget::Instance(Component::Service(id), _) | MetricTarget::Component(Component::Service(id)) => {
                 let service = &self.system.services[id.index()];
-                let balancer = service.serving.as_ref().map_or(Balancer::Plimsoll, |serving| serving.balancer);
-                if service.run.is_some() || is_elsewhere(service) || balancer != Balancer::Plimsoll {
-                    // Others' programs do not say how busy they are.
+                if !tells(service) {
                     return Vec::new();
                 }
                 let count = match target {

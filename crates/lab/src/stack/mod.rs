@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use plimsoll_model::system::{Addresses, Service, ServiceKind, StoreKind, System};
+use plimsoll_model::system::{Addresses, Balancer, Service, ServiceKind, StoreKind, System};
 
 use crate::control::Asker;
 use crate::emulated::Role;
@@ -312,6 +312,12 @@ impl Stack {
 /// Whether the file says where a service runs already.
 pub fn is_elsewhere(service: &Service) -> bool {
     service.at.is_some() && !service.is_gateway()
+}
+
+/// Whether a service's processes say what they do: others' programs do not, and of those a run knows what callers saw.
+pub fn tells(service: &Service) -> bool {
+    let balancer = service.serving.as_ref().map_or(Balancer::Plimsoll, |serving| serving.balancer);
+    service.run.is_none() && !is_elsewhere(service) && balancer == Balancer::Plimsoll
 }
 
 /// How long everything may take to be ready.
