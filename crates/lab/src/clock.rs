@@ -18,12 +18,6 @@ pub fn block(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// Processor time that this thread has had, ns.
-pub fn processor_nanos() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
 /// Milliseconds since 1970, which every process of this machine agrees on.
 pub fn wall_ms(clock: Clock) -> u64 {
     clock.wall(clock.now()).as_millis() as u64

@@ -34,16 +34,16 @@ pub struct Args {
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub timeout_ms: u64,
     /// Requests at work at once
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..))]
     pub workers: u32,
     /// Requests that wait for a place
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 48)]
     pub queue: u32,
     /// Writes at work at once, of all workers
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
     pub writes: u32,
     /// Requests a second
-    #[arg(long, default_value_t = 2500, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..))]
     pub quota: u32,
     /// How far behind a replica may be that is read from, in milliseconds
     #[arg(long, default_value_t = 1000)]
@@ -66,7 +66,7 @@ pub struct Args {
     /// Control: writes may take all workers
     #[arg(long)]
     pub no_bulkhead: bool,
-    /// Control: take whatever comes
+    /// Take whatever comes
     #[arg(long)]
     pub no_quota: bool,
     /// Control: read from any replica, whatever it lacks

@@ -23,7 +23,7 @@ const WEB_RETRY: &str = "    retry: { attempts: 3, backoff: 100ms..2s, jitter: f
 const EDGE_BREAKER: &str =
     "    breaker: { failure_rate: 50%, window: 5s, min_calls: 20, open_for: 2s, open_for_max: 4s, ramp: 2s }\n";
 const DB_BREAKER: &str = ", breaker: { failure_rate: 50%, window: 10s, min_calls: 20, open_for: 5s, ramp: 2s }";
-const BULKHEAD: &str = "    bulkheads:\n      writes: { endpoints: [POST /notes], permits: 16 }\n";
+const BULKHEAD: &str = "    bulkheads:\n      writes: { endpoints: [POST /notes], permits: 6 }\n";
 const RUN: &str = " --log warn\n";
 
 const CONTROLS: &[Control] = &[
@@ -44,12 +44,6 @@ const CONTROLS: &[Control] = &[
         experiment: "primary-hangs",
         why: "Neither the gateway nor the service has a circuit breaker: every write waits for its timeout, and so does\n# each of its retries.",
         without: &[(EDGE_BREAKER, ""), (DB_BREAKER, ""), (RUN, " --log warn --no-breaker\n")],
-    },
-    Control {
-        name: "no-quota",
-        experiment: "saturation",
-        why: "The service takes what comes. Nothing is turned away before the queues are full.",
-        without: &[("    rate_limit: { quota: 2500/s }\n", ""), (RUN, " --log warn --no-quota\n")],
     },
     Control {
         name: "no-bulkhead",

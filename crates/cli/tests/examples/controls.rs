@@ -26,7 +26,7 @@ const WEB_RETRY: &str = "    retry: { attempts: 3, backoff: 100ms..2s, jitter: f
 const EDGE_BREAKER: &str =
     "    breaker: { failure_rate: 50%, window: 5s, min_calls: 20, open_for: 2s, open_for_max: 4s, ramp: 2s }\n";
 const DB_BREAKER: &str = ", breaker: { failure_rate: 50%, window: 10s, min_calls: 20, open_for: 5s, ramp: 2s }";
-const BULKHEAD: &str = "    bulkheads:\n      writes: { endpoints: [POST /notes], permits: 16 }\n";
+const BULKHEAD: &str = "    bulkheads:\n      writes: { endpoints: [POST /notes], permits: 6 }\n";
 
 const CONTROLS: &[Control] = &[
     Control {
@@ -59,14 +59,14 @@ const CONTROLS: &[Control] = &[
               them have timed out that it is ejected.",
         experiment: "slow-instance",
         without: &[("balance: least_connections", "balance: round_robin")],
-        missed: &["errors(web) < 0.2%"],
+        missed: &["errors(web) < 0.1%"],
     },
     Control {
         name: "no-quota",
         why: "The API takes what comes. Nothing is turned away before the queues are full, and by then everybody waits \
               for a second.",
         experiment: "saturation",
-        without: &[("    rate_limit: { quota: 2500/s }\n", "")],
+        without: &[("    rate_limit: { quota: 250/s }\n", "")],
         missed: &["p(95) at end < 300ms"],
     },
     Control {
@@ -86,9 +86,10 @@ const CONTROLS: &[Control] = &[
     },
     Control {
         name: "hard-shutdown",
-        why: "An old instance is stopped without waiting for the requests that it has.",
+        why: "An old instance is stopped without waiting for the requests that it has, and the users' browsers, which \
+              would hide most of that, do not try again.",
         experiment: "rolling-deploy",
-        without: &[("    drain: 30s\n", "    drain: 0s\n")],
+        without: &[("    drain: 30s\n", "    drain: 0s\n"), (WEB_RETRY, "")],
         missed: &["errors == 0%"],
     },
     Control {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use plimsoll_model::draw::{Draw, duration};
 use plimsoll_model::system::{Consumer, ConsumerId};
+use tokio::sync::Semaphore;
 
 use super::Instance;
 use super::task::Task;
@@ -15,16 +16,19 @@ use crate::wire::client::{Answer as Wire, request};
 /// Begins with every partition that is this instance's.
 pub(super) fn start(instance: &Arc<Instance>) {
     let system = instance.process.system.clone();
+    let service = &system.services[instance.id.index()];
+    let workers = if service.asynchronous { service.max_in_flight } else { service.workers };
     for (at, consumer) in system.consumers.iter().enumerate().filter(|(_, consumer)| consumer.service == instance.id) {
         let partitions = system.topics[consumer.topic.index()].partitions;
-        let instances = system.services[instance.id.index()].instances.max(1);
+        let instances = service.instances.max(1);
+        let free = Arc::new(Semaphore::new(workers as usize));
         for partition in (0..partitions).filter(|partition| partition % instances == instance.number % instances) {
-            tokio::spawn(consume(instance.clone(), ConsumerId::from(at), partition));
+            tokio::spawn(consume(instance.clone(), ConsumerId::from(at), partition, free.clone()));
         }
     }
 }
 
-async fn consume(instance: Arc<Instance>, id: ConsumerId, partition: u32) {
+async fn consume(instance: Arc<Instance>, id: ConsumerId, partition: u32, free: Arc<Semaphore>) {
     let system = instance.process.system.clone();
     let consumer = &system.consumers[id.index()];
     let broker = Broker { instance: &instance, topic: consumer.topic.0, consumer: id.0, partition };
@@ -38,7 +42,7 @@ async fn consume(instance: Arc<Instance>, id: ConsumerId, partition: u32) {
         }
         let tools = &instance.process.tools;
         let came = tools.clock.now();
-        let handled = handle(&instance, consumer, &broker, &message).await;
+        let handled = handle(&instance, consumer, &broker, &message, &free).await;
         if !consumer.ack_first {
             broker.ask(&format!("/commit?{}", message.place)).await;
         }
@@ -48,8 +52,15 @@ async fn consume(instance: Arc<Instance>, id: ConsumerId, partition: u32) {
     }
 }
 
-/// Handles a message. How long its handler took, ns, if that went well at once.
-async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'_>, message: &Message) -> Option<u64> {
+/// Handles a message, each time once a worker is free. How long it waited for one and its handler took, ns, if that
+/// went well at once.
+async fn handle(
+    instance: &Arc<Instance>,
+    consumer: &Consumer,
+    broker: &Broker<'_>,
+    message: &Message,
+    free: &Semaphore,
+) -> Option<u64> {
     let tools = &instance.process.tools;
     let of = Of::Consumer(broker.consumer);
     let logical = message.context.logical;
@@ -59,6 +70,8 @@ async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'
             totals.offered += 1;
             totals.retries += u64::from(attempt > 0);
         });
+        let waits = tools.clock.now();
+        let Ok(turn) = free.acquire().await else { return None };
         let began = tools.clock.now();
         let mut handler = None;
         let known = consumer.dedup.is_some()
@@ -71,7 +84,7 @@ async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'
             tools.tally.count(instance.of, |totals| totals.offered += 1);
             let runs = tools.clock.now();
             let ended = task.run(&consumer.handler).await;
-            handler = Some(tools.clock.now().nanos_since(runs));
+            handler = Some(tools.clock.now().nanos_since(runs) + began.nanos_since(waits));
             let took = tools.clock.now().nanos_since(began);
             let well = ended.is_ok() && !poison;
             tools
@@ -82,6 +95,7 @@ async fn handle(instance: &Arc<Instance>, consumer: &Consumer, broker: &Broker<'
             }
             well
         };
+        drop(turn);
         let now = tools.clock.wall(tools.clock.now()).as_nanos();
         let since = now.saturating_sub(message.published) as u64;
         tools.tally.ended(of, since, |totals| *(if well { &mut totals.ok } else { &mut totals.failed }) += 1);

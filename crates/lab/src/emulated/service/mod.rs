@@ -170,7 +170,7 @@ impl Instance {
             crate::caller::network(&system, EdgeId::from(edge), from, zone).clone()
         });
         let clock = process.tools.clock;
-        let cores = Cores::start(service.cores).map_err(|_| InvalidConfig { field: "cores", expected: "fewer" })?;
+        let cores = Cores::new(service.cores, process.tools.timer.clone());
         let idempotency = service.idempotency.map(Idempotency::new).transpose()?.map(Mutex::new);
         let ladder =
             service.degradation.as_ref().map(|of| Degradation::new(of.ladder.clone())).transpose()?.map(Mutex::new);
@@ -371,8 +371,8 @@ impl Instance {
         response
     }
 
-    /// How long something takes here that takes so long elsewhere, and how much longer because of faults, ns. `work` is
-    /// burnt and so warms up; what is only waited for does not.
+    /// How long something takes here that takes so long elsewhere, and how much longer because of faults, ns. `work`
+    /// warms up; what is only waited for does not.
     fn slowed(&self, nanos: u64, work: bool) -> (u64, u64) {
         let slow = *self.slow.lock().unwrap_or_else(PoisonError::into_inner);
         let mut takes = nanos as f64;

@@ -99,7 +99,7 @@ impl Task {
         match action {
             Action::Work(time) => {
                 let (takes, held) = self.instance.slowed(duration(time, draw.0), true);
-                self.work(takes, held, Time::Step(self.instance.id.0, line, marker(time))).await;
+                self.work(takes.saturating_add(held), Time::Step(self.instance.id.0, line, marker(time))).await;
                 Ok(())
             }
             Action::Wait(time) => {
@@ -174,7 +174,7 @@ impl Task {
         }
     }
 
-    async fn work(&self, nanos: u64, hold: u64, what: Time) {
+    async fn work(&self, nanos: u64, what: Time) {
         let mut busy = None;
         let (tools, of) = (&self.instance.process.tools, self.instance.of);
         // Until a core is free it waits, which the simulation knows of; what it takes to wake one that is free is part
@@ -187,7 +187,7 @@ impl Task {
                 since = tools.clock.now();
             }
         };
-        self.instance.cores.burn(nanos, hold, began).await;
+        self.instance.cores.work(nanos, began).await;
         drop(busy);
         tools.tally.took(what, tools.clock.now().nanos_since(since));
     }
