@@ -191,8 +191,8 @@ async fn drain(lab: &Rc<Lab>, of: &Service, part: Part) -> Result<(), String> {
     lab.register(service, instance, false).await?;
     lab.stack.leaves(part);
     if lab.stack.is_up(part) {
-        // Gateways look into their file a few times a second.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Gateways look into their file a few times a second. Who does not wait for requests does not wait for them.
+        tokio::time::sleep(Duration::from_nanos(of.drain.min(100_000_000))).await;
         lab.stack.order(part, &Order::Drain).await?;
         let until = lab.now() + of.drain + 1_000_000_000;
         while !lab.stack.is_gone(part) && lab.now() < until && !lab.is_over() {

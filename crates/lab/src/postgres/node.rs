@@ -166,6 +166,8 @@ impl Node {
             ("wal_keep_size", "512MB".to_owned()),
             ("max_wal_senders", "16".to_owned()),
             ("hot_standby", "on".to_owned()),
+            // A delayed replica would cancel statements that are in the way of what it replays; here it waits for them.
+            ("max_standby_streaming_delay", "-1".to_owned()),
             // Five seconds would be most of a failover.
             ("wal_retrieve_retry_interval", "100ms".to_owned()),
             ("wal_receiver_status_interval", "1s".to_owned()),

@@ -108,8 +108,10 @@ pub(super) async fn run(
     while of.in_flight.load(Ordering::Relaxed) > 0 && process.tools.clock.now().nanos_since(started) < drain {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // Once more, so that the run hears the last of it.
-    process.tools.timer.wait(LINGER).await;
+    // What is not done by now is cut off, with the process. Otherwise the run hears the last of it.
+    if of.in_flight.load(Ordering::Relaxed) == 0 {
+        process.tools.timer.wait(LINGER).await;
+    }
     Ok(())
 }
 
