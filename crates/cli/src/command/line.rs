@@ -1,6 +1,6 @@
 //! `plimsoll line`.
 
-mod real;
+pub(super) mod real;
 
 use std::path::PathBuf;
 
@@ -78,7 +78,14 @@ impl Line {
         let mut line = self.search(&system, &forecasts, &settings);
         if self.real && !line.partial {
             // What is calibrated is the simulation.
-            line = self.measure(&file, &file.system()?, &forecasts, line)?;
+            let how = real::How {
+                file: &file,
+                path: self.file.as_deref(),
+                precision: self.precision.unwrap_or(real::PRECISION),
+                seed: self.chance.seed,
+                emulate_stores: self.emulate_stores,
+            };
+            line = real::measure(how, &file.system()?, &forecasts, line)?;
         }
 
         print(&terminal::line(&line, self.outputs.style()))?;

@@ -4,15 +4,19 @@ use anyhow::{Context, bail};
 use plimsoll_lab::Outcome;
 use plimsoll_model::run::Prediction;
 use plimsoll_model::system::{Experiment, System};
-use plimsoll_report::prediction::{Predicted, table};
+use plimsoll_report::prediction::{CALM, Predicted, rows, table};
+use plimsoll_sim::{Runner, forecasts};
 
 use super::Chance;
 use super::calibrate::{calibration, once, quiet};
+use super::line::real as line;
 use super::sim::simulate;
 use crate::exit::Exit;
 use crate::experiments::{length, share};
 use crate::file::SystemFile;
+use crate::interrupt::stop_flag;
 use crate::output::{check, print, write, wrote};
+use crate::progress::Progress;
 use crate::real;
 
 /// Calibrate, run and predict all experiments of files, and tabulate how far off the predictions were
@@ -27,7 +31,10 @@ pub(crate) struct PredictTable {
     /// The load, as a share of what files and experiments say
     #[arg(long, value_name = "PERCENT", default_value = "100%", value_parser = share)]
     scale: f64,
-    /// Write the table into this file between its two marks, or print it
+    /// Search each file's load line in calm weather too, in both worlds: some minutes a file
+    #[arg(long)]
+    line: bool,
+    /// Write the table into this file between its two marks, or print it. Rows of other system files stay
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Where all chance comes from; the machine has a say too
@@ -43,20 +50,20 @@ impl PredictTable {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         check([&self.output])?;
         let into = self.output.as_deref().map(marked).transpose()?;
-        let mut rows = Vec::new();
+        let mut made = Vec::new();
         for path in &self.files {
-            if !self.file(path, &mut rows)? {
+            if !self.file(path, &mut made)? {
                 eprintln!("interrupted: nothing is written");
                 return Ok(Exit::Interrupted);
             }
         }
-        let table = table(&rows);
         match (&self.output, into) {
-            (Some(path), Some((before, after))) => {
+            (Some(path), Some((before, old, after))) => {
+                let table = table(&with(rows(&old), made));
                 write(path, &format!("{before}{BEGIN}\n{table}{END}{after}"))?;
                 wrote(path);
             }
-            _ => print(&table)?,
+            _ => print(&table(&made))?,
         }
         Ok(Exit::Held)
     }
@@ -87,6 +94,17 @@ impl PredictTable {
                 return Ok(true);
             }
         };
+        if self.line {
+            match self.line(&file, (&system, &calibrated), path) {
+                Ok(None) => return Ok(false),
+                Ok(Some(mut row)) => {
+                    row.system.clone_from(&name);
+                    row.reason = row.reason.or_else(|| remark.clone());
+                    rows.push(row);
+                }
+                Err(why) => rows.push(row(CALM, first_line(&why))),
+            }
+        }
         for experiment in &system.experiments {
             match self.predict(&file, (&system, &calibrated), experiment, path) {
                 Ok((prediction, _)) if prediction.measured.partial => return Ok(false),
@@ -95,6 +113,33 @@ impl PredictTable {
             }
         }
         Ok(true)
+    }
+
+    /// The mark in calm weather; none if it was interrupted.
+    fn line(
+        &self,
+        file: &SystemFile,
+        (system, calibrated): (&System, &System),
+        path: &Path,
+    ) -> anyhow::Result<Option<Predicted>> {
+        line::check(file, system)?;
+        let calm = &forecasts(calibrated)[..1];
+        let chance = Chance { seed: self.seed, threads: None };
+        let progress = Progress::new();
+        let show = |share: f64, what: &str| progress.show(share, what);
+        let runner = Runner { seed: self.seed, threads: chance.threads(), stop: stop_flag(), progress: &show };
+        let predicted = plimsoll_sim::line(calibrated, calm, &plimsoll_sim::Settings::default(), &runner);
+        drop(progress);
+        if predicted.partial {
+            return Ok(None);
+        }
+        let how =
+            line::How { file, path: Some(path), precision: line::PRECISION, seed: self.seed, emulate_stores: true };
+        let measured = line::measure(how, system, calm, predicted)?;
+        let Some(mark) = measured.marks.first().filter(|_| !measured.partial) else { return Ok(None) };
+        // The machine's own limit is among them.
+        let why = measured.warnings.first().cloned();
+        Ok(Some(Predicted::of_line(mark.predicted.unwrap_or(f64::NAN), mark.load, "", why)))
     }
 
     fn predict(
@@ -125,15 +170,51 @@ fn first_line(why: &anyhow::Error) -> String {
     format!("{why:#}").lines().next().unwrap_or_default().to_owned()
 }
 
-/// What stands before and after the table in a file.
-fn marked(path: &Path) -> anyhow::Result<(String, String)> {
+/// A table's rows, with those of the systems in `made` as they are now, where they were.
+fn with(old: Vec<Predicted>, made: Vec<Predicted>) -> Vec<Predicted> {
+    let mut systems: Vec<String> = Vec::new();
+    for row in old.iter().chain(&made) {
+        if !systems.contains(&row.system) {
+            systems.push(row.system.clone());
+        }
+    }
+    let of = |rows: &[Predicted], system: &str| -> Vec<Predicted> {
+        rows.iter().filter(|row| row.system == system).cloned().collect()
+    };
+    let current = |system: &String| match of(&made, system) {
+        now if now.is_empty() => of(&old, system),
+        now => now,
+    };
+    systems.iter().flat_map(current).collect()
+}
+
+/// What stands before, between and after a file's two marks.
+fn marked(path: &Path) -> anyhow::Result<(String, String, String)> {
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("{name}: cannot be read"))?;
     let Some((before, rest)) = text.split_once(BEGIN) else {
         bail!("{name}: expected a line `{BEGIN}` where the table is to stand, and after it `{END}`");
     };
-    let Some((_, after)) = rest.split_once(END) else {
+    let Some((old, after)) = rest.split_once(END) else {
         bail!("{name}: expected a line `{END}` after `{BEGIN}`");
     };
-    Ok((before.to_owned(), after.to_owned()))
+    Ok((before.to_owned(), old.trim().to_owned(), after.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_other_files_stay_where_they_were() {
+        let row = |system: &str, experiment: &str| Predicted {
+            system: system.to_owned(),
+            experiment: experiment.to_owned(),
+            errors: None,
+            reason: None,
+        };
+        let old = vec![row("a", "1"), row("a", "2"), row("b", "1")];
+        let made = vec![row("c", "1"), row("a", "3")];
+        assert_eq!(with(old, made), [row("a", "3"), row("b", "1"), row("c", "1")]);
+    }
 }

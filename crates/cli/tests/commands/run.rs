@@ -297,12 +297,12 @@ fn processes(folder: &Folder) -> Vec<(u32, char)> {
         .collect()
 }
 
-fn signal(child: &Child, signal: &str) {
+pub(crate) fn signal(child: &Child, signal: &str) {
     let kill = std::process::Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status();
     assert!(kill.is_ok_and(|status| status.success()));
 }
 
-fn until(child: &mut Child, done: impl Fn(&mut Child) -> bool) {
+pub(crate) fn until(child: &mut Child, done: impl Fn(&mut Child) -> bool) {
     for _ in 0..PATIENCE {
         if done(child) {
             return;

@@ -1,7 +1,11 @@
 //! `plimsoll run` on real PostgreSQL and Redis: a small system for a few seconds. ./scripts/packages installs them.
 //! Machines are noisy: what is asserted on is what happened, never how fast.
 
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
 use crate::Folder;
+use crate::run::{signal, until};
 
 /// Two instances, a primary with a replica, a cache.
 const SYSTEM: &str = "system: stored
@@ -54,6 +58,7 @@ experiments:
       - { at: 3500ms, pause: fast/1, for: 500ms }
       - { at: 4s, kill: db/2, for: 1s }
     expect: [ errors < 100% ]
+  long: { for: 10m, warmup: 0s, faults: [ { at: 1s, pause: primary of db, until: 9m } ], expect: [ errors < 100% ] }
 ";
 
 fn folder() -> Folder {
@@ -134,4 +139,47 @@ fn every_fault_of_a_store_takes_effect_and_is_undone() {
     assert!(count(&run, "node", "fast/1", "lost") > 0, "the cache was emptied");
     // Until the lag's end the replica showed what was 300 ms old.
     assert!(figure(&run, "node", "db/replica-1", "replica_age_ms_max") > 200.0);
+}
+
+/// Nothing is left of a run that is interrupted while a server of PostgreSQL stands still.
+#[test]
+fn an_interrupt_ends_servers_that_stand_still() {
+    let folder = folder();
+    let tmp = folder.path("tmp");
+    std::fs::create_dir_all(&tmp).unwrap();
+    // Whom root runs PostgreSQL as has to get there.
+    for path in [folder.0.path(), &tmp] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = crate::command(folder.0.path());
+    command.args(["run", "stored.yaml", "long", "--json", "partial.json"]);
+    command.env("TMPDIR", &tmp).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    until(&mut child, |_| servers(&tmp).contains(&'T'));
+    signal(&child, "INT");
+    until(&mut child, |child| child.try_wait().unwrap().is_some());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(5), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(folder.json("partial.json")["partial"], true);
+    assert_eq!(servers(&tmp), []);
+    let users = std::fs::read_dir(&tmp).unwrap().next().expect("a folder of this user's").unwrap();
+    // The template of an empty cluster stays, for the next run.
+    let left = std::fs::read_dir(users.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let runs: Vec<String> = left.filter(|name| name != "lock" && !name.starts_with("postgres-")).collect();
+    assert_eq!(runs, [""; 0], "the run's directory is gone");
+}
+
+/// What each process does whose command line names this directory: its servers' do.
+fn servers(tmp: &std::path::Path) -> Vec<char> {
+    let tmp = tmp.display().to_string();
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    entries
+        .filter_map(|entry| {
+            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
+            (line.contains(&tmp) && state != 'Z').then_some(state)
+        })
+        .collect()
 }
