@@ -190,12 +190,12 @@ impl World<'_> {
 }
 
 /// What an answer is between two processes.
-pub(crate) fn ended(answer: Answer, busy_after: Duration) -> End {
+pub(crate) fn ended(answer: Answer) -> End {
     match answer {
         Answer::Ok | Answer::Degraded => End::Status(200, None),
         Answer::Error => End::Status(500, None),
         Answer::Unavailable => End::Status(503, None),
-        Answer::Busy => End::Status(503, Some(busy_after)),
+        Answer::Busy(_) => End::Status(503, answer.retry_after()),
         Answer::TooMany => End::Status(429, None),
         Answer::Refused => End::ConnectError,
         Answer::Reset => End::Reset,

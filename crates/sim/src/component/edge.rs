@@ -543,7 +543,7 @@ impl World<'_> {
             Answer::Timeout
         } else {
             totals.rejected += 1;
-            Answer::Rejected
+            no(rejected, self.now)
         };
         self.note(end, call, Step::Refused(rejected.reason));
         self.end_call(call, answer);
@@ -566,7 +566,7 @@ impl World<'_> {
         let late = rejected.reason == Reason::DeadlineExceeded;
         let end = c.end;
         self.note(end, call, Step::GivesUp(rejected.reason));
-        self.end_call(call, if late { Answer::Timeout } else { Answer::Rejected });
+        self.end_call(call, if late { Answer::Timeout } else { no(rejected, self.now) });
     }
 
     /// A call that waited has its permit.
@@ -928,7 +928,7 @@ impl World<'_> {
         }
         if target != u32::MAX {
             let local = (target - e.first_target) as usize;
-            let retry_after = (answer == Answer::Busy).then_some(RETRY_AFTER);
+            let retry_after = answer.retry_after();
             e.balancer.on_done(local, time, took, outcome, retry_after);
             if e.members.is_some() {
                 self.record_member(end, local, outcome);
@@ -975,7 +975,7 @@ impl World<'_> {
         let c = &self.calls[call];
         let slot = usize::from(c.attempts[0] != attempt);
         let random = if answer.is_ok() { 0 } else { c.context.draw.bits(BACKOFF | c.number as u64) };
-        self.note(end, call, Step::Ends { slot, end: journal::ended(answer, RETRY_AFTER), random });
+        self.note(end, call, Step::Ends { slot, end: journal::ended(answer), random });
     }
 
     /// What else follows when policies were told of an attempt's end.
@@ -1181,7 +1181,7 @@ impl EdgeEnd {
     /// Tells the policies how an attempt has ended.
     #[inline(never)]
     fn settle(&mut self, call: &mut Call, time: Time, permit: pipeline::Attempt, answer: Answer) -> Settled {
-        let retry_after = (answer == Answer::Busy).then_some(RETRY_AFTER);
+        let retry_after = answer.retry_after();
         let hint = Hint { throttled: answer == Answer::TooMany, retry_after };
         let reply = Reply { outcome: outcome(answer), retryable: self.is_retryable(answer), hint };
         let random = call.context.draw.bits(BACKOFF | call.number as u64);
@@ -1197,7 +1197,7 @@ impl EdgeEnd {
             Answer::Timeout => when.timeout,
             Answer::TooMany => when.too_many_requests,
             Answer::Error => when.internal_error,
-            Answer::Unavailable | Answer::Busy => when.unavailable,
+            Answer::Unavailable | Answer::Busy(_) => when.unavailable,
             _ => false,
         }
     }
@@ -1269,13 +1269,16 @@ pub(crate) enum Link {
     Blocked,
 }
 
-/// What a busy server says about coming back: a second, as nginx's and Envoy's examples do.
-pub(crate) const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+/// A policy's refusal, with the time until the caller may try again as a gateway says it: in whole seconds.
+fn no(rejected: plimsoll_policy::Rejected, now: u64) -> Answer {
+    let wait = rejected.retry_at.map_or(1, |at| at.as_nanos().saturating_sub(now).div_ceil(1_000_000_000));
+    Answer::Rejected(wait.clamp(1, 255) as u8)
+}
 
 fn outcome(answer: Answer) -> Outcome {
     match answer {
         Answer::Ok | Answer::Degraded => Outcome::Success,
-        Answer::Conflict | Answer::Rejected => Outcome::Ignored,
+        Answer::Conflict | Answer::Rejected(_) => Outcome::Ignored,
         Answer::Cancelled => Outcome::Cancelled,
         _ => Outcome::Failure,
     }

@@ -214,7 +214,7 @@ impl World<'_> {
             self.note_arrival(task);
         }
         if self.is_rejected(instance, code.index) {
-            return self.refuse(task, Answer::Busy, Refusal::Degraded);
+            return self.refuse(task, Answer::BUSY, Refusal::Degraded);
         }
         if self.idempotent_repeat(task, code.service, code.idempotent) {
             return;
@@ -280,7 +280,7 @@ impl World<'_> {
         if let Some(limit) = &mut state.limit {
             match limit.admit(time) {
                 Ok(permit) => self.tasks[task].permits().limit = Some(permit),
-                Err(_) => return self.refuse(task, Answer::Busy, Refusal::Limit),
+                Err(_) => return self.refuse(task, Answer::BUSY, Refusal::Limit),
             }
         }
         if let Some(b) = service.bulkheads.iter().position(|b| b.endpoints.contains(&index)) {
@@ -297,7 +297,7 @@ impl World<'_> {
                     }
                     return self.note_visit(instance, task, Stage::WaitsForPermit(until));
                 }
-                Err(_) => return self.refuse(task, Answer::Busy, Refusal::Bulkhead),
+                Err(_) => return self.refuse(task, Answer::BUSY, Refusal::Bulkhead),
             }
         }
         self.seat(task);
@@ -315,7 +315,7 @@ impl World<'_> {
             self.note_visit(instance, task, Stage::Seated);
             self.start_task(task);
         } else if state.spec.asynchronous && state.spec.queue.capacity == 0 {
-            self.refuse(task, Answer::Busy, Refusal::Full);
+            self.refuse(task, Answer::BUSY, Refusal::Full);
         } else {
             let (class, caller) = (t.context.class, t.context.deadline);
             let deadline = self.deadline(task);
@@ -341,7 +341,7 @@ impl World<'_> {
                         let name = self.instance_name(instance);
                         self.happened(EventKind::QueueFull, name, "the queue is full: requests are refused with 503");
                     }
-                    self.refuse(task, Answer::Busy, Refusal::Full);
+                    self.refuse(task, Answer::BUSY, Refusal::Full);
                 }
             }
         }
@@ -392,7 +392,7 @@ impl World<'_> {
         if reason == Reason::DeadlineExceeded {
             self.refuse(task, Answer::Timeout, Refusal::Deadline);
         } else {
-            self.refuse(task, Answer::Busy, Refusal::Shed);
+            self.refuse(task, Answer::BUSY, Refusal::Shed);
         }
     }
 
@@ -436,7 +436,7 @@ impl World<'_> {
         if self.time() >= self.deadline(task) {
             return self.refuse(task, Answer::Timeout, Refusal::Deadline);
         }
-        self.refuse(task, Answer::Busy, Refusal::BulkheadTimeout);
+        self.refuse(task, Answer::BUSY, Refusal::BulkheadTimeout);
     }
 
     /// A policy on what comes in says no.
@@ -485,7 +485,7 @@ impl World<'_> {
             // A full table is the service's own fault, and no conflict of two requests.
             Begin::Refused(refused) => {
                 if refused.reason == Reason::LimitReached {
-                    self.refuse(task, Answer::Busy, Refusal::KeysFull);
+                    self.refuse(task, Answer::BUSY, Refusal::KeysFull);
                 } else {
                     self.refuse(task, Answer::Conflict, Refusal::InProgress);
                 }
@@ -607,11 +607,11 @@ impl World<'_> {
         let outcome = match answer {
             Answer::Ok | Answer::Degraded => Outcome::Success,
             Answer::Cancelled => Outcome::Cancelled,
-            Answer::Rejected | Answer::TooMany | Answer::Conflict => Outcome::Ignored,
+            Answer::Rejected(_) | Answer::TooMany | Answer::Conflict => Outcome::Ignored,
             // What a policy here has turned away was never made; neither was what one of a gateway's own has turned
             // away on its way out. A service's own code answers for whatever it made of such a refusal.
-            Answer::Busy | Answer::Timeout if !worked => Outcome::Ignored,
-            _ if gateway && t.failure == Answer::Rejected => Outcome::Ignored,
+            Answer::Busy(_) | Answer::Timeout if !worked => Outcome::Ignored,
+            _ if gateway && matches!(t.failure, Answer::Rejected(_)) => Outcome::Ignored,
             _ => Outcome::Failure,
         };
         let failed = if worked && !answer.is_ok() { journal::failure(t.failure) } else { None };

@@ -319,9 +319,13 @@ impl World<'_> {
                     return self.end_program(task, ended);
                 }
                 Op::Raise => {
+                    let of = &self.instances[t.instance as usize].spec;
                     let ended = match t.failure {
+                        // A gateway passes answers on; and says when what a policy of its own turned away may come back.
+                        Answer::TooMany if of.is_gateway() => Answer::TooMany,
+                        Answer::Rejected(seconds) if of.is_gateway() => Answer::Busy(seconds),
                         // A dependency that is gone or turns us away makes us unavailable.
-                        Answer::Timeout | Answer::Refused | Answer::Reset | Answer::Rejected | Answer::TooMany => {
+                        Answer::Timeout | Answer::Refused | Answer::Reset | Answer::Rejected(_) | Answer::TooMany => {
                             Answer::Unavailable
                         }
                         other => other,

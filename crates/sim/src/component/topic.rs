@@ -132,8 +132,8 @@ impl World<'_> {
         if self.is_full(topic) {
             match of.when_full {
                 WhenFull::Reject => {
-                    self.publish_failed(topic, pc, Answer::Busy);
-                    self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Busy });
+                    self.publish_failed(topic, pc, Answer::BUSY);
+                    self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::BUSY });
                     return None;
                 }
                 WhenFull::Block => {
@@ -333,7 +333,7 @@ impl World<'_> {
         let lost = state.after_write.contains(&pc);
         let totals = &mut state.counter.now;
         totals.failed += 1;
-        totals.rejected += (answer == Answer::Busy) as u64;
+        totals.rejected += matches!(answer, Answer::Busy(_)) as u64;
         totals.lost += lost as u64;
     }
 

@@ -73,8 +73,8 @@ pub(crate) enum Answer {
     Error,
     /// 503: a dependency is gone, or turned it away.
     Unavailable,
-    /// 503 with `Retry-After`: a queue is full or a limit is reached.
-    Busy,
+    /// 503 with a `Retry-After` of so many seconds: a queue is full, a limit is reached, a gateway's policy said no.
+    Busy(u8),
     /// 429
     TooMany,
     /// 409: the same idempotency key is in progress.
@@ -85,13 +85,25 @@ pub(crate) enum Answer {
     Refused,
     /// The connection broke.
     Reset,
-    /// One of the caller's own policies said no.
-    Rejected,
+    /// One of the caller's own policies said no, for so many seconds.
+    Rejected(u8),
     /// The caller went away.
     Cancelled,
 }
 
 impl Answer {
+    /// What a busy server says about coming back: a second, as nginx's and Envoy's examples do.
+    pub(crate) const BUSY: Answer = Answer::Busy(1);
+
+    /// When to come back, if it says so.
+    #[inline(always)]
+    pub(crate) fn retry_after(self) -> Option<std::time::Duration> {
+        match self {
+            Answer::Busy(seconds) => Some(std::time::Duration::from_secs(u64::from(seconds))),
+            _ => None,
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn is_ok(self) -> bool {
         matches!(self, Answer::Ok | Answer::Degraded)
@@ -99,6 +111,6 @@ impl Answer {
 
     /// Whether a policy or a full queue turned it away, here or at the one that was asked.
     pub(crate) fn is_rejection(self) -> bool {
-        matches!(self, Answer::Busy | Answer::TooMany | Answer::Rejected)
+        matches!(self, Answer::Busy(_) | Answer::TooMany | Answer::Rejected(_))
     }
 }

@@ -185,7 +185,7 @@ impl World<'_> {
 /// What failed behind a request; none for what a policy towards it refused.
 pub(crate) fn failure(answer: Answer) -> Option<End> {
     match answer {
-        Answer::Rejected | Answer::Cancelled => None,
-        other => Some(super::ended(other, crate::component::edge::RETRY_AFTER)),
+        Answer::Rejected(_) | Answer::Cancelled => None,
+        other => Some(super::ended(other)),
     }
 }

@@ -256,10 +256,11 @@ impl Log {
                 let visible = state.pending.iter().find(|pending| pending.commit >= number);
                 visible.map_or(until, |pending| pending.visible)
             };
-            if now >= until || next > until {
+            if now >= until {
                 return Err(StatusCode::MISDIRECTED_REQUEST);
             }
-            let timer = self.tools().timer.until(next);
+            // It knows when it will show it; who asks a real server learns only that it has waited in vain.
+            let timer = self.tools().timer.until(next.min(until));
             let shown = self.shown.notified();
             let (mut timer, mut shown) = (std::pin::pin!(timer), std::pin::pin!(shown));
             std::future::poll_fn(|cx| {
