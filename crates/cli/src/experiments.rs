@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use plimsoll_model::run::{Prediction, Run};
 use plimsoll_model::system::{Experiment, System};
-use plimsoll_report::{hlog, html, json, junit};
+use plimsoll_report::{hlog, html, json, junit, postmortem};
 
 use crate::file::SystemFile;
-use crate::output::{Outputs, write, wrote};
+use crate::output::{Outputs, check, write, wrote};
 
 /// The experiments of these names; all of the file where there is none.
 pub(crate) fn chosen<'s>(
@@ -81,19 +81,36 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Files that only a run can be written to.
+#[derive(clap::Args, Debug)]
+pub(crate) struct RunFiles {
+    /// Write an HdrHistogram interval log
+    #[arg(long, value_name = "FILE")]
+    hlog: Option<PathBuf>,
+    /// Write a postmortem as Markdown, with what the run says filled in
+    #[arg(long, value_name = "FILE")]
+    postmortem: Option<PathBuf>,
+}
+
+/// Whether the files that were asked for can be written, as far as can be seen before.
+pub(crate) fn check_files(outputs: &Outputs, files: &RunFiles) -> anyhow::Result<()> {
+    check([&outputs.html, &outputs.json, &outputs.junit, &files.hlog, &files.postmortem])
+}
+
 /// Writes the files that were asked for; of several experiments each gets its own.
 pub(crate) fn write_files(
     run: &Run,
     system: &System,
     outputs: &Outputs,
-    hlog_file: &Option<PathBuf>,
+    files: &RunFiles,
     experiment: Option<&str>,
 ) -> anyhow::Result<()> {
-    let files: [(&Option<PathBuf>, &dyn Fn() -> String); 4] = [
+    let files: [Written<'_>; 5] = [
         (&outputs.html, &|| html::run(run, system)),
         (&outputs.json, &|| json::run(run)),
         (&outputs.junit, &|| junit::run(run)),
-        (hlog_file, &|| hlog::run(run)),
+        (&files.hlog, &|| hlog::run(run)),
+        (&files.postmortem, &|| postmortem::markdown(run)),
     ];
     write_each(&files, experiment)
 }
@@ -102,14 +119,15 @@ pub(crate) fn write_files(
 pub(crate) fn write_prediction(
     prediction: &Prediction,
     outputs: &Outputs,
-    hlog_file: &Option<PathBuf>,
+    files: &RunFiles,
     experiment: Option<&str>,
 ) -> anyhow::Result<()> {
-    let files: [(&Option<PathBuf>, &dyn Fn() -> String); 4] = [
+    let files: [Written<'_>; 5] = [
         (&outputs.html, &|| html::prediction(prediction)),
         (&outputs.json, &|| json::prediction(prediction)),
         (&outputs.junit, &|| junit::run(&prediction.measured)),
-        (hlog_file, &|| hlog::run(&prediction.measured)),
+        (&files.hlog, &|| hlog::run(&prediction.measured)),
+        (&files.postmortem, &|| postmortem::markdown(&prediction.measured)),
     ];
     write_each(&files, experiment)
 }

@@ -158,6 +158,8 @@ pub struct RouteFigures {
     pub own: [Counter; Own::ALL.len()],
     /// Attempts beyond the first.
     pub retries: Counter,
+    /// Requests answered well of which an attempt had failed.
+    pub rescued: Counter,
     /// Requests shed by class.
     pub shed: [Counter; 8],
 }

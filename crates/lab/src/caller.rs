@@ -89,6 +89,8 @@ pub struct Done {
     pub wire: Option<Wire>,
     /// Attempts that were made.
     pub attempts: u32,
+    /// Whether it was answered well after an attempt had failed.
+    pub rescued: bool,
     /// When the first byte of the first attempt was sent, ns on the clock; none if nothing was.
     pub sent: Option<u64>,
 }
@@ -213,7 +215,7 @@ impl End {
                         *(if late { &mut totals.timed_out } else { &mut totals.rejected }) += 1;
                     });
                     let answer = if late { Answer::Timeout } else { Answer::Rejected };
-                    return Done { answer, wire: None, attempts: call.attempts(), sent };
+                    return Done { answer, wire: None, attempts: call.attempts(), rescued: false, sent };
                 }
             };
             match next {
@@ -224,7 +226,11 @@ impl End {
                 (_, answer) => {
                     // What the answer says beside its status counts too.
                     let answer = wire.as_ref().map_or(answer, Answer::of_wire);
-                    return Done { answer, wire, attempts: call.attempts(), sent };
+                    let rescued = call.has_failed() && answer.is_ok();
+                    if rescued {
+                        self.tools.tally.count(self.of, |totals| totals.rescued += 1);
+                    }
+                    return Done { answer, wire, attempts: call.attempts(), rescued, sent };
                 }
             }
         }

@@ -1,12 +1,12 @@
 //! From what was measured to a run, as the simulation has it: so that one report shows both.
 
 use plimsoll_model::run::{
-    FaultSpan, Figure, GivesWay, Histogram, Run, Series, SubjectKind, SubjectRun, Totals, Unit, Verdict, World,
-    bound_words,
+    FaultPhase, FaultSpan, Figure, GivesWay, Histogram, PhaseRun, Run, Series, SubjectKind, SubjectRun, Totals, Unit,
+    Verdict, World, bound_words,
 };
 use plimsoll_model::system::{
-    Component, ConsumerId, EdgeId, Expectation, Experiment, MetricTarget, Phase, ServiceId, StoreId, Subject, System,
-    TopicId,
+    Component, ConsumerId, EdgeId, Expectation, Experiment, Metric, MetricTarget, Phase, ServiceId, StoreId, Subject,
+    System, TopicId,
 };
 
 use crate::layout::nodes;
@@ -223,7 +223,21 @@ fn audience(measured: &Measured<'_>, segments: &[usize], who: Subject, kind: Sub
     let column = |p: f64| sums.iter().map(|(_, times, _)| times.percentile_ms(p) as f32).collect();
     (series.p50_ms, series.p95_ms, series.p99_ms) = (column(50.0), column(95.0), column(99.0));
     series.in_flight = sums.iter().map(|(.., area)| (area / 1e9) as f32).collect();
-    SubjectRun { kind, name, totals, figures: figures.0, latency: cell.all, latency_ok: cell.ok, series }
+    let phases = phases(measured, who);
+    SubjectRun { kind, name, totals, figures: figures.0, latency: cell.all, latency_ok: cell.ok, series, phases }
+}
+
+/// What an audience saw before, during and after the faults.
+fn phases(measured: &Measured<'_>, who: Subject) -> Vec<PhaseRun> {
+    let all =
+        [(FaultPhase::Before, Phase::Before), (FaultPhase::During, Phase::During), (FaultPhase::After, Phase::After)];
+    let runs = all.into_iter().map(|(phase, of)| {
+        let segments = measured.cuts.phase(of);
+        let percentile = |p| measured.value(&Metric::Percentile(p, who), segments) / 1e6;
+        let totals = measured.requests.over(who, segments).totals;
+        PhaseRun { phase, totals, latency_ms_p50: percentile(50.0), latency_ms_p95: percentile(95.0) }
+    });
+    runs.filter(|run| run.totals.offered > 0).collect()
 }
 
 fn part_run(
@@ -287,7 +301,9 @@ fn part_run(
         figures.push("dead_letters", None, dead);
     }
     let series = series(measured, target, of, busiest.map(|(resource, _)| resource), waiting);
-    SubjectRun { kind, name, totals, figures: figures.0, latency: sum.latency, latency_ok: Histogram::new(), series }
+    let latency = sum.latency;
+    let latency_ok = Histogram::new();
+    SubjectRun { kind, name, totals, figures: figures.0, latency, latency_ok, series, phases: Vec::new() }
 }
 
 fn series(

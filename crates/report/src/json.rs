@@ -76,6 +76,15 @@ pub fn read_run(text: &str) -> Result<Run, ReadError> {
     read(text, RUN)
 }
 
+/// Reads a run back, or what was measured from a prediction.
+pub fn read_measured(text: &str) -> Result<Run, ReadError> {
+    let head: Head = serde_json::from_str(text).map_err(|source| ReadError::Malformed { what: RUN, source })?;
+    if head.measured.is_none() {
+        return read_run(text);
+    }
+    read::<Prediction>(text, PREDICTION).map(|prediction| prediction.measured)
+}
+
 /// Reads a load line back. Fields that are not known are passed over.
 pub fn read_line(text: &str) -> Result<Line, ReadError> {
     read(text, LINE)
@@ -101,6 +110,7 @@ pub fn read_either(text: &str) -> Result<Either, ReadError> {
 }
 
 const RUN: &str = "run";
+const PREDICTION: &str = "prediction";
 const LINE: &str = "load line";
 
 /// What is looked at first, before the rest has to fit.
@@ -110,6 +120,7 @@ struct Head {
     plimsoll: Option<String>,
     marks: Option<serde::de::IgnoredAny>,
     experiment: Option<serde::de::IgnoredAny>,
+    measured: Option<serde::de::IgnoredAny>,
 }
 
 fn read<T: DeserializeOwned>(text: &str, what: &'static str) -> Result<T, ReadError> {

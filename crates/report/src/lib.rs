@@ -9,6 +9,7 @@
 //! | [`html`] | one self-contained page |
 //! | [`svg`] | the ladder as a picture |
 //! | [`junit`] | one case an expectation or a mark, for build servers |
+//! | [`postmortem`] | what a run says of its faults, as a document that people finish |
 //! | [`mod@prediction`] | how far predictions were off, as a table |
 //! | [`hlog`] | HdrHistogram interval log |
 //! | [`compare`](mod@compare) | two results over each other |
@@ -18,6 +19,7 @@ pub mod hlog;
 pub mod html;
 pub mod json;
 pub mod junit;
+pub mod postmortem;
 pub mod prediction;
 pub mod svg;
 pub mod terminal;

@@ -1,8 +1,8 @@
 //! An experiment: replications until the figures are precise enough, and the run that they make.
 
 use plimsoll_model::run::{
-    Event, FaultSpan, Figure, Histogram, Run, Series, SubjectKind, SubjectRun, Totals, Unit, Verdict, World,
-    bound_words,
+    Event, FaultPhase, FaultSpan, Figure, Histogram, PhaseRun, Run, Series, SubjectKind, SubjectRun, Totals, Unit,
+    Verdict, World, bound_words,
 };
 use plimsoll_model::system::{Expectation, Metric, Phase, Subject as Who, System};
 
@@ -224,7 +224,31 @@ fn audience_run(
     series.p95_ms = percentile(1);
     series.p99_ms = percentile(2);
     series.in_flight = mean_series(samples.iter().map(|s| s.audiences[at].in_flight.seconds.iter().copied()));
-    SubjectRun { kind, name, totals, figures: figures.done(), latency, latency_ok, series }
+    let phases = phases(plan, samples, at, who);
+    SubjectRun { kind, name, totals, figures: figures.done(), latency, latency_ok, series, phases }
+}
+
+/// What an audience saw before, during and after the faults.
+fn phases(plan: &Plan, samples: &[&Sample], at: usize, who: Who) -> Vec<PhaseRun> {
+    if !plan.disturbed {
+        return Vec::new();
+    }
+    let all =
+        [(FaultPhase::Before, Phase::Before), (FaultPhase::During, Phase::During), (FaultPhase::After, Phase::After)];
+    let runs = all.into_iter().map(|(phase, of)| {
+        let segments = plan.segments(of);
+        let mut totals = Totals::default();
+        for sample in samples {
+            segments.iter().for_each(|&s| totals.add(&sample.audiences[at].cells[s].totals));
+        }
+        let percentile = |p| {
+            let of = |sample: &&Sample| metric::value(plan, sample, &Metric::Percentile(p, who), segments) / 1e6;
+            let values: Vec<f64> = samples.iter().map(of).filter(|value| value.is_finite()).collect();
+            interval(&values, 0.95).mean
+        };
+        PhaseRun { phase, totals, latency_ms_p50: percentile(50.0), latency_ms_p95: percentile(95.0) }
+    });
+    runs.filter(|run| run.totals.offered > 0).collect()
 }
 
 fn subject_run(plan: &Plan, subjects: &[&Subject], segments: &[usize]) -> SubjectRun {
@@ -330,6 +354,7 @@ fn subject_run(plan: &Plan, subjects: &[&Subject], segments: &[usize]) -> Subjec
         latency,
         latency_ok: Histogram::new(),
         series,
+        phases: Vec::new(),
     }
 }
 

@@ -331,6 +331,9 @@ fn minus(a: &Totals, b: &Totals) -> Totals {
         timed_out: a.timed_out.wrapping_sub(b.timed_out),
         degraded: a.degraded.wrapping_sub(b.degraded),
         retries: a.retries.wrapping_sub(b.retries),
+        rescued: a.rescued.wrapping_sub(b.rescued),
+        reads: a.reads.wrapping_sub(b.reads),
+        replica_reads: a.replica_reads.wrapping_sub(b.replica_reads),
         stale: a.stale.wrapping_sub(b.stale),
         lost: a.lost.wrapping_sub(b.lost),
         duplicates: a.duplicates.wrapping_sub(b.duplicates),
@@ -403,6 +406,7 @@ pub(crate) struct Ended {
     pub(crate) rejected: bool,
     pub(crate) timed_out: bool,
     pub(crate) retries: u32,
+    pub(crate) rescued: bool,
 }
 
 impl Group {
@@ -524,6 +528,7 @@ impl Audience {
 #[inline]
 fn count(totals: &mut Totals, ended: &Ended) {
     totals.retries += ended.retries as u64;
+    totals.rescued += ended.rescued as u64;
     if ended.ok {
         totals.ok += 1;
         totals.degraded += ended.degraded as u64;

@@ -7,6 +7,7 @@ mod gateway;
 mod keep;
 mod lab_process;
 mod line;
+mod postmortem;
 mod predict_table;
 mod proxy;
 mod run;
@@ -36,6 +37,7 @@ enum Command {
     Explain(explain::Explain),
     Schema(schema::Schema),
     Compare(compare::Compare),
+    Postmortem(postmortem::Postmortem),
     Example(example::Example),
     Export(export::Export),
     Gateway(gateway::Gateway),
@@ -55,6 +57,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Explain(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Compare(command) => command.run(),
+        Command::Postmortem(command) => command.run(),
         Command::Example(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Gateway(command) => command.run(),

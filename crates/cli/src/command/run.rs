@@ -10,9 +10,9 @@ use super::calibrate::once;
 use super::sim::simulate;
 use crate::calibration::Calibrated;
 use crate::exit::Exit;
-use crate::experiments::{chosen, length, share, shortened, write_files, write_prediction};
+use crate::experiments::{RunFiles, check_files, chosen, length, share, shortened, write_files, write_prediction};
 use crate::file::SystemFile;
-use crate::output::{Outputs, check, print};
+use crate::output::{Outputs, print};
 use crate::real;
 
 /// A server that stops for 1 s of 10, at a constant rate: one request in ten waits, evenly from nothing to 1 s. So the
@@ -51,9 +51,8 @@ pub(crate) struct Run {
     /// Where all chance comes from; the machine has a say too
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write an HdrHistogram interval log
-    #[arg(long, value_name = "FILE")]
-    hlog: Option<PathBuf>,
+    #[command(flatten)]
+    files: RunFiles,
     #[command(flatten)]
     outputs: Outputs,
 }
@@ -83,7 +82,7 @@ impl Run {
             false => None,
         };
         let several = experiments.len() > 1;
-        check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.hlog])?;
+        check_files(&self.outputs, &self.files)?;
         let mut exit = Exit::Held;
         for (i, experiment) in experiments.iter().enumerate() {
             let Outcome { run, invalid, .. } =
@@ -101,9 +100,9 @@ impl Run {
                     let prediction = Prediction::new(run.clone(), predicted, calibration);
                     print("")?;
                     print(&terminal::prediction(&prediction, self.outputs.style()))?;
-                    write_prediction(&prediction, &self.outputs, &self.hlog, name)?;
+                    write_prediction(&prediction, &self.outputs, &self.files, name)?;
                 }
-                _ => write_files(&run, &system, &self.outputs, &self.hlog, name)?,
+                _ => write_files(&run, &system, &self.outputs, &self.files, name)?,
             }
             if run.partial {
                 eprintln!("interrupted: the figures cover what was done by then");

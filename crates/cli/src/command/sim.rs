@@ -8,10 +8,10 @@ use plimsoll_sim::{Precision, Runner, Scenario};
 use super::Chance;
 use crate::calibration::Calibrated;
 use crate::exit::Exit;
-use crate::experiments::{chosen, write_files};
+use crate::experiments::{RunFiles, check_files, chosen, write_files};
 use crate::file::SystemFile;
 use crate::interrupt::stop_flag;
-use crate::output::{Outputs, check, print};
+use crate::output::{Outputs, print};
 use crate::progress::Progress;
 
 /// Run experiments in virtual time and judge their expectations
@@ -27,9 +27,8 @@ pub(crate) struct Sim {
     /// Replications at least
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     replications: u32,
-    /// Write an HdrHistogram interval log
-    #[arg(long, value_name = "FILE")]
-    hlog: Option<PathBuf>,
+    #[command(flatten)]
+    files: RunFiles,
     #[command(flatten)]
     calibrated: Calibrated,
     #[command(flatten)]
@@ -50,7 +49,7 @@ impl Sim {
         }
         let experiments = chosen(&file, &system, &self.experiment)?;
         let several = experiments.len() > 1;
-        check([&self.outputs.html, &self.outputs.json, &self.outputs.junit, &self.hlog])?;
+        check_files(&self.outputs, &self.files)?;
         let mut held = true;
         let mut interrupted = false;
         for (i, experiment) in experiments.iter().enumerate() {
@@ -59,7 +58,7 @@ impl Sim {
                 print("")?;
             }
             print(&terminal::run(&run, self.outputs.style()))?;
-            write_files(&run, &system, &self.outputs, &self.hlog, several.then_some(experiment.name.as_str()))?;
+            write_files(&run, &system, &self.outputs, &self.files, several.then_some(experiment.name.as_str()))?;
             held &= run.passed();
             interrupted |= run.partial;
             if interrupted {

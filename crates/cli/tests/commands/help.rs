@@ -1,6 +1,6 @@
 use crate::Folder;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "line",
     "sim",
     "run",
@@ -9,6 +9,7 @@ const COMMANDS: [&str; 12] = [
     "explain",
     "schema",
     "compare",
+    "postmortem",
     "example",
     "gateway",
     "export",

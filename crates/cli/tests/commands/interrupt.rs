@@ -15,12 +15,14 @@ fn an_interrupted_experiment_is_partial() {
     let folder = Folder::new();
     folder.write("long.yaml", SMALL.replacen("for: 20s", "for: 24h", 1));
     let arguments = ["sim", "long.yaml", "steady", "--replications", "1000", "--json", "partial.json"];
+    let arguments = [&arguments[..], &["--postmortem", "partial.md"]].concat();
     let (code, err) = interrupted(&folder, &arguments);
     assert_eq!(code, Some(5), "{err}");
     assert!(err.contains("interrupted: "), "{err}");
     let run = folder.json("partial.json");
     assert_eq!(run["partial"], true);
     assert!(run["replications"].as_u64().unwrap() < 1000);
+    assert!(folder.read("partial.md").contains("The run was interrupted"));
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod hostile;
 mod interrupt;
 mod line;
 mod output;
+mod postmortem;
 mod proxy;
 #[cfg(target_os = "linux")]
 mod run;

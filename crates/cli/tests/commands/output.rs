@@ -8,7 +8,7 @@ fn a_file_that_cannot_be_written_is_refused_and_leaves_nothing() {
     let folder = Folder::small();
     std::fs::create_dir(folder.path("folder")).unwrap();
     folder.write("file", "kept");
-    for option in ["--json", "--html", "--junit", "--hlog"] {
+    for option in ["--json", "--html", "--junit", "--hlog", "--postmortem"] {
         for path in ["missing/result", "folder", "file/result", "missing/"] {
             let ended = folder.run(["sim", "small.yaml", "steady", option, path]).with(2);
             assert!(ended.err.starts_with(&format!("error: {path}: cannot be written")), "{}", ended.err);

@@ -121,6 +121,10 @@ fn routes(page: &mut Page, shared: &Shared) {
     for (route, cores) in &routes {
         page.value("retries_total", &[("route", route)], sum(cores, |core| core.retries.get()));
     }
+    page.about("rescued_total", "counter", "Requests answered well of which an attempt had failed.");
+    for (route, cores) in &routes {
+        page.value("rescued_total", &[("route", route)], sum(cores, |core| core.rescued.get()));
+    }
     page.about("shed_total", "counter", "Requests shed, by priority class.");
     for (route, cores) in &routes {
         for class in 0..8 {

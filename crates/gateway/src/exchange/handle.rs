@@ -199,6 +199,9 @@ impl Job {
         self.figures().retries.add(u64::from(self.attempts.saturating_sub(1)));
         match fetched {
             Fetched::Answer(mut answered, slot) => {
+                if call.has_failed() && answered.status < 400 {
+                    self.figures().rescued.bump();
+                }
                 if let Some((right, id)) = right {
                     keep(right, &core, &mut answered, &id, alarm, limits.body_timeout).await;
                 }

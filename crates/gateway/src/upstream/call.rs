@@ -32,6 +32,8 @@ pub struct Call {
     pending: Option<(u64, oneshot::Receiver<()>)>,
     tried: [usize; TRIED],
     launched: usize,
+    /// Whether an attempt has failed.
+    failed: bool,
 }
 
 /// An attempt that is out.
@@ -104,6 +106,7 @@ impl Call {
             pending: None,
             tried: [usize::MAX; TRIED],
             launched: 0,
+            failed: false,
         }
     }
 
@@ -128,6 +131,7 @@ impl Call {
             pending: None,
             tried: [usize::MAX; TRIED],
             launched: 0,
+            failed: false,
         };
         let begun = call.attempt_in(&mut state, now, random);
         drop(state);
@@ -320,6 +324,7 @@ impl Call {
     pub fn settle(&mut self, slot: usize, now: Time, answered: Time, ended: Ended, random: u64) -> Next {
         let Some(mut out) = self.attempts[slot].take() else { return Next::Done };
         let outcome = ended.outcome();
+        self.failed |= outcome == Outcome::Failure;
         let upstream = self.upstream.clone();
         let mut state = upstream.lock();
         let state = &mut *state;
@@ -389,6 +394,11 @@ impl Call {
     /// Attempts made.
     pub fn attempts(&self) -> u32 {
         self.flight.attempts()
+    }
+
+    /// Whether an attempt has failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// Whether an attempt of this slot is out.

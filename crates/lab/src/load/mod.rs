@@ -261,6 +261,7 @@ async fn one(shared: Arc<Shared>, due: Due) {
     }
     let now = shared.tools.clock.now().as_nanos().saturating_sub(shared.start);
     let sent = done.sent.map(|sent| sent.saturating_sub(shared.start));
-    let ended = Ended { due: at, sent, now, answer: done.answer, retries: done.attempts.saturating_sub(1) };
+    let (answer, retries) = (done.answer, done.attempts.saturating_sub(1));
+    let ended = Ended { due: at, sent, now, answer, retries, rescued: done.rescued };
     shared.requests.lock().unwrap_or_else(PoisonError::into_inner).ends(client, call, &ended);
 }

@@ -85,11 +85,19 @@ impl Looks {
                     report.deltas.push((Of::Instance(target.0, target.1), Delta { totals, ..Delta::default() }));
                 }
             }
+            let of_route = |labels: &Labels| {
+                let name = labels.get("route").map_or("", String::as_str);
+                let at = service.endpoints.iter().position(|endpoint| endpoint.name == name)?;
+                routes.get(at).map(|route| first_of(route.edge))
+            };
             for (labels, count) in grown.each("retries_total") {
-                let route = labels.get("route").map_or("", String::as_str);
-                let at = service.endpoints.iter().position(|endpoint| endpoint.name == route);
-                if let Some(route) = at.and_then(|at| routes.get(at)) {
-                    edges.entry(first_of(route.edge)).or_default().totals.retries += count as u64;
+                if let Some(edge) = of_route(&labels) {
+                    edges.entry(edge).or_default().totals.retries += count as u64;
+                }
+            }
+            for (labels, count) in grown.each("rescued_total") {
+                if let Some(edge) = of_route(&labels) {
+                    edges.entry(edge).or_default().totals.rescued += count as u64;
                 }
             }
             for (edge, delta) in &mut edges {

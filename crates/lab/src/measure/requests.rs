@@ -62,6 +62,8 @@ pub struct Ended {
     pub answer: Answer,
     /// Attempts beyond the first.
     pub retries: u32,
+    /// Whether it was answered well after an attempt had failed.
+    pub rescued: bool,
 }
 
 /// All requests of a run.
@@ -251,6 +253,7 @@ impl Requests {
 
 fn count(totals: &mut Totals, ended: &Ended) {
     totals.retries += u64::from(ended.retries);
+    totals.rescued += u64::from(ended.rescued);
     if ended.answer.is_ok() {
         totals.ok += 1;
         totals.degraded += u64::from(ended.answer == Answer::Degraded);
@@ -280,7 +283,8 @@ mod tests {
     #[test]
     fn requests_belong_to_when_they_were_due() {
         let mut requests = requests();
-        let ended = |due, now, answer| Ended { due, sent: Some(due + 1), now, answer, retries: 1 };
+        let ended =
+            |due, now, answer| Ended { due, sent: Some(due + 1), now, answer, retries: 1, rescued: answer.is_ok() };
         for (due, took, answer) in [(9, 2, Answer::Ok), (11, 3, Answer::Ok), (12, 40, Answer::Timeout)] {
             requests.arrives(0, 0, due * SECOND);
             requests.ends(0, 0, &ended(due * SECOND, (due + took) * SECOND, answer));
@@ -290,7 +294,7 @@ mod tests {
         let cuts = requests.cuts.clone();
         let cell = requests.over(Subject::All, cuts.phase(plimsoll_model::system::Phase::Whole));
         assert_eq!((cell.totals.offered, cell.totals.ok, cell.totals.failed, cell.totals.timed_out), (3, 1, 1, 1));
-        assert_eq!((cell.all.count(), cell.ok.count(), cell.totals.retries), (2, 1, 2));
+        assert_eq!((cell.all.count(), cell.ok.count(), cell.totals.retries, cell.totals.rescued), (2, 1, 2, 1));
         assert_eq!((requests.made, requests.unfinished), (4, 1));
         // The first one's last second, 3 s, and the third until the end of the run.
         assert_eq!(cell.area, (1 + 3 + 38) as f64 * 1e9);
@@ -303,7 +307,14 @@ mod tests {
         let mut requests = requests();
         for at in [1, 12, 13, 30] {
             requests.arrives(0, 0, at * SECOND);
-            let ended = Ended { due: at * SECOND, sent: None, now: at * SECOND, answer: Answer::Ok, retries: 0 };
+            let ended = Ended {
+                due: at * SECOND,
+                sent: None,
+                now: at * SECOND,
+                answer: Answer::Ok,
+                retries: 0,
+                rescued: false,
+            };
             requests.ends(0, 0, &ended);
         }
         requests.close(50 * SECOND);

@@ -130,6 +130,36 @@ pub struct SubjectRun {
     pub latency_ok: Histogram,
     /// Second by second, means over replications; column names say the units.
     pub series: Series,
+    /// Before, during and after the faults: of those who ask, in runs with faults, phases in which they asked at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseRun>,
+}
+
+/// What somebody who asks saw in one phase of a run. A request belongs to the phase in which it was due.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseRun {
+    /// Which.
+    pub phase: FaultPhase,
+    /// Counts, summed over replications.
+    pub totals: Totals,
+    /// Half of the requests took at most this long, failures included: the mean over replications.
+    #[serde(deserialize_with = "float::one")]
+    pub latency_ms_p50: f64,
+    /// 95% of them did.
+    #[serde(deserialize_with = "float::one")]
+    pub latency_ms_p95: f64,
+}
+
+/// Phases of a run with faults, as expectations name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultPhase {
+    /// Until the first fault starts.
+    Before,
+    /// From then to the last one's end.
+    During,
+    /// What is left.
+    After,
 }
 
 impl SubjectRun {
@@ -157,6 +187,15 @@ pub struct Totals {
     pub degraded: u64,
     /// Attempts beyond the first.
     pub retries: u64,
+    /// Calls answered well of which an attempt had failed; at an edge those of callers whose attempts it counts.
+    #[serde(default)]
+    pub rescued: u64,
+    /// Those of the good that were reads, at a node of a PostgreSQL.
+    #[serde(default)]
+    pub reads: u64,
+    /// Those of the reads that a replica answered.
+    #[serde(default)]
+    pub replica_reads: u64,
     /// Reads older than the session's own writes or the last commit.
     pub stale: u64,
     /// Acknowledged and lost.
@@ -175,6 +214,9 @@ impl Totals {
         self.timed_out += other.timed_out;
         self.degraded += other.degraded;
         self.retries += other.retries;
+        self.rescued += other.rescued;
+        self.reads += other.reads;
+        self.replica_reads += other.replica_reads;
         self.stale += other.stale;
         self.lost += other.lost;
         self.duplicates += other.duplicates;

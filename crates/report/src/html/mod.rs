@@ -73,9 +73,11 @@ pub fn run_on(run: &Run, topology: &Topology) -> String {
     run::figures(run, run::Width::Full, &mut body);
     run::components_table(run, &mut body);
     page::glossary(&mut body);
+    body.push_str("</section>\n");
+    crate::postmortem::section(run, &mut body);
     put!(
         &mut body,
-        "</section><footer>Seed {}, system file {}, plimsoll {}.</footer>\n",
+        "<footer>Seed {}, system file {}, plimsoll {}.</footer>\n",
         run.seed,
         escape(&run.system_hash),
         escape(&run.plimsoll)

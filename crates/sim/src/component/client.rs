@@ -149,7 +149,13 @@ impl World<'_> {
     }
 
     /// A client's request has ended.
-    pub(crate) fn request_ended(&mut self, origin: Origin, arrived: u64, answer: Answer, retries: u32) {
+    pub(crate) fn request_ended(
+        &mut self,
+        origin: Origin,
+        arrived: u64,
+        answer: Answer,
+        (retries, rescued): (u32, bool),
+    ) {
         self.open_requests -= 1;
         let plan = self.plan;
         let ended = Ended {
@@ -160,6 +166,7 @@ impl World<'_> {
             rejected: answer.is_rejection(),
             timed_out: answer == Answer::Timeout,
             retries,
+            rescued,
         };
         let segment = plan.segment_at(arrived, self.segment);
         self.groups[origin.group as usize].end(segment, &ended, &plan.thresholds, plan.detail);
@@ -193,7 +200,7 @@ impl World<'_> {
             .collect();
         self.unfinished = open.len() as u64;
         for (origin, arrived) in open {
-            self.request_ended(origin, arrived, Answer::Timeout, 0);
+            self.request_ended(origin, arrived, Answer::Timeout, (0, false));
         }
     }
 

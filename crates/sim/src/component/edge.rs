@@ -106,6 +106,8 @@ pub(crate) struct Call {
     number: u32,
     waiting: Option<Box<pipeline::Waiting>>,
     tried: [u32; 3],
+    /// Whether an attempt of it has failed.
+    failed: bool,
     /// When its operation may be sent: a read that waits for its replica.
     not_before: u64,
 }
@@ -123,6 +125,7 @@ impl Call {
             number: 0,
             waiting: None,
             tried: [u32::MAX; 3],
+            failed: false,
             not_before: 0,
         }
     }
@@ -137,6 +140,7 @@ impl Call {
             client: self.context.client,
             user: self.context.user,
             retries: self.flight.attempts().saturating_sub(1),
+            failed: self.failed,
             alone: self.attempts[0].is_none() && self.attempts[1].is_none(),
         }
     }
@@ -171,6 +175,8 @@ struct Over {
     client: u32,
     user: u32,
     retries: u32,
+    /// Whether an attempt of it has failed.
+    failed: bool,
     /// Whether no attempt of it is out.
     alone: bool,
 }
@@ -479,6 +485,7 @@ impl World<'_> {
         c.number = 0;
         c.waiting = None;
         c.tried = [u32::MAX; 3];
+        c.failed = false;
         c.not_before = 0;
         if self.journal.is_some() {
             let key = mix((context.client as u64) << 32 | context.user as u64);
@@ -922,6 +929,7 @@ impl World<'_> {
             totals.ok += 1;
             totals.degraded += (answer == Answer::Degraded) as u64;
         } else {
+            c.failed = true;
             totals.failed += 1;
             totals.timed_out += (answer == Answer::Timeout) as u64;
             totals.rejected += answer.is_rejection() as u64;
@@ -1009,13 +1017,15 @@ impl World<'_> {
     /// Forgets a call that has ended and tells its caller; a task that has to go on is left to do.
     #[inline(always)]
     fn ended_call(&mut self, call: Ref, over: Over, answer: Answer) -> Option<Ref> {
-        let Over { end, parent, started, client, user, retries, .. } = over;
+        let Over { end, parent, started, client, user, retries, failed, .. } = over;
+        let rescued = failed && answer.is_ok();
+        self.ends[end as usize].counter.now.rescued += rescued as u64;
         self.note(end, call, Step::Over);
         self.calls.remove(call);
         match parent {
             Parent::Task(task) => return Some(task),
             Parent::Client { group, number } => {
-                self.request_ended(Origin { client, user, group, number }, started, answer, retries);
+                self.request_ended(Origin { client, user, group, number }, started, answer, (retries, rescued));
             }
             Parent::Limiter { task, key } => self.limiter_answered(task, key, answer),
             Parent::CacheLookup { task } => self.cache_answered(task, answer),

@@ -557,6 +557,10 @@ impl<'a> World<'a> {
                 let spec = &spec.operations[operation as usize];
                 let key = o.context.key;
                 if !spec.write {
+                    let replica = node != self.primary_node(store, shard);
+                    let totals = &mut self.nodes[node as usize].counter.now;
+                    totals.reads += 1;
+                    totals.replica_reads += replica as u64;
                     if pg.replicas > 0 && key & FRESH_KEY == 0 {
                         let stale = self.is_stale(store, shard, node, key);
                         self.ops[op].stale = stale;

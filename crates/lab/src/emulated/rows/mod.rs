@@ -148,6 +148,13 @@ impl Node {
     }
 }
 
+/// What a node is to the others.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Primary,
+    Replica,
+}
+
 impl Session {
     async fn answer(&self, request: Request<Bytes>) -> Response<Bytes> {
         let node = &self.node;
@@ -169,6 +176,7 @@ impl Session {
         }
         let started = node.process.tools.clock.now().as_nanos();
         let counted = !matches!(path, "/begin" | "/rollback");
+        let read = self.reads(path);
         if counted {
             node.process.tools.tally.count(node.of, |totals| totals.offered += 1);
         }
@@ -196,6 +204,8 @@ impl Session {
                 Ok(_) => {
                     totals.ok += 1;
                     totals.stale += u64::from(stale);
+                    totals.reads += u64::from(read.is_some());
+                    totals.replica_reads += u64::from(read == Some(Role::Replica));
                 }
                 Err(_) => totals.failed += 1,
             });
@@ -206,6 +216,14 @@ impl Session {
             Took { nanos: took, logical: 0 }.put(&mut response);
         }
         response
+    }
+
+    /// As what the node answers a read; none if it is asked for something else.
+    fn reads(&self, path: &str) -> Option<Role> {
+        let number: usize = path.strip_prefix("/op/")?.parse().ok()?;
+        let operation = self.node.process.system.stores[self.node.store as usize].operations.get(number)?;
+        let role = if self.node.log.is_primary() { Role::Primary } else { Role::Replica };
+        (!operation.write).then_some(role)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Transaction>> {

@@ -9,6 +9,7 @@ mod rows;
 pub(super) mod sql;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Waker, Poll};
 
@@ -85,7 +86,9 @@ pub(super) struct Op {
     pub(super) context: Context,
     pub(super) transaction: Option<Arc<Transaction>>,
     repeatable: bool,
-    attempt: Arc<std::sync::atomic::AtomicU32>,
+    attempt: Arc<AtomicU32>,
+    /// Whether an attempt has failed.
+    failed: Arc<AtomicBool>,
 }
 
 /// What came of it.
@@ -241,9 +244,15 @@ impl StoreEnd {
             }
             _ => true,
         };
-        let op = Op { what, context, transaction, repeatable, attempt: Arc::default() };
+        let op = Op { what, context, transaction, repeatable, attempt: Arc::default(), failed: Arc::default() };
+        let failed = op.failed.clone();
         match self.pipeline.clone().call(op).await {
-            Ok(got) => Ok(got),
+            Ok(got) => {
+                if failed.load(Ordering::Relaxed) {
+                    self.asker.process.tools.tally.count(self.asker.of, |totals| totals.rescued += 1);
+                }
+                Ok(got)
+            }
             Err(plimsoll_middleware::Error::Inner(answer)) => Err(answer),
             Err(plimsoll_middleware::Error::Rejected { reason, .. }) => {
                 let late = reason == Reason::DeadlineExceeded;
@@ -323,7 +332,7 @@ impl Asker {
 
     async fn attempt(&self, op: Op) -> Result<Got, Answer> {
         let tools = &self.process.tools;
-        let number = op.attempt.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = op.attempt.fetch_add(1, Ordering::Relaxed);
         let started = tools.clock.now().as_nanos();
         let _flies = Raised::new(&tools.tally, self.of, "in_flight");
         // Whatever becomes of it, an attempt that was begun is counted.
@@ -344,6 +353,9 @@ impl Asker {
         };
         counted.answer = result.as_ref().map_or_else(|answer| *answer, |_| Answer::Ok);
         drop(counted);
+        if result.is_err() {
+            op.failed.store(true, Ordering::Relaxed);
+        }
         result
     }
 }

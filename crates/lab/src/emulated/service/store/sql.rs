@@ -165,6 +165,12 @@ impl Real {
         let counted = Counted::new(self, node);
         let told = self.answered(link(taken)?, node, shard, asked).await;
         counted.ended(&told);
+        if matches!(told, Ok((Ok(_), _))) && !self.spec().operations[asked.number as usize].write {
+            self.process.tools.tally.count(Of::Node(self.store.0, node as u32), |totals| {
+                totals.reads += 1;
+                totals.replica_reads += u64::from(asked.replica);
+            });
+        }
         match told {
             Ok((told, _)) => Ok(told),
             Err(answer) => Err(answer),
