@@ -24,8 +24,11 @@ use crate::number::{count, significant};
 use document::{Block, Document, Section};
 
 /// A run's postmortem as a Markdown document, with headings for what only people can say.
+///
+/// It is that of the result as it is saved, whose series have four digits: the same file has the same postmortem.
 pub fn markdown(run: &Run) -> String {
-    markdown::write(&document(run))
+    let saved = crate::json::read_run(&crate::json::run(run)).ok();
+    markdown::write(&document(saved.as_ref().unwrap_or(run)))
 }
 
 /// The same as a section of a run's page, without what the page has elsewhere; nothing of a run without faults.
