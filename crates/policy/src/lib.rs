@@ -14,6 +14,7 @@
 //! `circuit_breaker::Config` and `balance::Config`; the main types are re-exported here too.
 
 pub mod adaptive_limit;
+pub mod autoscale;
 pub mod balance;
 pub mod bulkhead;
 pub mod cache;
@@ -41,6 +42,7 @@ mod time;
 mod window;
 
 pub use adaptive_limit::AdaptiveLimit;
+pub use autoscale::Autoscaler;
 pub use balance::{Balancer, Eligible};
 pub use bulkhead::Bulkhead;
 pub use cache::Cache;

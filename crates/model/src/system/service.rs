@@ -235,6 +235,18 @@ pub struct Autoscale {
     pub cooldown: u64,
 }
 
+impl Autoscale {
+    /// The policy's settings: what is decided, where the rest is when.
+    pub fn policy(&self) -> policy::autoscale::Config {
+        policy::autoscale::Config {
+            min: self.min,
+            max: self.max,
+            target: self.target,
+            cooldown: std::time::Duration::from_nanos(self.cooldown),
+        }
+    }
+}
+
 /// How new versions roll out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Deploy {

@@ -1,4 +1,5 @@
 use plimsoll_model::run::EventKind;
+use plimsoll_policy::autoscale::{Decision, Seen};
 
 use crate::component::instance::State;
 use crate::measure::Reader;
@@ -11,33 +12,29 @@ impl World<'_> {
         }
     }
 
-    /// An autoscaler decides how many instances there should be:
-    /// `ceil(instances * utilization / target)`, as Kubernetes' horizontal pod autoscaler does, of
-    /// those that serve now; it grows at once, and shrinks when it has been quiet for a while.
+    /// An autoscaler decides how many instances there should be.
     pub(crate) fn autoscale(&mut self, service: u32) {
         let plan = self.plan;
         let Some(scale) = &plan.system.services[service as usize].autoscale else { return };
         if self.now < plan.end() {
             self.wake_at(self.now + scale.every, Wake::Scale { service });
         }
-        let (up, utilization) = self.utilization(service);
+        let (serving, utilization) = self.utilization(service);
         self.services[service as usize].scaled_at = self.now;
-        if up == 0 {
-            // Nothing serves, so nothing is known: those on their way will tell.
-            return;
-        }
-        let steered = (up as f64 * utilization / scale.target).ceil() as u32;
-        let desired = steered.clamp(scale.min, scale.max);
         let wanted = self.wanted(service);
-        let quiet = self.now - self.services[service as usize].changed_at >= scale.cooldown;
-        if desired > wanted {
-            self.grow(service, desired - wanted, scale.delay);
-        } else if desired < wanted && quiet && !self.is_deploying(service) {
-            self.shrink(service, wanted - desired);
+        let seen = Seen { serving, wanted, utilization, deploying: self.is_deploying(service) };
+        let time = self.time();
+        let Some(autoscaler) = &self.services[service as usize].autoscaler else { return };
+        match autoscaler.decide(time, &seen) {
+            Decision::Keep => return,
+            Decision::Grow(more) => self.grow(service, more, scale.delay),
+            Decision::Shrink(fewer) => self.shrink(service, fewer),
         }
         let now_wanted = self.wanted(service);
         if now_wanted != wanted {
-            self.services[service as usize].changed_at = self.now;
+            if let Some(autoscaler) = &mut self.services[service as usize].autoscaler {
+                autoscaler.changed(time);
+            }
             let kind = if now_wanted > wanted { EventKind::ScaleUp } else { EventKind::ScaleDown };
             let text = format!("{wanted} to {now_wanted} instances, at {:.0}% utilization", utilization * 100.0);
             self.happened(kind, &*plan.system.services[service as usize].name, text);

@@ -3,7 +3,7 @@ use plimsoll_model::system::{Dist, RateLimitKey, ServiceKind};
 use plimsoll_policy::idempotency::Idempotency;
 use plimsoll_policy::rate_limit::{StoreAnswer, StoreDown};
 use plimsoll_policy::shed::Push;
-use plimsoll_policy::{Eligible, Outcome, RateLimit, Reason, ShedQueue, Time, bulkhead};
+use plimsoll_policy::{Autoscaler, Eligible, Outcome, RateLimit, Reason, ShedQueue, Time, bulkhead};
 
 use crate::component::edge::{Parent, What};
 use crate::component::instance::{CHECKED, Instance, InstancePolicies, Slowness, State};
@@ -28,8 +28,8 @@ pub(crate) struct ServiceState {
     pub(crate) shared_limit: Option<RateLimit>,
     /// New versions, as faults bring them: (work factor, share of errors, startup).
     pub(crate) versions: Vec<(f64, f64, Option<Dist>)>,
+    pub(crate) autoscaler: Option<Autoscaler>,
     pub(crate) scaled_at: u64,
-    pub(crate) changed_at: u64,
     /// The sums of its instances', when the run is over.
     pub(crate) counter: Counter,
     pub(crate) times: Vec<Times>,
@@ -119,8 +119,8 @@ impl World<'_> {
                     .filter(|limit| limit.store.is_some())
                     .map(|limit| RateLimit::new(limit.config, Time::ZERO).expect(CHECKED)),
                 versions: Vec::new(),
+                autoscaler: service.autoscale.map(|scale| Autoscaler::new(scale.policy(), Time::ZERO).expect(CHECKED)),
                 scaled_at: 0,
-                changed_at: 0,
                 counter: Counter::default(),
                 times: vec![Times::new(); segments],
             });
