@@ -3,6 +3,7 @@
 
 mod alarm;
 pub mod schedule;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,7 @@ use crate::tally::Tally;
 use crate::timer::Timer;
 use alarm::Alarm;
 use schedule::{Due, Schedule};
+use workers::Workers;
 
 /// Why there is no load.
 #[derive(Debug, thiserror::Error)]
@@ -65,15 +67,20 @@ struct Shared {
     requests: Arc<Mutex<Requests>>,
     /// What each user's session has written.
     wrote: Mutex<BTreeMap<u64, String>>,
+    workers: Workers,
 }
 
 /// How far ahead of its start a load is set up, ns.
 const AHEAD: u64 = 50_000_000;
 /// Later than this, ns, a request counts as sent late.
 const LATE: u64 = 10_000_000;
-/// Hand-overs are at least so far apart, ns, and what comes due in between goes out together: at high rates a wake-up
-/// costs as much as a request does.
-const APART: u64 = 100_000;
+/// Where requests are due closer than this to each other, ns, on average, a wake-up for each would cost as much as the
+/// request itself ...
+const DENSE: u64 = 125_000;
+/// ... and those that come due within so long, ns, go out together.
+const GROUP: u64 = 250_000;
+/// Over how many requests that average forgets.
+const MEMORY: u64 = 16;
 
 impl Load {
     /// Starts an experiment's load.
@@ -114,6 +121,7 @@ impl Load {
             ends: ends.clone(),
             requests: requests.clone(),
             wrote: Mutex::default(),
+            workers: Workers::default(),
         });
         let (open, closed): (Vec<_>, Vec<_>) = schedules.into_iter().partition(|schedule| !schedule.is_closed());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -171,6 +179,7 @@ impl Drop for Load {
 /// Sends requests when they are due.
 async fn keep(shared: Arc<Shared>, mut schedules: Vec<Schedule>, alarm: Alarm) {
     let mut next: Vec<Option<Due>> = schedules.iter_mut().map(Schedule::next_due).collect();
+    let (mut last, mut gap) = (0, DENSE);
     loop {
         let now = shared.tools.clock.now().as_nanos();
         let later = loop {
@@ -180,11 +189,13 @@ async fn keep(shared: Arc<Shared>, mut schedules: Vec<Schedule>, alarm: Alarm) {
             if shared.start + at > now {
                 break shared.start + at;
             }
+            gap = (gap * (MEMORY - 1) + (at - last)) / MEMORY;
+            last = at;
             if let Some(due) = std::mem::replace(&mut next[which], schedules[which].next_due()) {
-                tokio::spawn(one(shared.clone(), due));
+                workers::carry(&shared, due);
             }
         };
-        let at = later.max(now + APART);
+        let at = if gap < DENSE { later.max(now + GROUP) } else { later };
         if alarm.until(at).await.is_err() {
             shared.tools.timer.until(at).await;
         }
@@ -222,14 +233,14 @@ async fn one_user(shared: Arc<Shared>, schedule: Arc<Mutex<Schedule>>, user: u32
     while at < shared.end {
         shared.tools.timer.until(at).await;
         let (due, number) = lock().asks(at - shared.start, user);
-        one(shared.clone(), due).await;
+        one(&shared, due).await;
         let now = shared.tools.clock.now().as_nanos();
         at = now + lock().thinks(number, now.saturating_sub(shared.start));
     }
 }
 
 /// One request, from when it is due to its end.
-async fn one(shared: Arc<Shared>, due: Due) {
+async fn one(shared: &Shared, due: Due) {
     let Due { at, call, mut context } = due;
     let client = context.client;
     let of = &shared.system.clients[client as usize].calls[call as usize];
