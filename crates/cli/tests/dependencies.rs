@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The workspaces of this repository that keep a lock file.
-const WORKSPACES: [&str; 2] = [".", "benches/peers"];
+const WORKSPACES: [&str; 3] = [".", "benches/peers", "benches/load"];
 
 #[test]
 fn every_dependency_may_be_used() {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use plimsoll_gateway::random::Random;
 use plimsoll_gateway::upstream::call::{Begun, Ended};
 use plimsoll_gateway::upstream::{Call, Found, Instance, Slots, Upstream};
 use plimsoll_model::draw::{Draw, duration};
-use plimsoll_model::run::EventKind;
+use plimsoll_model::run::{EventKind, Totals};
 use plimsoll_model::system::{Addresses, Component, Dist, EdgeId, EndpointId, System, ZoneId};
 use plimsoll_policy::circuit_breaker::State as Breaker;
 use plimsoll_policy::pipeline::Next;
@@ -23,7 +24,7 @@ use plimsoll_policy::{Deadline, InvalidConfig, Reason, Time};
 use crate::answer::{Answer, Took};
 use crate::clock::Clock;
 use crate::stack::is_elsewhere;
-use crate::tally::{Of, Tally, Time as Taken};
+use crate::tally::{Of, Raised, Tally, Time as Taken};
 use crate::timer::Timer;
 use crate::wire::client::{Answer as Wire, Failed, Links};
 
@@ -55,17 +56,19 @@ pub struct End {
     delays: BTreeMap<SocketAddr, Dist>,
     names: BTreeMap<SocketAddr, String>,
     health: Option<Vec<u8>>,
+    /// Whether calls may have an extra attempt.
+    hedges: bool,
 }
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct Ask<'s> {
     /// `GET`
-    pub method: String,
+    pub method: &'s str,
     /// The whole head but for the remaining time and the empty line, so that attempts need not be written anew.
     pub head: Vec<u8>,
     /// The field that tells the remaining time.
-    pub deadline_field: String,
+    pub deadline_field: &'s str,
     /// Whether making it twice does no harm.
     pub repeatable: bool,
     /// For balancers that stick.
@@ -95,7 +98,8 @@ pub struct Done {
     pub sent: Option<u64>,
 }
 
-type Attempt<'e> = Pin<Box<dyn Future<Output = (Ended, Option<Wire>)> + Send + 'e>>;
+/// An extra attempt beside the first, which has its place in the call itself: few calls have one.
+type Hedge<'e> = Pin<Box<dyn Future<Output = (Ended, Option<Wire>)> + Send + 'e>>;
 
 impl End {
     /// The end of an edge to a service whose instances are at these addresses. `zone` is the caller's. With `delays`
@@ -150,6 +154,7 @@ impl End {
             delays,
             names,
             health,
+            hedges: of.policies.pipeline.hedge.is_some(),
         })
     }
 
@@ -165,7 +170,7 @@ impl End {
     }
 
     /// Makes a call.
-    pub async fn call(&self, ask: &Ask) -> Done {
+    pub async fn call(&self, ask: &Ask<'_>) -> Done {
         let clock = self.tools.clock;
         let started = clock.now();
         let deadline = ask.deadline.map(Time::from_nanos);
@@ -185,7 +190,7 @@ impl End {
                     (call.settle(slot, now, now, ended, self.bits()), Answer::of_ended(ended))
                 }
                 Begun::Nobody => {
-                    self.count_attempt(attempts, now.as_nanos(), Answer::Refused);
+                    self.count_unsent(attempts, Answer::Refused);
                     (call.settle(0, now, now, Ended::ConnectError, self.bits()), Answer::Refused)
                 }
                 Begun::Pending(until) => {
@@ -195,7 +200,7 @@ impl End {
                         begun = call.look_again(until, now, self.bits());
                         continue;
                     }
-                    self.count_attempt(attempts, now.as_nanos(), Answer::Timeout);
+                    self.count_unsent(attempts, Answer::Timeout);
                     (call.settle(0, now, now, Ended::Timeout, self.bits()), Answer::Timeout)
                 }
                 Begun::Wait(until) => {
@@ -241,15 +246,15 @@ impl End {
     async fn race(
         &self,
         call: &mut Call,
-        ask: &Ask,
+        ask: &Ask<'_>,
         instance: &Arc<Instance>,
         until: Deadline,
         attempts: u32,
     ) -> (usize, Ended, Option<Wire>) {
         let clock = self.tools.clock;
-        let mut out: [Option<Attempt<'_>>; 2] =
-            [Some(Box::pin(self.attempt(ask.clone(), instance.address, until, attempts, 0))), None];
-        let mut hedge_at = call.hedge_after().map(|after| clock.now() + after);
+        let mut first = std::pin::pin!(Some(self.attempt(ask, instance.address, until, attempts, 0)));
+        let mut extra: Option<Hedge<'_>> = None;
+        let mut hedge_at = if self.hedges { call.hedge_after().map(|after| clock.now() + after) } else { None };
         loop {
             let won = {
                 let mut timer = std::pin::pin!(async {
@@ -259,12 +264,15 @@ impl End {
                     }
                 });
                 std::future::poll_fn(|cx| {
-                    for (slot, attempt) in out.iter_mut().enumerate() {
-                        if let Some(attempt) = attempt
-                            && let Poll::Ready((ended, wire)) = attempt.as_mut().poll(cx)
-                        {
-                            return Poll::Ready(Some((slot, ended, wire)));
-                        }
+                    if let Some(attempt) = first.as_mut().as_pin_mut()
+                        && let Poll::Ready((ended, wire)) = attempt.poll(cx)
+                    {
+                        return Poll::Ready(Some((0, ended, wire)));
+                    }
+                    if let Some(attempt) = &mut extra
+                        && let Poll::Ready((ended, wire)) = attempt.as_mut().poll(cx)
+                    {
+                        return Poll::Ready(Some((1, ended, wire)));
                     }
                     timer.as_mut().poll(cx).map(|()| None)
                 })
@@ -274,20 +282,26 @@ impl End {
                 None => {
                     hedge_at = None;
                     if let Some((instance, until)) = call.hedge(clock.now(), self.bits()) {
-                        out[1] = Some(Box::pin(self.attempt(ask.clone(), instance.address, until, attempts + 1, 1)));
+                        extra = Some(Box::pin(self.attempt(ask, instance.address, until, attempts + 1, 1)));
                     }
                 }
                 Some((slot, ended, wire)) => {
-                    out[slot] = None;
                     let other = 1 - slot;
-                    let waits = out[other].is_some();
+                    let waits = if slot == 0 { extra.is_some() } else { first.is_some() };
                     if waits && ended.outcome() == plimsoll_policy::Outcome::Failure {
                         let now = clock.now();
                         let _ = call.settle(slot, now, now, ended, self.bits());
+                        if slot == 0 {
+                            first.set(None);
+                        } else {
+                            extra = None;
+                        }
                         continue;
                     }
                     if waits {
-                        out[other] = None;
+                        // Whoever is left out lets go of its connection before its permit goes to another.
+                        first.set(None);
+                        drop(extra);
                         call.cancel(other, clock.now());
                     }
                     return (slot, ended, wire);
@@ -298,74 +312,71 @@ impl End {
 
     async fn attempt(
         &self,
-        ask: Ask,
+        ask: &Ask<'_>,
         address: SocketAddr,
         until: Deadline,
         number: u32,
         slot: u64,
     ) -> (Ended, Option<Wire>) {
-        let clock = self.tools.clock;
-        let started = clock.now().as_nanos();
-        let _flies = crate::tally::Raised::new(&self.tools.tally, self.of, "in_flight");
-        let ask_of = (ask.endpoint, ask.logical);
-        let mut request = ask.head;
+        let tools = &self.tools;
+        let started = tools.clock.now();
+        let flies = Raised::new(&tools.tally, self.of, "in_flight");
+        let mut request = Vec::with_capacity(ask.head.len() + 64);
+        request.extend_from_slice(&ask.head);
         if until != Deadline::NEVER {
-            let left = until.time().nanos_since(clock.now()).div_ceil(1_000_000);
-            request.extend_from_slice(format!("{}: {left}\r\n", ask.deadline_field).as_bytes());
+            let left = until.time().nanos_since(started).div_ceil(1_000_000);
+            // Memory takes all that is written to it.
+            let _ = write!(request, "{}: {left}\r\n", ask.deadline_field);
         }
         request.extend_from_slice(b"\r\n");
         let delay = |back: u64| {
             let draw = ask.draw.part(u64::from(number) << 2 | slot << 1 | back);
             self.delays.get(&address).map_or(0, |dist| duration(dist, draw.0))
         };
+        let (there, back) = (delay(0), delay(1));
         let asked = async {
-            self.tools.timer.wait(delay(0)).await;
-            let answer = self.tools.links.ask(address, &request, &ask.method, ask.repeatable).await;
-            self.tools.timer.wait(delay(1)).await;
+            tools.timer.wait(there).await;
+            let answer = tools.links.ask(address, &request, ask.method, ask.repeatable).await;
+            tools.timer.wait(back).await;
             answer
         };
-        let (ended, wire) = match tokio::time::timeout_at(clock.instant(until.time()), asked).await {
+        let (ended, wire) = match tokio::time::timeout_at(tools.clock.instant(until.time()), asked).await {
             Ok(Ok(answer)) => (Ended::Answered(answer.status, answer.retry_after), Some(answer)),
             Ok(Err(Failed::Connect)) => (Ended::ConnectError, None),
             Ok(Err(Failed::Reset)) => (Ended::Reset, None),
             Err(_) => (Ended::Timeout, None),
         };
         let answer = wire.as_ref().map_or(Answer::of_ended(ended), Answer::of_wire);
-        self.count_attempt(number, started, answer);
-        if let Some(wire) = wire.as_ref().filter(|_| answer.is_ok()) {
-            let network = delay(0) + delay(1);
-            self.time_attempt(wire, &ask_of, started, network);
+        let now = tools.clock.now();
+        let took = now.nanos_since(started);
+        let taken = wire
+            .as_ref()
+            .filter(|_| answer.is_ok())
+            .and_then(|wire| self.taken(wire, ask, took.saturating_sub(there + back)));
+        let mut counts = tools.tally.counts();
+        flies.land(&mut counts, now.as_nanos());
+        counts.ended(self.of, took, |totals| count_attempt(totals, number, answer));
+        if let Some((what, nanos)) = taken {
+            counts.took(what, nanos);
         }
         (ended, wire)
     }
 
     /// How long an exchange took beside what the one asked says that it took. An answer that was another request's, from
     /// a cache or by sharing, says nothing.
-    fn time_attempt(&self, wire: &Wire, (endpoint, logical): &(EndpointId, u64), started: u64, network: u64) {
-        let took = self.tools.clock.now().as_nanos().saturating_sub(started).saturating_sub(network);
+    fn taken(&self, wire: &Wire, ask: &Ask<'_>, took: u64) -> Option<(Taken, u64)> {
         match (self.of, wire.field("took").and_then(Took::read)) {
-            (Of::Edge(edge), Some(there)) if there.logical == *logical => {
-                self.tools.tally.took(Taken::Hop(edge), took.saturating_sub(there.nanos));
+            (Of::Edge(edge), Some(there)) if there.logical == ask.logical => {
+                Some((Taken::Hop(edge), took.saturating_sub(there.nanos)))
             }
-            (_, None) => self.tools.tally.took(Taken::Answer(endpoint.service.0, endpoint.index), took),
-            _ => {}
+            (_, None) => Some((Taken::Answer(ask.endpoint.service.0, ask.endpoint.index), took)),
+            _ => None,
         }
     }
 
-    fn count_attempt(&self, number: u32, started: u64, answer: Answer) {
-        let took = self.tools.clock.now().as_nanos().saturating_sub(started);
-        self.tools.tally.ended(self.of, took, |totals| {
-            totals.offered += 1;
-            totals.retries += u64::from(number > 1);
-            if answer.is_ok() {
-                totals.ok += 1;
-                totals.degraded += u64::from(answer == Answer::Degraded);
-            } else {
-                totals.failed += 1;
-                totals.rejected += u64::from(answer.is_rejection());
-                totals.timed_out += u64::from(answer == Answer::Timeout);
-            }
-        });
+    /// Counts an attempt that nobody was asked for.
+    fn count_unsent(&self, number: u32, answer: Answer) {
+        self.tools.tally.counts().ended(self.of, 0, |totals| count_attempt(totals, number, answer));
     }
 
     /// Sends health checks and ends what time ends, for ever.
@@ -442,6 +453,19 @@ impl End {
                 tally.happened(kind, &*subject, text);
             }
         }
+    }
+}
+
+fn count_attempt(totals: &mut Totals, number: u32, answer: Answer) {
+    totals.offered += 1;
+    totals.retries += u64::from(number > 1);
+    if answer.is_ok() {
+        totals.ok += 1;
+        totals.degraded += u64::from(answer == Answer::Degraded);
+    } else {
+        totals.failed += 1;
+        totals.rejected += u64::from(answer.is_rejection());
+        totals.timed_out += u64::from(answer == Answer::Timeout);
     }
 }
 

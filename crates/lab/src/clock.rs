@@ -6,13 +6,6 @@ use std::time::Duration;
 
 pub use plimsoll_gateway::clock::Clock;
 
-/// Stops this thread until a time on a clock, ns.
-pub fn block_until(clock: Clock, nanos: u64) {
-    if let Some(left) = nanos.checked_sub(clock.now().as_nanos()).filter(|left| *left > 0) {
-        block(Duration::from_nanos(left));
-    }
-}
-
 /// Stops this thread.
 pub fn block(time: Duration) {
     std::thread::sleep(time);

@@ -36,9 +36,9 @@ pub struct Context {
 
 impl Context {
     /// As it goes over the wire.
-    pub fn field(&self) -> String {
+    pub fn field(&self) -> impl std::fmt::Display {
         let Context { client, user, key, class, draw, logical, .. } = self;
-        format!("{client}.{user}.{key}.{class}.{:x}.{logical:x}", draw.0)
+        std::fmt::from_fn(move |f| write!(f, "{client}.{user}.{key}.{class}.{:x}.{logical:x}", draw.0))
     }
 
     /// From a request's fields. One that comes from elsewhere gets a context of its own.
@@ -125,7 +125,7 @@ mod tests {
             wrote: "0:1:42".to_owned(),
         };
         let mut fields = HeaderMap::new();
-        fields.insert(CONTEXT, context.field().parse().unwrap());
+        fields.insert(CONTEXT, context.field().to_string().parse().unwrap());
         fields.insert(WROTE, context.wrote.parse().unwrap());
         assert_eq!(Context::of(&fields, || 0), context);
         assert_eq!(context.wrote(0), Some((1, 42)));

@@ -1,5 +1,7 @@
 //! Requests as they go over the wire: from an endpoint's name and a context to a method, a path and fields.
 
+use std::fmt::Write;
+
 use plimsoll_model::system::{EdgeId, Endpoint, EndpointId, Service, ServiceKind, System};
 
 use crate::caller::Ask;
@@ -9,35 +11,46 @@ use crate::context::{CLASS, CONTEXT, Context, USER, WROTE};
 const DEADLINE: &str = "x-request-timeout-ms";
 
 /// A call of an endpoint.
-pub fn ask(system: &System, edge: EdgeId, endpoint: EndpointId, context: &Context, deadline: Option<u64>) -> Ask {
+pub fn ask<'s>(
+    system: &'s System,
+    edge: EdgeId,
+    endpoint: EndpointId,
+    context: &Context,
+    deadline: Option<u64>,
+) -> Ask<'s> {
     let (service, of) = endpoint_of(system, endpoint);
-    let (method, path) = method_and_path(&of.name, context.key);
+    let (method, pattern) = method_and_pattern(&of.name);
     let headers = service.serving.as_ref().map(|serving| &serving.headers);
     let user_field = headers.and_then(|headers| headers.user.as_deref()).unwrap_or(USER);
     let class_field = headers.and_then(|headers| headers.class.as_deref()).unwrap_or(CLASS);
     let (origin, at_origin) = origin(system, endpoint);
     let keyed = origin.idempotency.is_some();
-    let mut head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {}\r\n{user_field}: {}.{}\r\n{class_field}: {}\r\n{CONTEXT}: {}\r\n",
-        host(&service.name),
-        context.client,
-        context.user,
-        context.class,
-        context.field(),
+    let mut head = String::with_capacity(256);
+    head.push_str(method);
+    head.push(' ');
+    push_path(&mut head, pattern, context.key);
+    head.push_str(" HTTP/1.1\r\nhost: ");
+    push_host(&mut head, &service.name);
+    let Context { client, user, class, .. } = context;
+    // Text takes all that is written to it.
+    let _ = write!(
+        head,
+        "\r\n{user_field}: {client}.{user}\r\n{class_field}: {class}\r\n{CONTEXT}: {}\r\n",
+        context.field()
     );
     if !context.wrote.is_empty() {
-        head.push_str(&format!("{WROTE}: {}\r\n", context.wrote));
+        let _ = write!(head, "{WROTE}: {}\r\n", context.wrote);
     }
     if keyed && !at_origin.idempotent {
-        head.push_str(&format!("{}: {:016x}\r\n", origin.idempotency_header, context.logical));
+        let _ = write!(head, "{}: {:016x}\r\n", origin.idempotency_header, context.logical);
     }
     if !matches!(method, "GET" | "HEAD" | "DELETE" | "OPTIONS") {
         head.push_str("content-length: 0\r\n");
     }
     Ask {
-        method: method.to_owned(),
+        method,
         head: head.into_bytes(),
-        deadline_field: headers.map_or(DEADLINE, |headers| &headers.deadline).to_owned(),
+        deadline_field: headers.map_or(DEADLINE, |headers| &headers.deadline),
         repeatable: at_origin.idempotent || keyed,
         key: context.user_key(),
         deadline,
@@ -67,24 +80,27 @@ pub fn origin_of(system: &System, endpoint: EndpointId) -> EndpointId {
     at
 }
 
-/// `GET /notes/:id` with the key in the place of `:id`.
-fn method_and_path(name: &str, key: u32) -> (&str, String) {
+/// The two parts of `GET /notes/:id`.
+fn method_and_pattern(name: &str) -> (&str, &str) {
     let (method, pattern) = name.split_once(' ').unwrap_or(("GET", "/"));
-    let mut path = String::with_capacity(pattern.len() + 10);
+    (if method == "*" { "GET" } else { method }, pattern)
+}
+
+/// `/notes/:id` with the key in the place of `:id`.
+fn push_path(out: &mut String, pattern: &str, key: u32) {
     for segment in pattern.split('/').skip(1) {
-        path.push('/');
-        match segment {
-            "*" => path.push_str(&key.to_string()),
-            segment if segment.starts_with(':') => path.push_str(&key.to_string()),
-            segment => path.push_str(segment),
+        out.push('/');
+        if segment == "*" || segment.starts_with(':') {
+            let _ = write!(out, "{key}");
+        } else {
+            out.push_str(segment);
         }
     }
-    (if method == "*" { "GET" } else { method }, path)
 }
 
 /// A service's name as a host.
-fn host(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' }).collect()
+fn push_host(out: &mut String, name: &str) {
+    out.extend(name.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' }));
 }
 
 #[cfg(test)]
@@ -93,9 +109,22 @@ mod tests {
 
     #[test]
     fn keys_take_the_place_of_parameters() {
-        assert_eq!(method_and_path("GET /notes/:id", 7), ("GET", "/notes/7".to_owned()));
-        assert_eq!(method_and_path("POST /notes", 7), ("POST", "/notes".to_owned()));
-        assert_eq!(method_and_path("* /files/*", 7), ("GET", "/files/7".to_owned()));
-        assert_eq!(method_and_path("GET /", 7), ("GET", "/".to_owned()));
+        let of = |name| {
+            let (method, pattern) = method_and_pattern(name);
+            let mut line = format!("{method} ");
+            push_path(&mut line, pattern, 7);
+            line
+        };
+        assert_eq!(of("GET /notes/:id"), "GET /notes/7");
+        assert_eq!(of("POST /notes"), "POST /notes");
+        assert_eq!(of("* /files/*"), "GET /files/7");
+        assert_eq!(of("GET /"), "GET /");
+    }
+
+    #[test]
+    fn names_become_hosts() {
+        let mut host = String::new();
+        push_host(&mut host, "Team Notes/2");
+        assert_eq!(host, "Team-Notes-2");
     }
 }

@@ -171,6 +171,11 @@ impl Tally {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// To count several things at once, for as long as this lives.
+    pub fn counts(&self) -> Counts<'_> {
+        Counts(self.lock())
+    }
+
     /// Counts.
     pub fn count(&self, of: Of, count: impl FnOnce(&mut Totals)) {
         count(&mut self.lock().cells.entry(of).or_default().delta.totals);
@@ -178,21 +183,18 @@ impl Tally {
 
     /// Counts something that took so long, ns.
     pub fn ended(&self, of: Of, nanos: u64, count: impl FnOnce(&mut Totals)) {
-        let mut state = self.lock();
-        let delta = &mut state.cells.entry(of).or_default().delta;
-        count(&mut delta.totals);
-        delta.latency.record_ns(nanos);
+        self.counts().ended(of, nanos, count);
     }
 
     /// Something that calibration fits took so long, ns.
     pub fn took(&self, what: Time, nanos: u64) {
-        self.lock().cells.entry(Of::Time(what)).or_default().delta.latency.record_ns(nanos);
+        self.counts().took(what, nanos);
     }
 
     /// A level rises or falls.
     pub fn level(&self, of: Of, name: &'static str, by: i64) {
         let now = self.clock.now().as_nanos();
-        self.lock().cells.entry(of).or_default().gauges.entry(name).or_default().add(now, by);
+        self.counts().level(of, name, now, by);
     }
 
     /// A level stands at a value.
@@ -250,6 +252,28 @@ impl Tally {
     }
 }
 
+/// A process's counts, held.
+#[derive(Debug)]
+pub struct Counts<'t>(MutexGuard<'t, State>);
+
+impl Counts<'_> {
+    /// Counts something that took so long, ns.
+    pub fn ended(&mut self, of: Of, nanos: u64, count: impl FnOnce(&mut Totals)) {
+        let delta = &mut self.0.cells.entry(of).or_default().delta;
+        count(&mut delta.totals);
+        delta.latency.record_ns(nanos);
+    }
+
+    /// Something that calibration fits took so long, ns.
+    pub fn took(&mut self, what: Time, nanos: u64) {
+        self.0.cells.entry(Of::Time(what)).or_default().delta.latency.record_ns(nanos);
+    }
+
+    fn level(&mut self, of: Of, name: &'static str, now: u64, by: i64) {
+        self.0.cells.entry(of).or_default().gauges.entry(name).or_default().add(now, by);
+    }
+}
+
 /// A level that is one higher for as long as this lives.
 #[derive(Debug)]
 pub struct Raised<'t> {
@@ -263,6 +287,13 @@ impl<'t> Raised<'t> {
     pub fn new(tally: &'t Tally, of: Of, name: &'static str) -> Raised<'t> {
         tally.level(of, name, 1);
         Raised { tally, of, name }
+    }
+
+    /// Lowers it again while other things are counted; now is in ns on the tally's clock.
+    pub fn land(self, counts: &mut Counts<'_>, now: u64) {
+        counts.level(self.of, self.name, now, -1);
+        // It would count once more.
+        std::mem::forget(self);
     }
 }
 

@@ -1,26 +1,30 @@
-//! Load: what clients ask for, sent when it is due. One thread keeps the schedule and does nothing else; another has
-//! the connections. A request that cannot be sent in time is sent late, and its latency says so.
+//! Load: what clients ask for, sent when it is due. A thread of its own keeps the schedule, which nothing that happens
+//! can move, and has the connections. A request that cannot be sent in time is sent late, and its latency says so.
 
+mod alarm;
 pub mod schedule;
+mod workers;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use plimsoll_model::draw::mix;
 use plimsoll_model::system::{Component, EdgeId, Experiment, ServiceId, System};
 use plimsoll_policy::InvalidConfig;
-use tokio::sync::mpsc;
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
 use crate::caller::{End, Tools};
-use crate::clock::{Clock, block_until};
+use crate::clock::Clock;
 use crate::context::add_wrote;
 use crate::layout::Layout;
 use crate::measure::requests::{Ended, Requests};
 use crate::requests;
 use crate::tally::Tally;
 use crate::timer::Timer;
+use alarm::Alarm;
 use schedule::{Due, Schedule};
+use workers::Workers;
 
 /// Why there is no load.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +37,9 @@ pub enum LoadError {
         /// What is refused.
         why: InvalidConfig,
     },
-    /// A thread cannot be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(#[from] std::io::Error),
+    /// There is no thread or no timer for it.
+    #[error("cannot start the load: {0}")]
+    Io(#[from] std::io::Error),
 }
 
 /// The load of a run.
@@ -49,10 +53,9 @@ pub struct Load {
     pub requests: Arc<Mutex<Requests>>,
     /// What clients count about their edges.
     pub tally: Arc<Tally>,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Notify>,
     ends: Arc<BTreeMap<EdgeId, Arc<End>>>,
-    scheduler: Option<std::thread::JoinHandle<()>>,
-    sender: Option<std::thread::JoinHandle<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 struct Shared {
@@ -64,13 +67,20 @@ struct Shared {
     requests: Arc<Mutex<Requests>>,
     /// What each user's session has written.
     wrote: Mutex<BTreeMap<u64, String>>,
-    stop: Arc<AtomicBool>,
+    workers: Workers,
 }
 
 /// How far ahead of its start a load is set up, ns.
 const AHEAD: u64 = 50_000_000;
 /// Later than this, ns, a request counts as sent late.
 const LATE: u64 = 10_000_000;
+/// Where requests are due closer than this to each other, ns, on average, a wake-up for each would cost as much as the
+/// request itself ...
+const DENSE: u64 = 125_000;
+/// ... and those that come due within so long, ns, go out together.
+const GROUP: u64 = 250_000;
+/// Over how many requests that average forgets.
+const MEMORY: u64 = 16;
 
 impl Load {
     /// Starts an experiment's load.
@@ -102,7 +112,7 @@ impl Load {
         let start = clock.now().as_nanos() + AHEAD;
         let schedules: Vec<Schedule> =
             (0..system.clients.len()).map(|client| Schedule::new(system, experiment, client, seed)).collect();
-        let (stop, requests, ends) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(requests)), Arc::new(ends));
+        let (stop, requests, ends) = (Arc::new(Notify::new()), Arc::new(Mutex::new(requests)), Arc::new(ends));
         let shared = Arc::new(Shared {
             system: system.clone(),
             tools: tools.clone(),
@@ -111,17 +121,22 @@ impl Load {
             ends: ends.clone(),
             requests: requests.clone(),
             wrote: Mutex::default(),
-            stop: stop.clone(),
+            workers: Workers::default(),
         });
         let (open, closed): (Vec<_>, Vec<_>) = schedules.into_iter().partition(|schedule| !schedule.is_closed());
-        let (due, dues) = mpsc::unbounded_channel();
-        let scheduler = {
-            let shared = shared.clone();
-            std::thread::Builder::new().name("schedule".to_owned()).spawn(move || keep(&shared, open, &due))?
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let alarm = {
+            let _within = runtime.enter();
+            Alarm::new(clock)?
         };
-        let sender = std::thread::Builder::new().name("load".to_owned()).spawn(move || send(shared, dues, closed))?;
-        let (scheduler, sender, tally) = (Some(scheduler), Some(sender), tools.tally);
-        Ok(Load { start, clock, requests, tally, stop, ends, scheduler, sender })
+        let keep = keep(shared.clone(), open, alarm);
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
+            send(&runtime, &shared, keep, closed, &stopped);
+            shared.tools.timer.stop();
+        })?;
+        let (thread, tally) = (Some(thread), tools.tally);
+        Ok(Load { start, clock, requests, tally, stop, ends, thread })
     }
 
     /// Now, ns from the start of the load.
@@ -148,8 +163,8 @@ impl Load {
 
     /// Ends it: what is under way is given up.
     pub fn stop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in [self.scheduler.take(), self.sender.take()].into_iter().flatten() {
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
@@ -161,30 +176,40 @@ impl Drop for Load {
     }
 }
 
-/// Hands requests over when they are due.
-fn keep(shared: &Shared, mut schedules: Vec<Schedule>, out: &mpsc::UnboundedSender<Due>) {
+/// Sends requests when they are due.
+async fn keep(shared: Arc<Shared>, mut schedules: Vec<Schedule>, alarm: Alarm) {
     let mut next: Vec<Option<Due>> = schedules.iter_mut().map(Schedule::next_due).collect();
-    while !shared.stop.load(Ordering::Relaxed) {
-        let soonest = next.iter().enumerate().filter_map(|(at, due)| Some((due.as_ref()?.at, at))).min();
-        let Some((at, which)) = soonest else { return };
-        // In steps, so that a stop is heard.
+    let (mut last, mut gap) = (0, DENSE);
+    loop {
         let now = shared.tools.clock.now().as_nanos();
-        let due = shared.start + at;
-        if due > now {
-            block_until(shared.tools.clock, due.min(now + 100_000_000));
-            continue;
-        }
-        if let Some(due) = std::mem::replace(&mut next[which], schedules[which].next_due())
-            && out.send(due).is_err()
-        {
-            return;
+        let later = loop {
+            let soonest = next.iter().enumerate().filter_map(|(at, due)| Some((due.as_ref()?.at, at))).min();
+            // All are out: what is under way goes on until the run ends.
+            let Some((at, which)) = soonest else { return };
+            if shared.start + at > now {
+                break shared.start + at;
+            }
+            gap = (gap * (MEMORY - 1) + (at - last)) / MEMORY;
+            last = at;
+            if let Some(due) = std::mem::replace(&mut next[which], schedules[which].next_due()) {
+                workers::carry(&shared, due);
+            }
+        };
+        let at = if gap < DENSE { later.max(now + GROUP) } else { later };
+        if alarm.until(at).await.is_err() {
+            shared.tools.timer.until(at).await;
         }
     }
 }
 
-/// Has the connections.
-fn send(shared: Arc<Shared>, mut dues: mpsc::UnboundedReceiver<Due>, closed: Vec<Schedule>) {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+/// Has the connections, until it is told to stop.
+fn send(
+    runtime: &Runtime,
+    shared: &Arc<Shared>,
+    keep: impl Future<Output = ()> + Send + 'static,
+    closed: Vec<Schedule>,
+    stop: &Notify,
+) {
     runtime.block_on(async {
         for end in shared.ends.values() {
             tokio::spawn(end.clone().keep());
@@ -196,39 +221,26 @@ fn send(shared: Arc<Shared>, mut dues: mpsc::UnboundedReceiver<Due>, closed: Vec
                 tokio::spawn(one_user(shared.clone(), schedule.clone(), user));
             }
         }
-        loop {
-            let stop = tokio::time::sleep(std::time::Duration::from_millis(100));
-            match tokio::time::timeout_at(stop.deadline(), dues.recv()).await {
-                Ok(Some(due)) => {
-                    tokio::spawn(one(shared.clone(), due));
-                }
-                // All are out: what is under way goes on until the run ends.
-                Ok(None) if !shared.stop.load(Ordering::Relaxed) => stop.await,
-                _ => {}
-            }
-            if shared.stop.load(Ordering::Relaxed) {
-                return;
-            }
-        }
+        tokio::spawn(keep);
+        stop.notified().await;
     });
-    shared.tools.timer.stop();
 }
 
 /// A user of a closed loop.
 async fn one_user(shared: Arc<Shared>, schedule: Arc<Mutex<Schedule>>, user: u32) {
     let lock = || schedule.lock().unwrap_or_else(PoisonError::into_inner);
     let mut at = shared.start + lock().joins(user);
-    while at < shared.end && !shared.stop.load(Ordering::Relaxed) {
+    while at < shared.end {
         shared.tools.timer.until(at).await;
         let (due, number) = lock().asks(at - shared.start, user);
-        one(shared.clone(), due).await;
+        one(&shared, due).await;
         let now = shared.tools.clock.now().as_nanos();
         at = now + lock().thinks(number, now.saturating_sub(shared.start));
     }
 }
 
 /// One request, from when it is due to its end.
-async fn one(shared: Arc<Shared>, due: Due) {
+async fn one(shared: &Shared, due: Due) {
     let Due { at, call, mut context } = due;
     let client = context.client;
     let of = &shared.system.clients[client as usize].calls[call as usize];
