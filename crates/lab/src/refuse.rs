@@ -25,7 +25,7 @@ pub struct Refused {
 pub fn refuse(system: &System, experiment: &Experiment, real: &[bool]) -> Vec<Refused> {
     let mut all = Vec::new();
     let mut say = |line: u32, message: String| all.push(Refused { line, message });
-    for service in &system.services {
+    for (at, service) in system.services.iter().enumerate() {
         let name = &service.name;
         if is_elsewhere(service) && !matches!(service.at, Some(Addresses::List(_))) {
             say(
@@ -41,8 +41,8 @@ pub fn refuse(system: &System, experiment: &Experiment, real: &[bool]) -> Vec<Re
             let why = format!("`{name}`: no {package} on this machine: install the package {package}");
             say(service.line, format!("{why}, or leave `balancer` out"));
         }
-        if service.autoscale.is_some() {
-            say(service.line, format!("`{name}`: a run cannot do `autoscale`: take it out, or use `plimsoll sim`"));
+        if let Some(why) = unscaled(system, at) {
+            say(service.line, format!("`{name}`: {why}: take `autoscale` out, or use `plimsoll sim`"));
         }
         // What handles a consumer's messages is asked by nobody.
         let hidden = system.consumers.iter().any(|consumer| system.services[consumer.service.index()].name == *name);
@@ -140,6 +140,23 @@ pub fn refuse(system: &System, experiment: &Experiment, real: &[bool]) -> Vec<Re
     all.sort_by_key(|refused| refused.line);
     all.dedup();
     all
+}
+
+/// Why a run cannot steer the number of a service's instances, if it cannot and is to.
+fn unscaled(system: &System, at: usize) -> Option<String> {
+    let service = &system.services[at];
+    service.autoscale?;
+    if service.run.is_some() || is_elsewhere(service) {
+        return Some("a run does not know how busy another's program is".to_owned());
+    }
+    if service.is_gateway() {
+        return Some("a run does not know how busy the cores of a real gateway are".to_owned());
+    }
+    let own = system.edges.iter().filter(|edge| edge.to == Component::Service(at.into())).find_map(|edge| {
+        let Component::Service(from) = edge.from else { return None };
+        Some(&system.services[from.index()]).filter(|from| from.run.is_some())
+    })?;
+    Some(format!("`{}`, another's program, calls it and is told once where its instances are", own.name))
 }
 
 /// Why nobody counts what an expectation is about, if nobody does: it would be met by nothing.

@@ -1,6 +1,7 @@
 //! A run: everything is started, loaded, broken, watched, and ended.
 
 mod life;
+mod scale;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -28,6 +29,8 @@ use crate::refuse::{Refused, refuse};
 use crate::result;
 use crate::stack::{Launch, Part, Stack, StackError};
 use crate::tally::Of;
+pub(crate) use life::Claim;
+use life::Places;
 
 /// How a run goes.
 pub struct Settings<'s> {
@@ -87,6 +90,7 @@ pub(crate) struct Lab {
     parts: RefCell<Parts>,
     looks: RefCell<BTreeMap<Part, Looks>>,
     looked_after: RefCell<BTreeSet<Part>>,
+    places: Places,
     /// Requests that waited for a processor, once the warm-up is over.
     starved: RefCell<Option<Starved>>,
     /// What an instance had counted when its process began.
@@ -142,6 +146,7 @@ async fn within(
         parts: RefCell::new(Parts::new(cuts.clone())),
         looks: RefCell::default(),
         looked_after: RefCell::default(),
+        places: Places::default(),
         starved: RefCell::default(),
         before: RefCell::default(),
         warnings: RefCell::default(),
@@ -149,6 +154,7 @@ async fn within(
         draws: Cell::new(0),
         seed: settings.seed,
     });
+    lab.start_autoscalers();
     let broken = lab.watch(&cuts, settings).await;
     let partial = stopped();
     if !partial {
@@ -159,8 +165,7 @@ async fn within(
     lab.until_counted().await;
     lab.collect_all().await;
     let ended = lab.now();
-    let members: Vec<u32> =
-        (0..system.services.len() as u32).map(|service| lab.stack.members(service).len() as u32).collect();
+    let members: Vec<u32> = (0..system.services.len() as u32).map(|service| lab.instances_of(service)).collect();
     lab.load.borrow_mut().stop();
     drop(standing);
     let busy = machine.busy_since();
@@ -207,14 +212,16 @@ fn real(system: &System, emulate: bool) -> Vec<bool> {
     system.stores.iter().map(|store| !emulate && !matches!(store.kind, StoreKind::Quorum(_))).collect()
 }
 
-/// How many more instances of a service there may be than at the start: those that a deploy puts beside the old ones.
+/// How many more instances of a service there may be than at the start: those of an autoscaler, and those that a deploy
+/// puts beside the old ones.
 fn spare(system: &System, experiment: &Experiment, service: usize) -> u32 {
     let deploys = experiment
         .faults
         .iter()
         .any(|fault| matches!(fault.kind, FaultKind::Deploy { service: of, .. } if of.index() == service));
-    let deploy = &system.services[service].deploy;
-    if deploys && deploy.surge { deploy.batch } else { 0 }
+    let of = &system.services[service];
+    let scaled = of.autoscale.map_or(0, |scale| scale.max.saturating_sub(of.instances));
+    scaled + if deploys && of.deploy.surge { of.deploy.batch } else { 0 }
 }
 
 /// How long requests that are under way at the end may still take, ns: as long as the most patient client waits.

@@ -164,7 +164,6 @@ fn what_a_run_cannot_do_is_refused_with_its_place() {
     let write = |from: &str, to: &str| folder.write("other.yaml", folder.read("tiny.yaml").replace(from, to));
     for (from, to, why) in [
         ("kill: api/2, for: 1s", "skew: api, by: +1s, for: 1s", "only leases compare clocks"),
-        ("    startup: 100ms", "    autoscale: { max: 4, target: 50% }", "`api`: a run cannot do `autoscale`"),
         ("GET /stock: [", "stock: [", "a run asks for endpoints over HTTP"),
     ] {
         write(from, to);

@@ -4,12 +4,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use plimsoll_model::draw::duration;
 use plimsoll_model::run::EventKind;
 use plimsoll_model::system::{Service, Version};
 
-use crate::control::Order;
-use crate::run::Lab;
+use crate::run::{Claim, Lab};
 use crate::stack::Part;
 use crate::tally::Of;
 
@@ -21,6 +19,10 @@ const ENOUGH: u64 = 20;
 pub(crate) struct Deploy {
     service: u32,
     version: Version,
+    /// The version before, to which it may turn back: nothing for the file's.
+    old: Option<Version>,
+    /// When it began, ns from the start of the load.
+    began: u64,
     phase: Cell<Phase>,
     /// Whether pauses are left out: its time is over.
     hurried: Cell<bool>,
@@ -30,28 +32,29 @@ pub(crate) struct Deploy {
 enum Phase {
     Rolling,
     RollingBack,
-    Over,
+    Done,
+    RolledBack,
 }
 
 pub(super) fn start(lab: &Rc<Lab>, number: usize, service: u32, version: &Version) -> Result<(), String> {
+    if lab.is_deploying(service) {
+        return Err("another version of it is still rolling out".to_owned());
+    }
     let deploy = Rc::new(Deploy {
         service,
         version: version.clone(),
+        old: lab.current_version(service),
+        began: lab.now(),
         phase: Cell::new(Phase::Rolling),
         hurried: Cell::new(false),
     });
-    let mut faults = lab.faults.borrow_mut();
-    if faults.deploys.values().any(|other| other.service == service && other.phase.get() != Phase::Over) {
-        return Err("another version of it is still rolling out".to_owned());
-    }
-    faults.deploys.insert(number, deploy.clone());
-    drop(faults);
+    lab.faults.borrow_mut().deploys.insert(number, deploy.clone());
     let lab = lab.clone();
     tokio::task::spawn_local(async move {
         if let Err(why) = roll(&lab, &deploy).await {
             lab.warn(format!("the deploy of {} stopped: {why}", lab.stack.system.services[service as usize].name));
         }
-        deploy.phase.set(Phase::Over);
+        deploy.phase.set(if deploy.phase.get() == Phase::Rolling { Phase::Done } else { Phase::RolledBack });
     });
     Ok(())
 }
@@ -65,9 +68,36 @@ pub(super) fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
 }
 
 impl Deploy {
-    fn target(&self) -> Option<(f64, f64)> {
-        (self.phase.get() == Phase::Rolling).then_some((self.version.slow, self.version.errors))
+    /// The version that instances are brought to.
+    fn target(&self) -> Option<&Version> {
+        match self.phase.get() {
+            Phase::Rolling | Phase::Done => Some(&self.version),
+            Phase::RollingBack | Phase::RolledBack => self.old.as_ref(),
+        }
     }
+
+    fn runs(&self) -> bool {
+        matches!(self.phase.get(), Phase::Rolling | Phase::RollingBack)
+    }
+}
+
+impl Lab {
+    /// Whether a new version of a service is rolling out or back.
+    pub(crate) fn is_deploying(&self, service: u32) -> bool {
+        self.faults.borrow().deploys.values().any(|deploy| deploy.service == service && deploy.runs())
+    }
+
+    /// The version that a new instance of a service runs: nothing for the file's.
+    pub(crate) fn current_version(&self, service: u32) -> Option<Version> {
+        let faults = self.faults.borrow();
+        let of_service = faults.deploys.values().filter(|deploy| deploy.service == service);
+        of_service.max_by_key(|deploy| deploy.began)?.target().cloned()
+    }
+}
+
+/// What processes know of a version.
+fn told(version: Option<&Version>) -> Option<(f64, f64)> {
+    version.map(|version| (version.slow, version.errors))
 }
 
 async fn roll(lab: &Rc<Lab>, deploy: &Rc<Deploy>) -> Result<(), String> {
@@ -76,12 +106,8 @@ async fn roll(lab: &Rc<Lab>, deploy: &Rc<Deploy>) -> Result<(), String> {
     loop {
         let target = deploy.target();
         let phase = deploy.phase.get();
-        let members = lab.stack.members(service);
-        let old: Vec<u32> = members
-            .iter()
-            .copied()
-            .filter(|instance| lab.stack.version(Part::Instance(service, *instance)) != target)
-            .collect();
+        let runs = |instance: &u32| lab.stack.version(Part::Instance(service, *instance)) == told(target);
+        let old: Vec<u32> = running(lab, service).into_iter().filter(|instance| !runs(instance)).collect();
         if old.is_empty() {
             let text = match phase {
                 Phase::RollingBack => "the old version runs again",
@@ -95,9 +121,8 @@ async fn roll(lab: &Rc<Lab>, deploy: &Rc<Deploy>) -> Result<(), String> {
         batch.sort_by_key(|instance| lab.stack.is_up(Part::Instance(service, *instance)));
         batch.truncate(of.deploy.batch.max(1) as usize);
         replace(lab, deploy, of, &batch, target).await?;
-        let all = lab.stack.members(service);
-        let there =
-            all.iter().filter(|instance| lab.stack.version(Part::Instance(service, **instance)) == target).count();
+        let all = running(lab, service);
+        let there = all.iter().filter(|instance| runs(instance)).count();
         let which = if phase == Phase::Rolling { "new" } else { "old" };
         lab.happened(
             EventKind::DeployStep,
@@ -127,22 +152,18 @@ async fn replace(
     deploy: &Rc<Deploy>,
     of: &Service,
     batch: &[u32],
-    target: Option<(f64, f64)>,
+    target: Option<&Version>,
 ) -> Result<(), String> {
-    let service = deploy.service;
-    let slots = lab.stack.layout.services[service as usize].len() as u32;
-    let mut free: Vec<u32> = (0..slots)
-        .filter(|slot| lab.stack.is_gone(Part::Instance(service, *slot)) && !lab.stack.members(service).contains(slot))
-        .collect();
-    free.truncate(if of.deploy.surge { batch.len() } else { 0 });
-    let startup = deploy.version.startup.as_ref().filter(|_| target.is_some()).unwrap_or(&of.startup);
-    let takes = |slot: u32| duration(startup, lab.draw(u64::from(service) << 32 | u64::from(slot)));
+    let (service, new) = (deploy.service, deploy.phase.get() == Phase::Rolling);
     // The new ones first, where there is room beside the old.
+    let places = lab.claim(service, if of.deploy.surge { batch.len() } else { 0 });
+    let free: Vec<u32> = places.iter().map(|place| place.instance).collect();
     for &slot in &free {
-        lab.start_instance(service, slot, takes(slot), target).await?;
+        lab.start_version(service, slot, target).await?;
     }
+    drop(places);
     for &slot in &free {
-        if !wait_ready(lab, deploy, of, Part::Instance(service, slot), target.is_some()).await? {
+        if !wait_ready(lab, deploy, of, Part::Instance(service, slot), new).await? {
             // It turned back before they were ready: the old ones still serve.
             for &slot in &free {
                 lab.stack.end(Part::Instance(service, slot)).await;
@@ -151,15 +172,17 @@ async fn replace(
         }
         lab.register(service, slot, true).await?;
     }
-    for &old in batch {
-        drain(lab, of, Part::Instance(service, old)).await?;
-    }
     // In place of the old ones, where there was none.
-    let rest = batch.len() - free.len().min(batch.len());
-    for &slot in &batch[batch.len() - rest..] {
-        lab.start_instance(service, slot, takes(slot), target).await?;
+    let again = &batch[free.len().min(batch.len())..];
+    let places: Vec<Claim> = again.iter().map(|slot| lab.hold(service, *slot)).collect();
+    for &old in batch {
+        lab.drain_instance(service, old).await?;
     }
-    for &slot in &batch[batch.len() - rest..] {
+    for &slot in again {
+        lab.start_version(service, slot, target).await?;
+    }
+    drop(places);
+    for &slot in again {
         let part = Part::Instance(service, slot);
         while !lab.is_over() && !lab.stack.state(part).await.is_some_and(|state| state.ready) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -167,6 +190,12 @@ async fn replace(
         lab.register(service, slot, true).await?;
     }
     Ok(())
+}
+
+/// The instances that run: one that an autoscaler has asked for starts with the version of then.
+fn running(lab: &Lab, service: u32) -> Vec<u32> {
+    let runs = |instance: &u32| !lab.stack.has_left(Part::Instance(service, *instance));
+    lab.wanted(service).into_iter().filter(runs).collect()
 }
 
 /// Waits until a replacement is ready; false if the deploy of a new version turns back first.
@@ -183,25 +212,6 @@ async fn wait_ready(lab: &Rc<Lab>, deploy: &Rc<Deploy>, of: &Service, part: Part
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// Stops an instance the graceful way: callers stop calling, what it has ends.
-async fn drain(lab: &Rc<Lab>, of: &Service, part: Part) -> Result<(), String> {
-    let Part::Instance(service, instance) = part else { return Ok(()) };
-    lab.register(service, instance, false).await?;
-    lab.stack.leaves(part);
-    if lab.stack.is_up(part) {
-        // Gateways look into their file a few times a second. Who does not wait for requests does not wait for them.
-        tokio::time::sleep(Duration::from_nanos(of.drain.min(100_000_000))).await;
-        lab.stack.order(part, &Order::Drain).await?;
-        let until = lab.now() + of.drain + 1_000_000_000;
-        while !lab.stack.is_gone(part) && lab.now() < until && !lab.is_over() {
-            lab.collect(part).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-    lab.stack.end(part).await;
-    Ok(())
 }
 
 /// Whether too many requests fail on the new version: then the old one is to come back.

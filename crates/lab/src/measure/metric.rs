@@ -23,7 +23,7 @@ pub struct Measured<'m> {
     pub parts: &'m Parts,
     /// By service: instance slots that there are.
     pub slots: &'m [u32],
-    /// By service: instances that callers know of at the end.
+    /// By service: instances at the end.
     pub members: &'m [u32],
 }
 
@@ -185,6 +185,12 @@ impl Measured<'_> {
                     return Vec::new();
                 }
                 let count = match target {
+                    // As many as there ever were.
+                    MetricTarget::Component(_) if service.autoscale.is_some() => {
+                        let used =
+                            |(at, of): (u32, Of)| at < service.instances || self.parts.segments.contains_key(&of);
+                        (0..).zip(self.instances(id.0)).filter(|&instance| used(instance)).count() as f64
+                    }
                     MetricTarget::Component(_) => f64::from(self.slots[id.index()].min(service.instances)),
                     _ => 1.0,
                 };

@@ -86,6 +86,12 @@ impl Parts {
         sum
     }
 
+    /// A level of something, integrated over all that was heard of so far, value times ns.
+    pub fn area(&self, of: Of, level: &str) -> f64 {
+        let segments = self.segments.get(&of).into_iter().flatten();
+        segments.filter_map(|delta| delta.levels.get(level)).map(|(area, _)| area).sum()
+    }
+
     /// All that was counted about something so far.
     pub fn so_far(&self, of: Of) -> Totals {
         let mut sum = Totals::default();

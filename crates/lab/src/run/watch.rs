@@ -133,7 +133,7 @@ impl Lab {
         });
     }
 
-    async fn until(&self, at: u64) {
+    pub(super) async fn until(&self, at: u64) {
         let (clock, start): (Clock, u64) = {
             let load = self.load.borrow();
             (load.clock, load.start)

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::PoisonError;
 
-use super::{Stack, StackError};
+use super::{Part, Stack, StackError};
 use crate::control::Order;
 use crate::emulated::gateway::{addresses_file, edge_to};
 
@@ -15,15 +15,24 @@ impl Stack {
 
     /// Callers know of these instances from now on.
     pub async fn set_members(&self, service: u32, members: Vec<u32>) -> Result<(), StackError> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)[service as usize] = members.clone();
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)[service as usize] = members;
         self.write_addresses(service)?;
-        let order = Order::Members { service, instances: members };
+        // One after another: nobody is told last of what was true before.
+        let _turn = self.telling.lock().await;
         for part in self.parts() {
             if self.takes_orders(part) {
-                let _ = self.order(part, &order).await;
+                let _ = self.order(part, &Order::Members { service, instances: self.members(service) }).await;
             }
         }
         Ok(())
+    }
+
+    /// Tells a new process which instances of every service there are.
+    pub async fn tell_members(&self, part: Part) {
+        let _turn = self.telling.lock().await;
+        for service in 0..self.system.services.len() as u32 {
+            let _ = self.order(part, &Order::Members { service, instances: self.members(service) }).await;
+        }
     }
 
     /// Writes the files that gateways look into.

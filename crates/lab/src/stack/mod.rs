@@ -116,6 +116,8 @@ pub struct Stack {
     kept: Mutex<BTreeMap<Part, Kept>>,
     /// By service: the instances that callers know of.
     members: Mutex<Vec<Vec<u32>>>,
+    /// Held by whoever tells processes of them.
+    telling: tokio::sync::Mutex<()>,
     /// By store: the primaries' numbers by shard, and their timelines.
     primaries: Mutex<Vec<Vec<(u32, u32)>>>,
 }
@@ -163,6 +165,7 @@ impl Stack {
             stores: OnceLock::new(),
             kept: Mutex::default(),
             members: Mutex::new(members),
+            telling: tokio::sync::Mutex::default(),
             system,
         });
         for service in 0..stack.system.services.len() as u32 {

@@ -86,6 +86,7 @@ pub(super) async fn run(
     let listener = listen(place.main)?;
     of.ready_at.store(process.tools.clock.now().as_nanos(), Ordering::Relaxed);
     of.ready.store(true, Ordering::Release);
+    process.tools.tally.set_level(of.of, SERVING, 1);
     of.ends.values().for_each(|end| drop(tokio::spawn(end.clone().keep())));
     of.stores.values().for_each(|end| drop(tokio::spawn(end.clone().keep())));
     if spec.degradation.is_some() {
@@ -114,6 +115,9 @@ pub(super) async fn run(
     }
     Ok(())
 }
+
+/// The level that is 1 while an instance serves.
+pub(crate) const SERVING: &str = "serving";
 
 /// What an instance says of itself while it looks for rows that a failover lost.
 pub(crate) const COUNTING: &str = "counting";
