@@ -23,6 +23,8 @@ mod run_faults;
 #[cfg(target_os = "linux")]
 mod run_killed;
 #[cfg(target_os = "linux")]
+mod run_lease;
+#[cfg(target_os = "linux")]
 mod run_stores;
 mod schema;
 mod sim;

@@ -105,6 +105,7 @@ impl Lab {
                     let _ = self.stack.order(part, &self.primaries_order(store)).await;
                 }
                 self.tell_slow_stores(part).await;
+                self.tell_skew(part).await;
                 for service in 0..self.stack.system.services.len() as u32 {
                     let order = Order::Members { service, instances: self.stack.members(service) };
                     let _ = self.stack.order(part, &order).await;
