@@ -60,7 +60,7 @@ pub enum Order {
     Down(bool),
     /// It dies when a request has done the first of two named steps and not the second.
     Crash(String, String),
-    /// Its clock is ahead by so many ns.
+    /// Its clock is ahead by so many ns, or behind.
     Skew(i64),
 }
 
@@ -73,6 +73,8 @@ pub struct State {
     pub in_flight: u64,
     /// How slow it is: factor and ns.
     pub slow: (f64, u64),
+    /// How far its clock is ahead, ns.
+    pub skew: i64,
     /// Of a database's node: the last commit that it has, and the last that was acknowledged here.
     pub commits: (u64, u64),
     /// Of a database's node: whether it is a primary.

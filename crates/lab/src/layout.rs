@@ -44,6 +44,8 @@ pub struct Layout {
     edges: Vec<Vec<Vec<SocketAddr>>>,
     /// By service: where each of its instances finds each topic, if that is at a proxy.
     of_topics: Vec<Vec<Vec<SocketAddr>>>,
+    /// The same of leases.
+    of_leases: Vec<Vec<Vec<SocketAddr>>>,
 }
 
 impl Layout {
@@ -81,6 +83,7 @@ impl Layout {
             leases,
             edges: Vec::new(),
             of_topics: Vec::new(),
+            of_leases: Vec::new(),
         };
         let disturbed =
             |struck: &dyn Fn(&Target) -> bool| experiment.faults.iter().filter_map(route::link_target).any(struck);
@@ -100,11 +103,10 @@ impl Layout {
                 FaultKind::Partition(target) => Some(target),
                 _ => None,
             });
-            let way = match partitions.into_iter().any(|target| route::cuts_off(system, target, at)) {
-                true => ports.matrix(layout.services[at as usize].len(), layout.topics.len())?,
-                false => Vec::new(),
-            };
-            layout.of_topics.push(way);
+            let cut_off = partitions.into_iter().any(|target| route::cuts_off(system, target, at));
+            let instances = if cut_off { layout.services[at as usize].len() } else { 0 };
+            layout.of_topics.push(ports.matrix(instances, layout.topics.len())?);
+            layout.of_leases.push(ports.matrix(instances, layout.leases.len())?);
         }
         Ok((layout, ports.held))
     }
@@ -129,6 +131,12 @@ impl Layout {
         proxies.map_or(self.topics[topic as usize].main, |topics| topics[topic as usize])
     }
 
+    /// Where an instance of a service finds what keeps a lease.
+    pub fn lease(&self, service: ServiceId, instance: u32, lease: u32) -> SocketAddr {
+        let proxies = self.of_leases[service.index()].get(instance as usize);
+        proxies.map_or(self.leases[lease as usize].main, |leases| leases[lease as usize])
+    }
+
     /// All ways that have a proxy: where it listens, and where it leads.
     pub fn hops(&self, system: &System) -> Vec<(Hop, SocketAddr, SocketAddr)> {
         let mut all = Vec::new();
@@ -146,6 +154,12 @@ impl Layout {
             for (instance, proxies) in (0..).zip(instances) {
                 let topics = (0..).zip(proxies).zip(&self.topics);
                 all.extend(topics.map(|((topic, proxy), to)| (Hop::Topic(service, instance, topic), *proxy, to.main)));
+            }
+        }
+        for (service, instances) in (0..).zip(&self.of_leases) {
+            for (instance, proxies) in (0..).zip(instances) {
+                let leases = (0..).zip(proxies).zip(&self.leases);
+                all.extend(leases.map(|((lease, proxy), to)| (Hop::Lease(service, instance, lease), *proxy, to.main)));
             }
         }
         all

@@ -7,7 +7,9 @@ use plimsoll_model::system::{
 };
 
 use crate::emulated::balancer;
+use crate::emulated::lease::{is_lock, is_taken};
 use crate::fault::link::network_delay;
+use crate::route::cuts_off;
 use crate::stack::{is_elsewhere, tells};
 
 /// Something that a run cannot do.
@@ -51,11 +53,6 @@ pub fn refuse(system: &System, experiment: &Experiment, real: &[bool]) -> Vec<Re
             if !hidden && let Err(why) = router.add(&endpoint.name, at as u32) {
                 say(endpoint.line, format!("`{name}`: {why}: a run asks for endpoints over HTTP"));
             }
-            each_step(&endpoint.program, &mut |action, line| {
-                if matches!(action, Action::Lease { .. }) {
-                    say(line, format!("`{name}`: a run cannot do `lease` steps: take it out, or use `plimsoll sim`"));
-                }
-            });
         }
         if matches!(service.kind, ServiceKind::Gateway(_)) && service.idempotency.is_some() {
             let why = "a real gateway does not keep answers by idempotency key: state it on the service behind";
@@ -69,16 +66,12 @@ pub fn refuse(system: &System, experiment: &Experiment, real: &[bool]) -> Vec<Re
             say(store.line, format!("`{name}`: {why}"));
         }
     }
-    for consumer in &system.consumers {
-        each_step(&consumer.handler, &mut |action, line| {
-            if matches!(action, Action::Lease { .. }) {
-                let name = &consumer.name;
-                say(line, format!("`{name}`: a run cannot do `lease` steps: take it out, or use `plimsoll sim`"));
-            }
-        });
-    }
-    for lease in &system.leases {
-        say(lease.line, format!("`{}`: a run cannot do leases: take it out, or use `plimsoll sim`", lease.name));
+    for (at, lease) in (0..).zip(&system.leases) {
+        let of = &system.services[lease.service.index()];
+        if !is_lock(system, at) && !emulates(of) {
+            let why = format!("only what a run emulates holds leases, and `{}` is not emulated", of.name);
+            say(lease.line, format!("`{}`: {why}: use `plimsoll sim`", lease.name));
+        }
     }
     for edge in &system.edges {
         let of_gateway = matches!(edge.from, Component::Service(id)
@@ -98,8 +91,8 @@ pub fn refuse(system: &System, experiment: &Experiment, real: &[bool]) -> Vec<Re
                 say(fault.line, format!("`{}`: {why}", fault.text));
                 continue;
             }
-            FaultKind::Skew { .. } => {
-                let why = "only leases compare clocks, and a run cannot do leases: use `plimsoll sim`";
+            FaultKind::Skew { target, .. } if !compares_clocks(system, target) => {
+                let why = "only leases compare clocks, and no instance there holds one by its clock: take it out";
                 say(fault.line, format!("`{}`: {why}", fault.text));
                 continue;
             }
@@ -170,6 +163,7 @@ fn untold(system: &System, metric: &Metric) -> Option<String> {
                 && callers
                     .all(|edge| matches!(edge.from, Component::Service(id) if !tells(&system.services[id.index()])))
         }
+        Component::Lease(id) => is_lock(system, id.0) && !is_taken(system, id.0, emulates),
         _ => false,
     };
     let about = match *metric {
@@ -194,6 +188,9 @@ fn untold(system: &System, metric: &Metric) -> Option<String> {
             Component::Store(_) => {
                 format!("only others' programs use `{name}`, and they do not say: use `plimsoll sim`")
             }
+            Component::Lease(_) => {
+                format!("only others' programs take `{name}`, and they do not say: use `plimsoll sim`")
+            }
             _ => format!("`{name}` is another's program, which does not say: ask what its callers see"),
         }
     })
@@ -209,7 +206,19 @@ fn strikes(system: &System, target: &Target, of: impl Fn(&Service) -> bool) -> b
     }
 }
 
-fn each_step(program: &Program, see: &mut impl FnMut(&Action, u32)) {
+/// Whether a run has processes of its own that do what a service does.
+fn emulates(service: &Service) -> bool {
+    service.run.is_none() && !is_elsewhere(service) && !service.is_gateway()
+}
+
+/// Whether a target may be instances that hold a lease by their clock.
+fn compares_clocks(system: &System, target: &Target) -> bool {
+    let by_clock = (0..).zip(&system.leases).filter(|(at, _)| !is_lock(system, *at));
+    by_clock.into_iter().any(|(_, lease)| cuts_off(system, target, lease.service.0))
+}
+
+/// Looks at all steps of a program.
+pub(crate) fn each_step(program: &Program, see: &mut impl FnMut(&Action, u32)) {
     for step in program {
         see(&step.action, step.line);
         match &step.action {

@@ -5,8 +5,8 @@ use plimsoll_model::run::{
     Verdict, World, bound_words,
 };
 use plimsoll_model::system::{
-    Component, ConsumerId, EdgeId, Expectation, Experiment, Metric, MetricTarget, Phase, ServiceId, StoreId, Subject,
-    System, TopicId,
+    Component, ConsumerId, EdgeId, Expectation, Experiment, LeaseId, Metric, MetricTarget, Phase, ServiceId, StoreId,
+    Subject, System, TopicId,
 };
 
 use crate::layout::nodes;
@@ -185,6 +185,10 @@ fn subjects(measured: &Measured<'_>, segments: &[usize]) -> Vec<SubjectRun> {
     for (at, consumer) in system.consumers.iter().enumerate() {
         let target = MetricTarget::Component(Component::Consumer(ConsumerId::from(at)));
         part(SubjectKind::Consumer, consumer.name.clone(), target, vec![Of::Consumer(at as u32)]);
+    }
+    for (at, lease) in system.leases.iter().enumerate() {
+        let target = MetricTarget::Component(Component::Lease(LeaseId::from(at)));
+        part(SubjectKind::Lease, lease.name.clone(), target, vec![Of::Lease(at as u32)]);
     }
     out
 }

@@ -9,6 +9,8 @@ pub enum Hop {
     Edge(EdgeId, u32, u32),
     /// A service, its instance, a topic.
     Topic(u32, u32, u32),
+    /// A service, its instance, a lease.
+    Lease(u32, u32, u32),
 }
 
 /// The service whose instances are a component's; none of a client, a store or a topic.
@@ -53,7 +55,7 @@ pub(crate) fn crosses(system: &System, target: &Target, edge: EdgeId) -> bool {
     }
 }
 
-/// Whether a target may be instances of a service, which are then cut off from brokers too: no edge leads to those.
+/// Whether a target may be instances of a service, which are then cut off from brokers and leases too: no edge leads to those.
 pub(crate) fn cuts_off(system: &System, target: &Target, service: u32) -> bool {
     match *target {
         Target::All(component) | Target::Instance(component, _) | Target::Share(component, _) => {
@@ -86,6 +88,7 @@ stores:
   db: { kind: postgres, replicas: 1, operations: { read: { kind: read, time: 1ms } } }
 topics: { seen: { partitions: 1 } }
 consumers: { reader: { topic: seen, handler: 1ms } }
+leases: { chief: { service: api } }
 experiments:
   one: { for: 9s, faults: [ { at: 1s, FAULT, for: 1s } ], expect: [ errors < 1% ] }
 ";
@@ -111,6 +114,9 @@ experiments:
                 Hop::Topic(service, _, topic) => {
                     format!("{} -> {}", system.services[service as usize].name, system.topics[topic as usize].name)
                 }
+                Hop::Lease(service, _, lease) => {
+                    format!("{} -> {}", system.services[service as usize].name, system.leases[lease as usize].name)
+                }
             };
             *counts.entry(name).or_default() += 1;
         }
@@ -125,8 +131,9 @@ experiments:
         assert_eq!(proxied("reset: web -> edge, share: 1%"), ["web -> edge 1"]);
         let around = ["api -> db 4", "api -> stock 2", "edge -> api 2"];
         assert_eq!(proxied("drop: api/2, share: 1%"), around);
-        // From brokers only a partition cuts off.
-        assert_eq!(proxied("partition: api/2"), [around[0], "api -> seen 2", around[1], around[2]]);
+        // From brokers and leases only a partition cuts off.
+        let cut_off = ["api -> chief 2", around[0], "api -> seen 2", around[1], around[2]];
+        assert_eq!(proxied("partition: api/2"), cut_off);
         assert_eq!(proxied("bandwidth: replicas of db, to: 1KiB/s"), ["api -> db 4"]);
         assert_eq!(proxied("partition: web"), ["web -> edge 1"]);
         assert_eq!(proxied("drop: zone b, share: 1%"), around);

@@ -25,6 +25,8 @@ pub enum Of {
     Topic(u32),
     /// A consumer.
     Consumer(u32),
+    /// A lease.
+    Lease(u32),
     /// A time that calibration fits.
     Time(Time),
 }

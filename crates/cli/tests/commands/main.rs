@@ -24,6 +24,8 @@ mod run_faults;
 #[cfg(target_os = "linux")]
 mod run_killed;
 #[cfg(target_os = "linux")]
+mod run_lease;
+#[cfg(target_os = "linux")]
 mod run_scale;
 #[cfg(target_os = "linux")]
 mod run_stores;

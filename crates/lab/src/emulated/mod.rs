@@ -5,6 +5,7 @@ pub mod balancer;
 pub mod cores;
 pub mod gateway;
 pub mod keys;
+pub(crate) mod lease;
 pub mod rows;
 pub mod service;
 pub mod topic;
@@ -61,6 +62,11 @@ pub enum Role {
     Topic {
         /// The topic.
         topic: u32,
+    },
+    /// What keeps a lease.
+    Lease {
+        /// The lease.
+        lease: u32,
     },
     /// A command of the reader's own, for `/bin/sh`.
     Own {
@@ -166,6 +172,7 @@ pub fn run(system: System, layout: Layout, role: Role, folder: &Path, own: &Path
             process.layout.stores.get(store as usize).and_then(|places| places.get(node as usize))
         }
         Role::Topic { topic } => process.layout.topics.get(topic as usize),
+        Role::Lease { lease } => process.layout.leases.get(lease as usize),
         Role::Own { .. } => None,
     };
     let Some(place) = there.copied() else { return Err(CannotRun::Nobody(role)) };
@@ -190,6 +197,7 @@ pub fn run(system: System, layout: Layout, role: Role, folder: &Path, own: &Path
                 _ => rows::run(process, place, store, node, primary, timeline, own).await,
             },
             Role::Topic { topic } => topic::run(process, place, topic).await,
+            Role::Lease { lease } => lease::run(process, place, lease).await,
             Role::Own { .. } => Err(CannotRun::Nobody(role)),
         }
     })

@@ -103,7 +103,9 @@ impl Lab {
                     client @ Component::Client(_) => matches!(target, Target::All(struck) if *struck == client),
                     from => acting(system, from).is_some_and(|service| within(Part::Instance(service, caller))),
                 },
-                Hop::Topic(service, instance, _) => within(Part::Instance(service, instance)),
+                Hop::Topic(service, instance, _) | Hop::Lease(service, instance, _) => {
+                    within(Part::Instance(service, instance))
+                }
             };
             from != to.is_some_and(within)
         };

@@ -15,6 +15,7 @@ mod partition;
 mod pause;
 mod promote;
 mod reset;
+mod skew;
 mod slow;
 mod target;
 
@@ -68,7 +69,7 @@ pub(crate) async fn start(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
         FaultKind::BrokerDown(topic) => broker::start(lab, topic.0).await,
         // It is part of the clients' load from the start.
         FaultKind::Surge { .. } => Ok(()),
-        FaultKind::Skew { .. } => Err("it was to be refused before the run".to_owned()),
+        FaultKind::Skew { target, .. } => skew::start(lab, number, target).await,
     }
 }
 
@@ -88,6 +89,7 @@ pub(crate) async fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
         FaultKind::LockTable { store, table } => lock::set(lab, store.0, *table, false).await,
         FaultKind::Deploy { .. } => deploy::end(lab, number),
         FaultKind::BrokerDown(topic) => broker::end(lab, topic.0).await,
+        FaultKind::Skew { .. } => skew::end(lab, number).await,
         // The others leave nothing to undo; a crash waits for its place for as long as the run lasts.
         _ => Ok(()),
     }

@@ -33,7 +33,7 @@ impl Lab {
                 let is = |part: &Part| match *part {
                     Part::Instance(service, n) => in_zone(&system.services[service as usize].zones, n),
                     Part::Node(store, n) => in_zone(&system.stores[store as usize].zones, n),
-                    Part::Topic(_) => false,
+                    Part::Topic(_) | Part::Lease(_) => false,
                 };
                 parts.into_iter().filter(is).collect()
             }

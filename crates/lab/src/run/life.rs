@@ -203,6 +203,7 @@ impl Lab {
                 }
                 self.tell_slow_stores(part).await;
                 self.stack.tell_members(part).await;
+                self.tell_skew(part).await;
             }
             Part::Node(store, _) if self.lag(store) > 0 => {
                 let _ = self.stack.order(part, &Order::Lag(self.lag(store))).await;

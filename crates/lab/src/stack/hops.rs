@@ -52,6 +52,10 @@ impl Hops {
                     let of = (&system.services[service as usize].name, &system.topics[topic as usize].name);
                     (format!("{}/{} -> {}", of.0, instance + 1, of.1), Some(Part::Topic(topic)))
                 }
+                Hop::Lease(service, instance, lease) => {
+                    let of = (&system.services[service as usize].name, &system.leases[lease as usize].name);
+                    (format!("{}/{} -> {}", of.0, instance + 1, of.1), Some(Part::Lease(lease)))
+                }
             };
             let new = NewProxy { listen: listen.to_string(), ..NewProxy::to(&name, &upstream.to_string()) };
             proxies.set().create(new).map_err(std::io::Error::other)?;

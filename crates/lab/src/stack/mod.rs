@@ -32,6 +32,8 @@ pub enum Part {
     Node(u32, u32),
     /// A topic's broker.
     Topic(u32),
+    /// What keeps a lease.
+    Lease(u32),
     /// An instance of a service or gateway, from 0.
     Instance(u32, u32),
 }
@@ -217,17 +219,19 @@ impl Stack {
         let nodes =
             emulated.flat_map(|(at, store)| (0..nodes(&store.kind)).map(move |node| Part::Node(at as u32, node)));
         let topics = (0..system.topics.len() as u32).map(Part::Topic);
+        let leases = (0..system.leases.len() as u32).map(Part::Lease);
         // What runs elsewhere is not started.
         let services = system.services.iter().enumerate().filter(|(_, service)| !is_elsewhere(service));
         let instances =
             services.flat_map(|(at, service)| (0..service.instances).map(move |n| Part::Instance(at as u32, n)));
-        nodes.chain(topics).chain(instances).collect()
+        nodes.chain(topics).chain(leases).chain(instances).collect()
     }
 
     /// What a part is when it starts. `startup` is how long it takes, ns.
     pub fn role(&self, part: Part, startup: u64, version: Option<(f64, f64)>) -> Role {
         match part {
             Part::Topic(topic) => Role::Topic { topic },
+            Part::Lease(lease) => Role::Lease { lease },
             Part::Node(store, node) => {
                 let (primary, timeline) = match &self.system.stores[store as usize].kind {
                     StoreKind::Postgres(pg) => {
@@ -257,6 +261,7 @@ impl Stack {
             Part::Instance(service, instance) => names::instance(&self.system, service, instance),
             Part::Node(store, node) => names::node(&self.system, store, node),
             Part::Topic(topic) => self.system.topics[topic as usize].name.clone(),
+            Part::Lease(lease) => self.system.leases[lease as usize].name.clone(),
         }
     }
 
@@ -266,6 +271,7 @@ impl Stack {
             Part::Instance(service, instance) => self.layout.services[service as usize][instance as usize],
             Part::Node(store, node) => self.layout.stores[store as usize][node as usize],
             Part::Topic(topic) => self.layout.topics[topic as usize],
+            Part::Lease(lease) => self.layout.leases[lease as usize],
         }
     }
 

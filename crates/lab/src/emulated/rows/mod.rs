@@ -382,6 +382,7 @@ impl Controlled for Node {
             commits: self.log.commits(),
             primary: self.log.is_primary(),
             note: self.log.lag().to_string(),
+            ..State::default()
         }
     }
 

@@ -5,13 +5,14 @@ mod admission;
 mod cache;
 mod consume;
 mod join;
+mod lease;
 mod pool;
 mod publish;
 mod store;
 mod task;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +63,10 @@ pub(super) struct Instance {
     /// One-way delay from gateways, which cannot add it themselves.
     gateway_delay: Option<Dist>,
     leaving: tokio::sync::Notify,
+    /// Whether it is to go.
+    draining: AtomicBool,
+    /// How far its clock is ahead, ns.
+    skew: AtomicI64,
 }
 
 /// On answers of the service's own: a layer that refused has put none there.
@@ -93,6 +98,7 @@ pub(super) async fn run(
         tokio::spawn(admission::observe(of.clone()));
     }
     consume::start(&of);
+    lease::start(&of);
     let serving = {
         let of = of.clone();
         tokio::spawn(serve(listener, stops, move || {
@@ -214,6 +220,8 @@ impl Instance {
                 crash: Mutex::default(),
                 gateway_delay,
                 leaving: tokio::sync::Notify::new(),
+                draining: AtomicBool::new(false),
+                skew: AtomicI64::new(0),
                 process: process.clone(),
             }
         });
@@ -478,6 +486,7 @@ impl Controlled for Instance {
             note: if self.stores.values().any(|end| end.is_counting()) { COUNTING.to_owned() } else { String::new() },
             in_flight: self.in_flight.load(Ordering::Relaxed),
             slow: *self.slow.lock().unwrap_or_else(PoisonError::into_inner),
+            skew: self.skew.load(Ordering::Relaxed),
             ..State::default()
         }
     }
@@ -485,7 +494,11 @@ impl Controlled for Instance {
     fn obey(&self, order: Order) -> Result<(), String> {
         match order {
             Order::Slow(factor, added) => *self.slow.lock().unwrap_or_else(PoisonError::into_inner) = (factor, added),
-            Order::Drain => self.leaving.notify_one(),
+            Order::Drain => {
+                self.draining.store(true, Ordering::Relaxed);
+                self.leaving.notify_one();
+            }
+            Order::Skew(by) => self.skew.store(by, Ordering::Relaxed),
             Order::Members { service, instances } => {
                 let Process { system, layout, .. } = &self.process;
                 for (edge, end) in &self.ends {

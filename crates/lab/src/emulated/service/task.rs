@@ -169,8 +169,7 @@ impl Task {
                     self.run(otherwise).await
                 }
             },
-            // Refused before the run.
-            Action::Lease { .. } => Err(Answer::Error),
+            Action::Lease { lease, steps } => super::lease::hold(self, lease.0, steps).await,
         }
     }
 
