@@ -139,7 +139,18 @@ impl PredictTable {
         let Some(mark) = measured.marks.first().filter(|_| !measured.partial) else { return Ok(None) };
         // The machine's own limit is among them.
         let why = measured.warnings.first().cloned();
-        Ok(Some(Predicted::of_line(mark.predicted.unwrap_or(f64::NAN), mark.load, "", why)))
+        Ok(Some(match mark.predicted {
+            Some(predicted) if mark.load > 0.0 => Predicted::of_line(predicted, mark.load, "", why),
+            _ => {
+                let why = why.map_or(String::new(), |why| format!(": {why}"));
+                Predicted {
+                    system: String::new(),
+                    experiment: CALM.to_owned(),
+                    errors: None,
+                    reason: Some(format!("no load that was tried held{why}")),
+                }
+            }
+        }))
     }
 
     fn predict(
