@@ -160,7 +160,7 @@ mod tests {
                 tokio::spawn(async move { cores.work(nanos, nothing).await })
             };
             let start = clock.now().as_nanos();
-            let given_up = spawn(50 * MS);
+            let given_up = spawn(400 * MS);
             tokio::time::sleep(Duration::from_millis(10)).await;
             let never_begun = spawn(10_000 * MS);
             let last = spawn(MS);
@@ -171,7 +171,7 @@ mod tests {
             assert!(!cores.is_free(), "a core does not notice that nobody waits");
             last.await.unwrap();
             let took = clock.now().as_nanos() - start;
-            assert!((51 * MS..10_000 * MS).contains(&took), "{took}");
+            assert!((401 * MS..10_000 * MS).contains(&took), "{took}");
         });
         timer.stop();
     }
