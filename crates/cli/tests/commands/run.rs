@@ -284,6 +284,11 @@ fn long(folder: &Folder) -> Child {
 /// Parts of the run of this folder: their numbers, and what each does.
 fn processes(folder: &Folder) -> Vec<(u32, char)> {
     let file = folder.path("tiny.yaml").display().to_string();
+    running(|line| line.contains("lab-process") && line.contains(&file))
+}
+
+/// Processes with such a command line: their numbers, and what each does.
+pub(crate) fn running(is: impl Fn(&str) -> bool) -> Vec<(u32, char)> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     entries
         .filter_map(|entry| {
@@ -291,7 +296,7 @@ fn processes(folder: &Folder) -> Vec<(u32, char)> {
             let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
-            (line.contains("lab-process") && line.contains(&file) && state != 'Z').then_some((pid, state))
+            (is(&line) && state != 'Z').then_some((pid, state))
         })
         .collect()
 }

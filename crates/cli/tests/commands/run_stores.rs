@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::Folder;
-use crate::run::{signal, until};
+use crate::run::{running, signal, until};
 
 /// Two instances, a primary with a replica, a cache.
 const SYSTEM: &str = "system: stored
@@ -172,14 +172,5 @@ fn an_interrupt_ends_servers_that_stand_still() {
 /// What each process does whose command line names this directory: its servers' do.
 fn servers(tmp: &std::path::Path) -> Vec<char> {
     let tmp = tmp.display().to_string();
-    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-    entries
-        .filter_map(|entry| {
-            let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let state = stat.rsplit_once(')')?.1.trim_start().chars().next()?;
-            (line.contains(&tmp) && state != 'Z').then_some(state)
-        })
-        .collect()
+    running(|line| line.contains(&tmp)).into_iter().map(|(_, state)| state).collect()
 }
