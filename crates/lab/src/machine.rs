@@ -83,14 +83,6 @@ impl Starved {
     }
 }
 
-/// Takes as many open files as the system lets this process have: a stalled server can have thousands of connections
-/// waiting.
-pub(crate) fn many_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

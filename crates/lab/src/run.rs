@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::fault::Faults;
 use crate::layout::Layout;
 use crate::load::{Load, LoadError};
-use crate::machine::{Machine, Starved, many_files};
+use crate::machine::{Machine, Starved};
 use crate::measure::Cuts;
 use crate::measure::gateway::Looks;
 use crate::measure::parts::Parts;
@@ -108,7 +108,8 @@ pub fn run(system: &System, experiment: &Experiment, settings: &Settings<'_>) ->
     if !refused.is_empty() {
         return Err(RunError::Refused(refused));
     }
-    many_files();
+    // A stalled server can have thousands of connections waiting.
+    let _ = plimsoll_gateway::net::files::raise_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, within(system, experiment, settings, real))

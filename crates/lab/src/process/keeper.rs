@@ -117,8 +117,8 @@ struct Child {
     exit: Option<Exit>,
     /// Copies its output.
     log: std::thread::JoinHandle<()>,
-    /// What it was seen to have started: an orphan outside of its group can no longer be told from others'.
-    known: BTreeSet<tree::Key>,
+    /// What it was seen to have started.
+    known: tree::Known,
     stopping: Option<Stopping>,
 }
 
@@ -228,7 +228,7 @@ impl Keeper {
         let copying = std::thread::Builder::new().name(spec.name.clone());
         let log = copying.spawn(move || log::copy(reader, path, bytes))?;
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Child { pid, stop: spec.stop, exit: None, log, known: BTreeSet::new(), stopping: None })
+        Ok(Child { pid, stop: spec.stop, exit: None, log, known: tree::Known::default(), stopping: None })
     }
 
     fn living(&self, id: u64) -> Result<Pid, String> {
@@ -244,7 +244,8 @@ impl Keeper {
         let Some(child) = self.children.get_mut(&id) else { return Vec::new() };
         let all = tree::below(rustix::process::getpid().as_raw_nonzero().get());
         let members = tree::members(&all, child.pid.as_raw_nonzero().get(), &child.known);
-        child.known = members.iter().map(|entry| entry.key).collect();
+        let shared = rustix::process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
+        child.known = tree::Known::of(&members, shared);
         members
     }
 

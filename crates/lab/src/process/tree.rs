@@ -17,6 +17,7 @@ pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) parent: i32,
     pub(super) group: i32,
+    pub(super) session: i32,
     pub(super) state: char,
 }
 
@@ -30,6 +31,7 @@ impl Entry {
             key: (pid.parse().ok()?, u64::try_from(number(19)?).ok()?),
             parent: i32::try_from(number(1)?).ok()?,
             group: i32::try_from(number(2)?).ok()?,
+            session: i32::try_from(number(3)?).ok()?,
             state: fields.first()?.chars().next()?,
         })
     }
@@ -37,6 +39,30 @@ impl Entry {
     /// Whether it has ended, and only its parent's question is missing.
     fn is_over(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// What belonged to a process when it was last looked at. A child whose parent has died since is an orphan like any
+/// other: its group and session still tell whose it is, as no number is given again while anybody has it as either.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    keys: BTreeSet<Key>,
+    groups: BTreeSet<i32>,
+    sessions: BTreeSet<i32>,
+}
+
+impl Known {
+    /// `shared` is the session of whoever keeps it, and so of others too.
+    pub(super) fn of(members: &[Entry], shared: i32) -> Known {
+        Known {
+            keys: members.iter().map(|entry| entry.key).collect(),
+            groups: members.iter().map(|entry| entry.group).collect(),
+            sessions: members.iter().map(|entry| entry.session).filter(|session| *session != shared).collect(),
+        }
+    }
+
+    fn has(&self, entry: &Entry) -> bool {
+        self.keys.contains(&entry.key) || self.groups.contains(&entry.group) || self.sessions.contains(&entry.session)
     }
 }
 
@@ -55,8 +81,8 @@ pub(super) fn below(root: i32) -> Vec<Entry> {
 
 /// Those of `entries` that belong to a process that was started with a group of its own: its group, what was
 /// known to be its before, and what any of these has started.
-pub(super) fn members(entries: &[Entry], root: i32, known: &BTreeSet<Key>) -> Vec<Entry> {
-    closure(entries, |entry| entry.group == root || entry.key.0 == root || known.contains(&entry.key))
+pub(super) fn members(entries: &[Entry], root: i32, known: &Known) -> Vec<Entry> {
+    closure(entries, |entry| entry.group == root || entry.key.0 == root || known.has(entry))
 }
 
 fn closure(entries: &[Entry], first: impl Fn(&Entry) -> bool) -> Vec<Entry> {
@@ -116,7 +142,7 @@ mod tests {
     #[test]
     fn names_with_brackets_do_not_confuse() {
         let stat = "12 (a) S 3 (b) T 7 9 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 5555 100 200";
-        let entry = Entry { key: (12, 5555), parent: 7, group: 9, state: 'T' };
+        let entry = Entry { key: (12, 5555), parent: 7, group: 9, session: 9, state: 'T' };
         assert_eq!(Entry::parse(stat), Some(entry));
         for short in ["", "12", "12 (a", "12 (a) S 1 2", "x (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19"] {
             assert_eq!(Entry::parse(short), None, "{short}");
@@ -125,9 +151,10 @@ mod tests {
 
     #[test]
     fn a_process_has_its_group_its_children_and_what_it_was_known_to_have() {
-        let entry = |pid, parent, group| Entry { key: (pid, 1), parent, group, state: 'S' };
+        let entry = |pid, parent, group| Entry { key: (pid, 1), parent, group, session: 1, state: 'S' };
         // 10 leads a group; 11 left it; 12 is 11's; 13 is an orphan of the group; 20 and 21 are another's; 30 was
-        // known, and its number is now somebody else's as 31's is.
+        // known, and 31's number was, but is now somebody else's. 42 came after 40, who was known, and is now an
+        // orphan of its group; 52 of 50's session.
         let all = [
             entry(10, 1, 10),
             entry(11, 10, 11),
@@ -137,9 +164,17 @@ mod tests {
             entry(21, 20, 20),
             entry(30, 1, 30),
             entry(31, 1, 31),
+            entry(42, 1, 40),
+            Entry { session: 50, ..entry(52, 1, 51) },
         ];
-        let known = BTreeSet::from([(30, 1), (31, 0)]);
+        let before = [
+            entry(30, 10, 29),
+            Entry { key: (31, 0), ..entry(31, 10, 29) },
+            entry(40, 10, 40),
+            Entry { session: 50, ..entry(50, 10, 50) },
+        ];
+        let known = Known::of(&before, 1);
         let found: Vec<i32> = members(&all, 10, &known).iter().map(|entry| entry.key.0).collect();
-        assert_eq!(found, [10, 11, 12, 13, 30]);
+        assert_eq!(found, [10, 11, 12, 13, 30, 42, 52]);
     }
 }
