@@ -33,15 +33,22 @@ impl Machine {
 
     /// What the reader should know of it.
     pub(crate) fn warning(busy: f64) -> Option<String> {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        (busy > FULL).then(|| {
-            format!(
-                "this machine's {processors} processors were {:.0}% busy: the figures say more about it than about the \
-                 system",
-                busy * 100.0
-            )
-        })
+        full(busy).map(|full| format!("{full}: the figures say more about it than about the system"))
     }
+
+    /// Why what was missed says nothing.
+    pub(crate) fn unsure(busy: f64, passed: bool) -> Option<String> {
+        let full = full(busy).filter(|_| !passed)?;
+        Some(format!(
+            "an expectation was missed, and {full}: nobody knows whether the system missed it or the machine; run it \
+             while nothing else is at work, or with a smaller `--scale`"
+        ))
+    }
+}
+
+fn full(busy: f64) -> Option<String> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (busy > FULL).then(|| format!("this machine's {processors} processors were {:.0}% busy", busy * 100.0))
 }
 
 /// Requests that were handed over late while nothing was left of the processors: what those figures say is how long a
@@ -86,6 +93,12 @@ impl Starved {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missed_on_a_full_machine_is_nobodys() {
+        assert_eq!((Machine::unsure(0.9, false), Machine::unsure(0.91, true)), (None, None));
+        assert!(Machine::unsure(0.91, false).is_some_and(|why| why.contains("91% busy")));
+    }
 
     #[test]
     fn requests_that_are_late_count_while_nothing_is_left_of_the_processors() {

@@ -194,7 +194,7 @@ async fn within(
     };
     let mut run = result::assemble(&gathered);
     run.ready_ns = Some(ready);
-    let invalid = broken.or_else(|| result::invalid(&gathered));
+    let invalid = broken.or_else(|| result::invalid(&gathered)).or_else(|| Machine::unsure(busy, run.passed()));
     let timed = timed(gathered.parts, &cuts);
     Ok(Outcome { run, invalid, timed, busy })
 }
