@@ -14,16 +14,14 @@
 mod backend;
 mod http;
 mod load;
-mod process;
 mod proxies;
 
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use process::Process;
+use plimsoll_bench_common::{Folder, Process, build, machine, median};
 use proxies::Proxy;
 
 const NAMES: [&str; 4] = ["nginx", "HAProxy", "ours", "ours, no policies"];
@@ -71,47 +69,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!();
     println!("{}", machine());
     Ok(())
-}
-
-/// Builds the program that is measured, and says where it is.
-fn build() -> Result<String, Box<dyn Error>> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let built = Command::new("cargo")
-        .args(["build", "--release", "--locked", "-p", "plimsoll", "--manifest-path"])
-        .arg(root.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target)
-        .status()?;
-    if !built.success() {
-        return Err("plimsoll does not build".into());
-    }
-    Ok(target.join("release/plimsoll").to_string_lossy().into_owned())
-}
-
-/// What else the machine does.
-fn machine() -> String {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let averages: Vec<&str> = load.split_whitespace().take(3).collect();
-    format!("{cores} cores, load average {}", averages.join(" "))
-}
-
-/// A folder for configurations, which goes with the value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> std::io::Result<Folder> {
-        let path = std::env::temp_dir().join(format!("plimsoll-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Folder(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 struct Backend {
@@ -198,7 +155,7 @@ impl Bench {
             used as f64 / 1e3 / seen.times.len() as f64
         });
         row(&format!("CPU us a request, {connections} connections"), &values, 1);
-        median(&rates)
+        median(rates)
     }
 
     fn p99(&self, rate: f64) {
@@ -280,14 +237,8 @@ impl Bench {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn row(what: &str, values: &[Vec<f64>], digits: usize) {
-    let at: Vec<f64> = values.iter().map(|values| median(values)).collect();
+    let at: Vec<f64> = values.iter().map(|values| median(values.clone())).collect();
     let number = |value: f64| if value.is_finite() { format!("{value:.digits$}") } else { "none".to_owned() };
     let ratio = if at[0] > 0.0 && at[0].is_finite() { format!("{:.2}", at[2] / at[0]) } else { String::new() };
     println!("| {what} | {} | {} | {} | {ratio} | {} |", number(at[0]), number(at[1]), number(at[2]), number(at[3]));

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::process::Process;
+use plimsoll_bench_common::Process;
 
 /// A proxy that runs.
 pub struct Proxy {

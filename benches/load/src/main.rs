@@ -15,11 +15,11 @@ mod options;
 mod server;
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use generator::{Generator, Seen};
 use options::Options;
+use plimsoll_bench_common::{Folder, build, machine, median};
 use server::Server;
 
 fn main() -> ExitCode {
@@ -110,50 +110,4 @@ fn row(what: &str, seen: &[Vec<Seen>], figure: impl Fn(&Seen) -> f64, digits: us
         line += &format!(" {:.2} ({least:.2} to {most:.2}) |", median(ratios));
     }
     println!("{line}");
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// Builds the program that is measured, and says where it is.
-fn build() -> Result<String, Box<dyn Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let built = Command::new("cargo")
-        .args(["build", "--release", "--locked", "-p", "plimsoll", "--manifest-path"])
-        .arg(root.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target)
-        .status()?;
-    if !built.success() {
-        return Err("plimsoll does not build".into());
-    }
-    Ok(target.join("release/plimsoll").to_string_lossy().into_owned())
-}
-
-/// What else the machine does.
-fn machine() -> String {
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let averages: Vec<&str> = load.split_whitespace().take(3).collect();
-    format!("{cores} cores, load average {}", averages.join(" "))
-}
-
-/// A folder for configurations, which goes with the value.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> std::io::Result<Folder> {
-        let path = std::env::temp_dir().join(format!("plimsoll-load-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Folder(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

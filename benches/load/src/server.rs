@@ -4,14 +4,14 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// nginx. It is told to go when the value is dropped, and ends with this process however that ends: the kernel sends
-/// it a signal then (`setpriv --pdeathsig`).
+use plimsoll_bench_common::Process;
+
+/// nginx, for as long as there is the value.
 pub struct Server {
     pub address: SocketAddr,
-    child: Child,
+    _process: Process,
 }
 
 impl Server {
@@ -29,21 +29,15 @@ impl Server {
         );
         let file = folder.join("nginx.conf");
         fs::write(&file, settings)?;
-        let log = fs::File::create(folder.join("nginx.log"))?;
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "--", "nginx", "-p", &at.to_string()])
-            .args(["-e", &format!("{at}/nginx.error"), "-c"])
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
+        let log = folder.join("nginx.log");
+        let arguments = ["-p", &at.to_string(), "-e", &format!("{at}/nginx.error"), "-c", &file.to_string_lossy()];
+        let process = Process::start("TERM", "nginx", &arguments, &log.to_string_lossy())
             .map_err(|error| io::Error::other(format!("setpriv of util-linux does not start: {error}")))?;
-        let server = Server { address, child };
+        let server = Server { address, _process: process };
         let since = Instant::now();
         while let Err(error) = server.count() {
             if since.elapsed() > Duration::from_secs(10) {
-                let said = fs::read_to_string(folder.join("nginx.log")).unwrap_or_default();
+                let said = fs::read_to_string(&log).unwrap_or_default();
                 return Err(io::Error::other(format!("nginx does not start: {error}\n{said}")));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -62,20 +56,5 @@ impl Server {
         let numbers = said.split("requests").nth(1).unwrap_or_default();
         let count = numbers.split_whitespace().nth(2).and_then(|count| count.parse().ok());
         count.ok_or_else(|| io::Error::other(format!("nginx says nothing of its requests: {said}")))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-s", "TERM", &self.child.id().to_string()]).status();
-        let since = Instant::now();
-        while matches!(self.child.try_wait(), Ok(None)) {
-            if since.elapsed() > Duration::from_secs(3) {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 }
