@@ -415,6 +415,7 @@ objectives:
             seed: 1,
             replications: 1,
             ready_ns: None,
+            balancer: None,
             warmup_ns: experiment.warmup,
             duration_ns: experiment.duration,
             partial: false,

@@ -41,7 +41,7 @@ pub fn refuse(system: &System, experiment: &Experiment, real: &[bool]) -> Vec<Re
         {
             let package = balancer::name(serving.balancer);
             let why = format!("`{name}`: no {package} on this machine: install the package {package}");
-            say(service.line, format!("{why}, or leave `balancer` out"));
+            say(service.line, format!("{why}, or have another `balancer`"));
         }
         if let Some(why) = unscaled(system, at) {
             say(service.line, format!("`{name}`: {why}: take `autoscale` out, or use `plimsoll sim`"));

@@ -21,7 +21,7 @@ pub fn ask<'s>(
     let (service, of) = endpoint_of(system, endpoint);
     let (method, pattern) = method_and_pattern(&of.name);
     let headers = service.serving.as_ref().map(|serving| &serving.headers);
-    let user_field = headers.and_then(|headers| headers.user.as_deref()).unwrap_or(USER);
+    let user_field = user_field(system, endpoint).unwrap_or(USER);
     let class_field = headers.and_then(|headers| headers.class.as_deref()).unwrap_or(CLASS);
     let (origin, at_origin) = origin(system, endpoint);
     let keyed = origin.idempotency.is_some();
@@ -63,6 +63,23 @@ pub fn ask<'s>(
 fn endpoint_of(system: &System, endpoint: EndpointId) -> (&Service, &Endpoint) {
     let service = &system.services[endpoint.service.index()];
     (service, &service.endpoints[endpoint.index as usize])
+}
+
+/// The field that names the user to a service, where the file has a name for it: the gateway's own, or that of a gateway
+/// in front of the service, which passes the field on. Who calls the service directly says it in the same words.
+fn user_field(system: &System, endpoint: EndpointId) -> Option<&str> {
+    fn named(gateway: &Service) -> Option<&str> {
+        gateway.serving.as_ref()?.headers.user.as_deref()
+    }
+    let of = &system.services[endpoint.service.index()];
+    if of.is_gateway() {
+        return named(of);
+    }
+    let leads = |service: &&Service| match &service.kind {
+        ServiceKind::Gateway(routes) => routes.iter().any(|route| route.to.service == endpoint.service),
+        ServiceKind::Service => false,
+    };
+    system.services.iter().filter(leads).find_map(named)
 }
 
 /// The service and endpoint that answer in the end, behind all gateways.
@@ -119,6 +136,27 @@ mod tests {
         assert_eq!(of("POST /notes"), "POST /notes");
         assert_eq!(of("* /files/*"), "GET /files/7");
         assert_eq!(of("GET /"), "GET /");
+    }
+
+    #[test]
+    fn a_service_hears_of_users_in_the_words_of_the_gateway_in_front_of_it() {
+        let of = |headers: &str| {
+            let file = format!(
+                "system: s\nclients: {{ web: {{ rate: 1/s, calls: [edge GET /x] }}, job: {{ rate: 1/s, calls: [api GET /x, \
+                 other GET /x] }} }}\nservices:\n  edge: {{ kind: gateway, upstream: api{headers} }}\n  api: {{ endpoints: {{ GET \
+                 /x: [ {{ wait: 1ms }} ] }} }}\n  other: {{ endpoints: {{ GET /x: [ {{ wait: 1ms }} ] }} }}\n"
+            );
+            let source =
+                plimsoll_model::Source { name: "s.yaml", bytes: file.as_bytes(), read: &|_| Err(String::new()) };
+            let system = plimsoll_model::parse(&source).unwrap();
+            ["edge", "api", "other"].map(|name| {
+                let at = system.services.iter().position(|service| service.name == name).unwrap();
+                let endpoint = EndpointId { service: plimsoll_model::system::ServiceId(at as u32), index: 0 };
+                user_field(&system, endpoint).unwrap_or(USER).to_owned()
+            })
+        };
+        assert_eq!(of(", headers: { user: X-User-Id }"), ["X-User-Id", "X-User-Id", USER]);
+        assert_eq!(of(""), [USER, USER, USER]);
     }
 
     #[test]

@@ -5,16 +5,18 @@ use plimsoll_model::run::{
     Verdict, World, bound_words,
 };
 use plimsoll_model::system::{
-    Component, ConsumerId, EdgeId, Expectation, Experiment, LeaseId, Metric, MetricTarget, Phase, ServiceId, StoreId,
-    Subject, System, TopicId,
+    Balancer, Component, ConsumerId, EdgeId, Expectation, Experiment, LeaseId, Metric, MetricTarget, Phase, ServiceId,
+    StoreId, Subject, System, TopicId,
 };
 
+use crate::emulated::balancer;
 use crate::layout::nodes;
 use crate::measure::Cuts;
 use crate::measure::metric::Measured;
 use crate::measure::parts::{Parts, Second};
 use crate::measure::requests::Requests;
 use crate::names;
+use crate::stack::stands_for;
 use crate::tally::{Delta, Of};
 
 /// Everything that a run left behind.
@@ -49,6 +51,7 @@ pub(crate) fn empty(system: &System, experiment: &Experiment, cuts: &Cuts, seed:
         warmup_ns: cuts.warmup,
         duration_ns: experiment.duration,
         ready_ns: None,
+        balancer: balancer(system),
         partial: true,
         subjects: Vec::new(),
         faults: Vec::new(),
@@ -57,6 +60,15 @@ pub(crate) fn empty(system: &System, experiment: &Experiment, cuts: &Cuts, seed:
         bottlenecks: Vec::new(),
         warnings: Vec::new(),
     }
+}
+
+/// Who stands for the gateways, where it is not all Plimsoll's own.
+fn balancer(system: &System) -> Option<String> {
+    let gateways = system.services.iter().filter(|service| service.is_gateway() && service.run.is_none());
+    let mut names: Vec<&str> = gateways.map(|service| balancer::name(stands_for(service))).collect();
+    names.sort_unstable();
+    names.dedup();
+    (!names.is_empty() && names != [balancer::name(Balancer::Plimsoll)]).then(|| names.join(", "))
 }
 
 /// The run.

@@ -11,9 +11,11 @@
 //! | [`junit`] | one case an expectation or a mark, for build servers |
 //! | [`postmortem`] | what a run says of its faults, as a document that people finish |
 //! | [`mod@prediction`] | how far predictions were off, as a table |
+//! | [`balancers`] | what each of several gateways kept of the same experiments, as a table |
 //! | [`hlog`] | HdrHistogram interval log |
 //! | [`compare`](mod@compare) | two results over each other |
 
+pub mod balancers;
 pub mod compare;
 pub mod hlog;
 pub mod html;

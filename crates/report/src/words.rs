@@ -313,11 +313,12 @@ pub(crate) fn provenance(run: &Run) -> String {
         World::Virtual => "simulated",
         World::Real => "run on real processes",
     };
+    let by = run.balancer.as_ref().map_or_else(String::new, |name| format!(" with {name} for a gateway"));
     let warmup = if run.warmup_ns > 0 { format!(" after {} of warm-up", nanos(run.warmup_ns)) } else { String::new() };
     let ready =
         run.ready_ns.map_or_else(String::new, |ready| format!(", ready in {}", nanos(ready / 1_000_000 * 1_000_000)));
     format!(
-        "{world}{ready}, {} of {}{warmup}, seed {}",
+        "{world}{by}{ready}, {} of {}{warmup}, seed {}",
         plural(u64::from(run.replications), "replication", "replications"),
         nanos(run.duration_ns),
         run.seed

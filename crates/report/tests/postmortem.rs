@@ -109,6 +109,7 @@ fn by_hand() -> Run {
         warmup_ns: 0,
         duration_ns: 10 * SECOND,
         ready_ns: None,
+        balancer: None,
         partial: false,
         subjects: vec![
             all,

@@ -106,6 +106,7 @@ pub(crate) fn assemble(plan: &Plan, scenario: &Scenario, samples: &[&Sample], se
         replications: samples.len() as u32,
         warmup_ns: plan.warmup,
         ready_ns: None,
+        balancer: None,
         duration_ns: plan.duration,
         partial: false,
         subjects: subjects(plan, samples, segments),

@@ -1,3 +1,4 @@
+mod balancer_table;
 mod calibrate;
 mod compare;
 mod example;
@@ -7,6 +8,7 @@ mod gateway;
 mod keep;
 mod lab_process;
 mod line;
+mod marks;
 mod postmortem;
 mod predict_table;
 mod proxy;
@@ -34,6 +36,7 @@ enum Command {
     Run(run::Run),
     Calibrate(calibrate::Calibrate),
     PredictTable(predict_table::PredictTable),
+    BalancerTable(balancer_table::BalancerTable),
     Explain(explain::Explain),
     Schema(schema::Schema),
     Compare(compare::Compare),
@@ -54,6 +57,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         Command::Run(command) => command.run(),
         Command::Calibrate(command) => command.run(),
         Command::PredictTable(command) => command.run(),
+        Command::BalancerTable(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Compare(command) => command.run(),

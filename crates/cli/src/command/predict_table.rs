@@ -1,6 +1,5 @@
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
 use plimsoll_lab::Outcome;
 use plimsoll_model::run::Prediction;
 use plimsoll_model::system::{Experiment, System};
@@ -10,12 +9,13 @@ use plimsoll_sim::{Runner, forecasts};
 use super::Chance;
 use super::calibrate::{calibration, once, quiet};
 use super::line::real as line;
+use super::marks::Marked;
 use super::sim::simulate;
 use crate::exit::Exit;
 use crate::experiments::{length, share};
 use crate::file::SystemFile;
 use crate::interrupt::stop_flag;
-use crate::output::{check, print, write, wrote};
+use crate::output::{check, print};
 use crate::progress::Progress;
 use crate::real;
 
@@ -42,14 +42,10 @@ pub(crate) struct PredictTable {
     seed: u64,
 }
 
-/// Between these lines of a file the table stands.
-const BEGIN: &str = "<!-- predict-table -->";
-const END: &str = "<!-- /predict-table -->";
-
 impl PredictTable {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         check([&self.output])?;
-        let into = self.output.as_deref().map(marked).transpose()?;
+        let into = self.output.as_deref().map(|path| Marked::read(path, "predict-table")).transpose()?;
         let mut made = Vec::new();
         for path in &self.files {
             if !self.file(path, &mut made)? {
@@ -57,13 +53,9 @@ impl PredictTable {
                 return Ok(Exit::Interrupted);
             }
         }
-        match (&self.output, into) {
-            (Some(path), Some((before, old, after))) => {
-                let table = table(&with(rows(&old), made));
-                write(path, &format!("{before}{BEGIN}\n{table}{END}{after}"))?;
-                wrote(path);
-            }
-            _ => print(&table(&made))?,
+        match &into {
+            Some(marked) => marked.write(&table(&with(rows(&marked.old), made)))?,
+            None => print(&table(&made))?,
         }
         Ok(Exit::Held)
     }
@@ -197,19 +189,6 @@ fn with(old: Vec<Predicted>, made: Vec<Predicted>) -> Vec<Predicted> {
         now => now,
     };
     systems.iter().flat_map(current).collect()
-}
-
-/// What stands before, between and after a file's two marks.
-fn marked(path: &Path) -> anyhow::Result<(String, String, String)> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("{name}: cannot be read"))?;
-    let Some((before, rest)) = text.split_once(BEGIN) else {
-        bail!("{name}: expected a line `{BEGIN}` where the table is to stand, and after it `{END}`");
-    };
-    let Some((old, after)) = rest.split_once(END) else {
-        bail!("{name}: expected a line `{END}` after `{BEGIN}`");
-    };
-    Ok((before.to_owned(), old.trim().to_owned(), after.to_owned()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 use std::path::PathBuf;
 
+use anyhow::bail;
+use clap::builder::TypedValueParser;
 use plimsoll_lab::Outcome;
 use plimsoll_model::run::Prediction;
-use plimsoll_model::system::Experiment;
+use plimsoll_model::system::{Balancer, Experiment};
 use plimsoll_report::terminal;
 
 use super::Chance;
@@ -33,6 +35,9 @@ pub(crate) struct Run {
     /// Stores are processes of Plimsoll's that take the time that the file says, instead of PostgreSQL and Redis
     #[arg(long)]
     emulate_stores: bool,
+    /// Who stands for the gateways, whatever the file's `balancer` says: `nginx`, `haproxy`, or Plimsoll's own
+    #[arg(long, value_name = "PROGRAM", value_parser = balancer(), conflicts_with = "self_test")]
+    balancer: Option<Balancer>,
     /// See whether this machine makes and measures load as it should, with a server that stalls
     #[arg(long, conflicts_with_all = ["file", "experiment", "list"])]
     self_test: bool,
@@ -57,6 +62,15 @@ pub(crate) struct Run {
     outputs: Outputs,
 }
 
+/// Programs that can stand for a gateway, by their names in the file.
+fn balancer() -> impl clap::builder::TypedValueParser<Value = Balancer> {
+    clap::builder::PossibleValuesParser::new(["plimsoll", "nginx", "haproxy"]).map(|name| match name.as_str() {
+        "nginx" => Balancer::Nginx,
+        "haproxy" => Balancer::Haproxy,
+        _ => Balancer::Plimsoll,
+    })
+}
+
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let file = match self.self_test {
@@ -65,6 +79,14 @@ impl Run {
         };
         let mut system = file.system()?;
         system.scale_load(self.scale);
+        if let Some(balancer) = self.balancer
+            && system.stand_for_gateways(balancer) == 0
+        {
+            bail!(
+                "{}: --balancer: no gateway that it could stand for: expected a service with `kind: gateway`",
+                file.name
+            );
+        }
         if self.list {
             let names: Vec<&str> = system.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
             print(&names.join("\n"))?;

@@ -1,11 +1,12 @@
 use crate::Folder;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "line",
     "sim",
     "run",
     "calibrate",
     "predict-table",
+    "balancer-table",
     "explain",
     "schema",
     "compare",

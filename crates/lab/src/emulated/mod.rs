@@ -46,6 +46,8 @@ pub enum Role {
         instance: u32,
         /// How long it takes until it is ready, ns.
         startup: u64,
+        /// Who stands for it: the command line's word, if there is one, which the file does not know.
+        balancer: Balancer,
     },
     /// A node of a store.
     Store {
@@ -96,7 +98,7 @@ pub enum CannotRun {
     #[error(transparent)]
     Start(#[from] plimsoll_gateway::StartError),
     /// What a gateway is to be is not on this machine.
-    #[error("no {0} on this machine: install the package {0}, or leave `balancer` out")]
+    #[error("no {0} on this machine: install the package {0}, or have another `balancer`")]
     Missing(&'static str),
     /// What a gateway was has ended.
     #[error("{0} ended by itself ({1})")]
@@ -183,13 +185,13 @@ pub fn run(system: System, layout: Layout, role: Role, folder: &Path, own: &Path
             Role::Service { service, instance, startup, version } => {
                 service::run(process, place, service, instance, startup, version).await
             }
-            Role::Gateway { service, instance, startup } => {
+            Role::Gateway { service, instance, startup, balancer } => {
                 let of = (service, instance);
-                match process.system.services[service as usize].serving.as_ref().map(|serving| serving.balancer) {
-                    Some(balancer @ (Balancer::Nginx | Balancer::Haproxy)) => {
+                match balancer {
+                    Balancer::Nginx | Balancer::Haproxy => {
                         balancer::run(process, place, of, startup, folder, own, balancer).await
                     }
-                    _ => gateway::run(process, place, of, startup, folder, own).await,
+                    Balancer::Plimsoll => gateway::run(process, place, of, startup, folder, own).await,
                 }
             }
             Role::Store { store, node, primary, timeline } => match &process.system.stores[store as usize].kind {

@@ -245,7 +245,10 @@ impl Stack {
             }
             Part::Instance(service, instance) => match self.system.services[service as usize].kind {
                 _ if self.is_own(part) => Role::Own { command: self.command(part).unwrap_or_default() },
-                ServiceKind::Gateway(_) => Role::Gateway { service, instance, startup },
+                ServiceKind::Gateway(_) => {
+                    let balancer = stands_for(&self.system.services[service as usize]);
+                    Role::Gateway { service, instance, startup, balancer }
+                }
                 ServiceKind::Service => Role::Service { service, instance, startup, version },
             },
         }
@@ -325,8 +328,12 @@ pub fn is_elsewhere(service: &Service) -> bool {
 
 /// Whether a service's processes say what they do: others' programs do not, and of those a run knows what callers saw.
 pub fn tells(service: &Service) -> bool {
-    let balancer = service.serving.as_ref().map_or(Balancer::Plimsoll, |serving| serving.balancer);
-    service.run.is_none() && !is_elsewhere(service) && balancer == Balancer::Plimsoll
+    service.run.is_none() && !is_elsewhere(service) && stands_for(service) == Balancer::Plimsoll
+}
+
+/// Who stands for a service, if it is a gateway.
+pub(crate) fn stands_for(service: &Service) -> Balancer {
+    service.serving.as_ref().map_or(Balancer::Plimsoll, |serving| serving.balancer)
 }
 
 /// How long everything may take to be ready.

@@ -44,6 +44,9 @@ pub struct Run {
     /// Until everything was started and ready, ns, before the warm-up; none where nothing has to start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_ns: Option<u64>,
+    /// Who stood for the gateways in a real run, if it was not Plimsoll's own: `nginx` or `haproxy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancer: Option<String>,
     /// Whether it was interrupted: figures cover the replications that were done.
     pub partial: bool,
     /// Everything that was measured.

@@ -1,5 +1,9 @@
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
+use super::System;
+
 /// How a gateway is served by a real process. The simulation takes no notice of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Serving {
@@ -22,12 +26,21 @@ pub struct Serving {
 }
 
 /// Who stands for a gateway in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Balancer {
     Plimsoll,
     Nginx,
     Haproxy,
+}
+
+impl System {
+    /// Has one program stand for every gateway, whatever the file says: those that this machine starts, so not one
+    /// with a command of its own. How many there are.
+    pub fn stand_for_gateways(&mut self, balancer: Balancer) -> usize {
+        let gateways = self.services.iter_mut().filter(|service| service.is_gateway() && service.run.is_none());
+        gateways.filter_map(|service| service.serving.as_mut()).map(|serving| serving.balancer = balancer).count()
+    }
 }
 
 /// A certificate and its key, as PEM files.
