@@ -5,6 +5,7 @@ mod cost;
 pub mod draw;
 mod file;
 mod grow;
+pub mod lag;
 pub mod load;
 pub mod run;
 mod scale;

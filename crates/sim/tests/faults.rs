@@ -245,3 +245,148 @@ experiments: {{ calm: {{ for: 30s, expect: [ errors < 1% ] }} }}
         assert!(run.warnings.is_empty(), "{:?}", run.warnings);
     }
 }
+
+/// How many reads in a hundred are stale, where so many rows are each written once a second and replicas lag as the
+/// default says.
+fn stale_at(rows: u32) -> f64 {
+    let run = run(&format!(
+        "
+system: notes
+clients:
+  editors: {{ rate: {rows}/s, calls: [{{ endpoint: api PUT /, key: uniform({rows}) }}] }}
+  readers: {{ rate: 200/s, calls: [{{ endpoint: api GET /, key: uniform({rows}) }}] }}
+services:
+  api:
+    workers: 500
+    queue: 10k
+    endpoints: {{ PUT /: [ {{ query: db.write }} ], GET /: [ {{ query: db.read }} ] }}
+stores:
+  db:
+    kind: postgres
+    replicas: 2
+    reads: replicas
+    max_connections: 500
+    pool: 500
+    operations: {{ write: {{ kind: write, time: 0.1ms }}, read: {{ kind: read, time: 0.1ms }} }}
+experiments: {{ calm: {{ for: 200s }} }}
+"
+    ));
+    let totals = |kind, name| run.subject(kind, name).expect("it is a subject").totals;
+    let (db, reads) = (totals(SubjectKind::Store, "db"), totals(SubjectKind::Endpoint, "api GET /"));
+    100.0 * db.stale as f64 / reads.ok as f64
+}
+
+#[test]
+fn how_far_replicas_are_behind_does_not_depend_on_how_many_writes_there_are() {
+    // The mean lag is 23 ms, and of a row that is written once a second as many reads are stale.
+    for rows in [5, 1_000] {
+        let stale = stale_at(rows);
+        assert!((1.2..4.0).contains(&stale), "{stale}% of reads at {rows} writes a second (seed {SEED})");
+    }
+}
+
+#[test]
+fn a_session_waits_for_its_replica_with_a_connection_to_that_one() {
+    // 40 sessions that read what they wrote, replicas that need longer than they wait for them, and four connections to
+    // each node: while they wait they take none of the primary's, and writes go on.
+    holds(
+        "
+system: notes
+clients: { web: { rate: 60/s, users: 10, timeout: 2s, calls: [ { endpoint: api PUT /, weight: 40 }, { endpoint: api GET /, weight: 20 } ] } }
+services:
+  api:
+    workers: 500
+    endpoints: { PUT /: [ { query: db.write } ], GET /: [ { query: db.read } ] }
+stores:
+  db:
+    kind: postgres
+    replicas: 1
+    replication_lag: 5s
+    reads: { from: replicas, read_your_writes: session, wait: 150ms }
+    pool: 4
+    operations: { write: { kind: write, time: 1ms }, read: { kind: read, time: 1ms } }
+experiments: { calm: { for: 60s, warmup: 5s, expect: [ 'p(99, api PUT /) < 5ms', 'p(50, api GET /) > 150ms', errors == 0% ] } }
+",
+    );
+}
+
+#[test]
+fn a_session_waits_for_what_was_acknowledged_to_it_and_no_more() {
+    // A replica shows a commit long before it is acknowledged, and who is not told of it yet does not wait for it.
+    holds(
+        "
+system: notes
+clients: { web: { rate: 50/s, users: 1, timeout: 5s, calls: [ api PUT /, api GET / ] } }
+services: { api: { workers: 500, endpoints: { PUT /: [ { query: db.write } ], GET /: [ { query: db.read } ] } } }
+stores:
+  db:
+    kind: postgres
+    replicas: 1
+    replication_lag: 500ms
+    commit: 1s
+    synchronous: true
+    max_connections: 200
+    pool: 200
+    reads: { from: replicas, read_your_writes: session }
+    operations: { write: { kind: write, time: 1ms }, read: { kind: read, time: 1ms } }
+experiments: { calm: { for: 30s, expect: [ 'p(99, api PUT /) > 1s', 'p(99, api GET /) < 5ms', errors == 0% ] } }
+",
+    );
+}
+
+/// Transactions that write the same three rows, and a fault from 5 s to 8 s: at the end all is as it was.
+#[track_caller]
+fn locks_are_free_after(fault: &str) {
+    holds(&format!(
+        "
+system: shop
+clients: {{ web: {{ rate: 60/s, timeout: 1s, calls: [{{ endpoint: api PUT /, key: uniform(3) }}] }} }}
+services:
+  api:
+    workers: 200
+    endpoints: {{ PUT /: [ {{ transaction: db, do: [ {{ query: db.update }} ] }} ] }}
+    calls: {{ db: {{ timeout: 500ms }} }}
+stores:
+  db:
+    kind: postgres
+    pool: 80
+    concurrency: 50
+    operations: {{ update: {{ kind: write, time: 10ms }} }}
+experiments:
+  broken:
+    for: 20s
+    faults: [ {{ at: 5s, {fault}, for: 3s }} ]
+    expect: [ errors during fault > 10%, errors at end == 0%, p(99) at end < 200ms ]
+"
+    ));
+}
+
+#[test]
+fn a_server_that_dies_frees_what_its_transactions_have_locked() {
+    locks_are_free_after("kill: db");
+}
+
+#[test]
+fn a_statement_whose_caller_gave_up_frees_what_it_locks_when_it_ends() {
+    locks_are_free_after("slow: db, by: +800ms");
+}
+
+#[test]
+fn a_synchronous_commit_waits_until_a_replica_has_it_and_not_until_it_shows_it() {
+    holds(
+        "
+system: notes
+clients: { web: { rate: 50/s, timeout: 5s, calls: [ api PUT / ] } }
+services: { api: { workers: 500, endpoints: { PUT /: [ { query: db.write } ] } } }
+stores:
+  db:
+    kind: postgres
+    replicas: 1
+    replication_lag: 900ms
+    commit: 20ms
+    synchronous: true
+    operations: { write: { kind: write, time: 1ms } }
+experiments: { calm: { for: 30s, expect: [ 'p(50, api PUT /) > 20ms', 'p(99, api PUT /) < 30ms', errors == 0% ] } }
+",
+    );
+}

@@ -571,8 +571,8 @@ impl<'s> Walk<'s> {
                         walk.lock(store, spec.lock, spec.table, weight, there.mean);
                     } else {
                         if spec.write && pg.synchronous {
-                            there.mean += pg.replication_lag.mean() / 1e9;
-                            part_mean += pg.replication_lag.mean() / 1e9;
+                            there.mean += pg.commit.mean() / 1e9;
+                            part_mean += pg.commit.mean() / 1e9;
                         }
                         walk.lock(store, spec.lock, spec.table, weight, there.mean);
                         walk.connections(edge, store, node, weight * part * (one_way + part_mean));
@@ -646,7 +646,7 @@ impl<'s> Walk<'s> {
         // Prepare and commit on the second shard, and the commit on the first: three more forced writes.
         let forced = hold(&pg.commit).mean * (1.0 + 3.0 * cross_shard);
         self.take(place, "concurrency", 0, pg.concurrency as f64, weight * done.ok * shard * forced);
-        let confirmed = if pg.synchronous { pg.replication_lag.mean() / 1e9 } else { 0.0 };
+        let confirmed = if pg.synchronous { pg.commit.mean() / 1e9 } else { 0.0 };
         let held = done.then(Hold::fixed(one_way + forced + confirmed));
         self.connections(edge, store, 0, weight * shard * held.mean);
         // A transaction that has a lock does not take it again.

@@ -108,8 +108,6 @@ pub(crate) struct Call {
     tried: [u32; 3],
     /// Whether an attempt of it has failed.
     failed: bool,
-    /// When its operation may be sent: a read that waits for its replica.
-    not_before: u64,
 }
 
 impl Call {
@@ -126,7 +124,6 @@ impl Call {
             waiting: None,
             tried: [u32::MAX; 3],
             failed: false,
-            not_before: 0,
         }
     }
 
@@ -153,16 +150,8 @@ impl Call {
         self.tried[place as usize] = target;
     }
 
-    pub(crate) fn wait_until(&mut self, time: u64) {
-        self.not_before = time;
-    }
-
     pub(crate) fn started(&self) -> u64 {
         self.started
-    }
-
-    pub(crate) fn waits_until(&self) -> u64 {
-        self.not_before
     }
 }
 
@@ -486,7 +475,6 @@ impl World<'_> {
         c.waiting = None;
         c.tried = [u32::MAX; 3];
         c.failed = false;
-        c.not_before = 0;
         if self.journal.is_some() {
             let key = mix((context.client as u64) << 32 | context.user as u64);
             self.note(end, call, Step::Starts { deadline, repeatable, key });

@@ -3,16 +3,17 @@
 
 use std::collections::VecDeque;
 
+use plimsoll_model::lag::Lag;
 use plimsoll_model::run::EventKind;
-use plimsoll_model::system::{Lock, Postgres, StoreKind};
-use plimsoll_policy::Eligible;
+use plimsoll_model::system::{Dist, Lock, Postgres, Store, StoreKind};
 use plimsoll_policy::read_your_writes::{Position, Read, ReadYourWrites};
+use plimsoll_policy::{Eligible, Outcome, Time};
 
 use crate::component::client::FRESH_KEY;
 use crate::component::edge::{Parent, Target, What};
 use crate::component::store::{OpKind, StoreOp, Transaction};
 use crate::component::task::Context;
-use crate::engine::{Answer, Event, Ref, duration, mix, scale};
+use crate::engine::{Answer, Draw, Event, Ref, duration, mix, scale};
 use crate::world::{Wake, World};
 
 /// One shard's commits, and what its replicas have of them.
@@ -34,6 +35,7 @@ struct Replica {
     /// Commits not yet visible: (number, time of the commit, time at which it is visible).
     pending: VecDeque<(u64, u64, u64)>,
     free_at: u64,
+    lag: Lag,
 }
 
 /// What is locked: (shard, table, row).
@@ -72,12 +74,22 @@ const SECOND_SHARD: u64 = 4;
 const SHARD: u64 = 1 << 42;
 
 impl Log {
-    pub(crate) fn new(nodes: u32) -> Self {
-        let replica = || Replica { applied: 0, pending: VecDeque::new(), free_at: 0 };
+    pub(crate) fn new(store: &Store, nodes: u32, draw: Draw, shard: u32) -> Self {
+        let lag = match &store.kind {
+            StoreKind::Postgres(pg) => &pg.replication_lag,
+            StoreKind::Redis(_) | StoreKind::Quorum(_) => &Dist::Constant(0),
+        };
+        let draw = draw.part(LAG).part(u64::from(shard));
+        let replica = |number| Replica {
+            applied: 0,
+            pending: VecDeque::new(),
+            free_at: 0,
+            lag: Lag::new(lag, draw.part(u64::from(number))),
+        };
         Log {
             commits: 0,
             timeline: 1,
-            replicas: (0..nodes).map(|_| replica()).collect(),
+            replicas: (0..nodes).map(replica).collect(),
             written: Vec::new(),
             sessions: None,
             returns: false,
@@ -159,54 +171,17 @@ impl<'a> World<'a> {
         let state = &mut self.stores[store as usize];
         let first = state.first;
         let log = &mut state.logs[shard as usize];
-        let session = (context.client as u64) << 32 | context.user as u64;
         let mut eligible = Eligible::none(state.nodes as usize);
-        let mut soonest: Option<(u64, u32)> = None;
         for number in 0..per_shard {
             let node = base + number;
-            if node == primary || !self.nodes[node as usize].up {
-                continue;
+            let mut behind = || pg.reads.max_lag.is_some_and(|max| log.lag(number, now) > max);
+            if node != primary && self.nodes[node as usize].up && !behind() {
+                eligible.insert((node - first) as usize);
             }
-            if pg.reads.max_lag.is_some_and(|max| log.lag(number, now) > max) {
-                continue;
-            }
-            let applied = log.applied(number, now);
-            if pg.reads.read_your_writes {
-                let sessions = log.sessions.get_or_insert_with(|| sessions(pg));
-                let at = Position { timeline: log.timeline, lsn: applied };
-                match sessions.read(time, session, at, None) {
-                    Read::Replica => {}
-                    Read::Wait { until } => {
-                        let floor = sessions.floor(session);
-                        let visible = log.visible_at(number, floor).unwrap_or(u64::MAX);
-                        let (at, node) =
-                            if visible <= until.as_nanos() { (visible, node) } else { (until.as_nanos(), primary) };
-                        if soonest.is_none_or(|(best, _)| at < best) {
-                            soonest = Some((at, node));
-                        }
-                        continue;
-                    }
-                    Read::Primary => {
-                        soonest.get_or_insert((now, primary));
-                        continue;
-                    }
-                }
-            }
-            eligible.insert((node - first) as usize);
         }
-        let e = &mut self.ends[end as usize];
         let random = context.draw.bits(REPLICA | 1 << 32);
-        let key = session;
-        match e.balancer.pick(time, key, random, &eligible) {
-            Some(node) => Some(first + node as u32),
-            None => match soonest {
-                Some((at, node)) => {
-                    self.calls[call].wait_until(at);
-                    Some(node)
-                }
-                None => Some(primary),
-            },
-        }
+        let picked = self.ends[end as usize].balancer.pick(time, session(&context), random, &eligible);
+        Some(picked.map_or(primary, |node| first + node as u32))
     }
 
     fn transaction_in(&self, parent: Parent, store: u32) -> Option<Ref> {
@@ -414,11 +389,9 @@ impl<'a> World<'a> {
         let spec = n.spec;
         let mut context = c.context;
         context.draw = context.draw.part(a.number as u64);
-        let mut wait = c.waits_until();
         if node != a.target {
             // Another shard's part: it takes a time of its own.
             context.draw = context.draw.part(SHARD | n.shard as u64);
-            wait = 0;
         }
         let (kind, takes, bytes) = match c.what {
             What::Operation { operation, .. } => {
@@ -442,11 +415,9 @@ impl<'a> World<'a> {
         o.locks.clear();
         o.waits_for = None;
         o.stale = false;
-        if wait > self.now {
-            self.queue.at(wait, Event::OpArrive { op });
-        } else {
-            self.send_op_event(end, node, op);
-        }
+        o.waits_since = None;
+        o.commit = 0;
+        self.send_op_event(end, node, op);
     }
 
     /// An operation has ended for its attempt; one that asks all shards is as slow as the slowest,
@@ -474,10 +445,15 @@ impl<'a> World<'a> {
             n.held.push((0, Event::OpArrive { op }));
             return;
         }
-        n.counter.now.offered += 1;
+        n.counter.now.offered += u64::from(o.waits_since.is_none());
         match &n.spec.kind {
             StoreKind::Redis(_) => self.redis_command(op),
-            StoreKind::Postgres(_) => {
+            StoreKind::Postgres(pg) => {
+                if pg.reads.read_your_writes && !self.has_caught_up(op) {
+                    return;
+                }
+                let o = &self.ops[op];
+                let n = &self.nodes[o.node as usize];
                 let locks = match o.kind {
                     OpKind::Operation(operation) => {
                         n.spec.operations[operation as usize].lock != Lock::None
@@ -491,6 +467,69 @@ impl<'a> World<'a> {
             }
             StoreKind::Quorum(_) => self.node_start(op),
         }
+    }
+
+    /// Whether a node shows what the session of a read has written. If not, the read waits there, its connection with
+    /// it, and then asks the primary.
+    #[inline]
+    fn has_caught_up(&mut self, op: Ref) -> bool {
+        let o = &self.ops[op];
+        let n = &self.nodes[o.node as usize];
+        let (store, shard, number) = (n.store, n.shard, n.number);
+        let OpKind::Operation(operation) = o.kind else { return true };
+        if n.spec.operations[operation as usize].write
+            || self.stores[store as usize].primary[shard as usize] == number
+            || !o.transaction.is_none()
+        {
+            return true;
+        }
+        let now = self.now;
+        let time = self.time();
+        let session = session(&o.context);
+        let log = &mut self.stores[store as usize].logs[shard as usize];
+        let at = Position { timeline: log.timeline, lsn: log.applied(number, now) };
+        let Some(sessions) = &mut log.sessions else { return true };
+        let since = o.waits_since;
+        match sessions.read(time, session, at, since.map(Time::from_nanos)) {
+            Read::Replica => true,
+            Read::Wait { until } => {
+                let floor = sessions.floor(session);
+                let visible = log.visible_at(number, floor).unwrap_or(u64::MAX);
+                self.ops[op].waits_since = Some(since.unwrap_or(now));
+                self.queue.at(visible.min(until.as_nanos()), Event::OpArrive { op });
+                false
+            }
+            Read::Primary => {
+                self.ask_primary(op);
+                false
+            }
+        }
+    }
+
+    /// A read has waited for a replica in vain: it gives its connection back and takes one to the primary.
+    #[inline(never)]
+    fn ask_primary(&mut self, op: Ref) {
+        let o = &self.ops[op];
+        let (node, attempt, connection, life) = (o.node, o.attempt, o.connection, o.life);
+        let since = o.waits_since.unwrap_or(self.now);
+        self.ops.remove(op);
+        self.nodes[node as usize].counter.now.failed += 1;
+        if let Some((end, pool)) = connection
+            && self.ends[end as usize].life == life
+        {
+            self.release_connection(end, pool);
+        }
+        let (store, shard) = (self.nodes[node as usize].store, self.nodes[node as usize].shard);
+        let primary = self.primary_node(store, shard);
+        let time = self.time();
+        let Some(a) = self.attempts.get_mut(attempt) else { return };
+        a.target = primary;
+        let took = self.now - since;
+        let end = self.calls[a.call].end;
+        let e = &mut self.ends[end as usize];
+        e.balancer.on_done((node - e.first_target) as usize, time, took, Outcome::Success, None);
+        e.balancer.on_start((primary - e.first_target) as usize, time);
+        self.take_connection(attempt, end, primary);
     }
 
     /// A place to run for an operation, or one in the node's queue.
@@ -567,16 +606,16 @@ impl<'a> World<'a> {
                     }
                     return self.complete_op(op, Answer::Ok);
                 }
-                let (context, transaction) = (o.context, o.transaction);
+                let transaction = o.transaction;
                 if let Some(tx) = self.transactions.get_mut(transaction) {
                     tx.wrote.push(key);
                     return self.complete_op(op, Answer::Ok);
                 }
-                let wait = self.log_commit(store, shard, &[key], &context, pg.synchronous);
+                let wait = self.log_commit(store, shard, &[key], op, pg.synchronous);
                 self.complete_later(op, wait);
             }
             OpKind::Commit { second } => {
-                let (context, transaction) = (o.context, o.transaction);
+                let transaction = o.transaction;
                 let Some(tx) = self.transactions.get_mut(transaction) else {
                     return self.complete_op(op, Answer::Ok);
                 };
@@ -585,7 +624,7 @@ impl<'a> World<'a> {
                     return self.second_commit(op);
                 }
                 let wrote = std::mem::take(&mut tx.wrote);
-                let wait = self.log_commit(store, shard, &wrote, &context, pg.synchronous);
+                let wait = self.log_commit(store, shard, &wrote, op, pg.synchronous);
                 self.complete_later(op, wait);
             }
             OpKind::Command | OpKind::Replica { .. } => self.complete_op(op, Answer::Ok),
@@ -608,12 +647,20 @@ impl<'a> World<'a> {
         }
         let (transaction, attempt, connection) = (o.transaction, o.attempt, o.connection);
         let (commits, life) = (matches!(o.kind, OpKind::Commit { .. }), o.life);
+        let holder = if transaction.is_none() { Holder::Operation(op) } else { Holder::Transaction(transaction) };
         let n = &mut self.nodes[o.node as usize];
         let same_life = n.epoch == o.epoch;
         let totals = &mut n.counter.now;
         if answer.is_ok() {
             totals.ok += 1;
             totals.stale += o.stale as u64;
+            if o.commit > 0 {
+                // From its acknowledgement on the session knows how far a replica has to be.
+                let log = &mut self.stores[n.store as usize].logs[n.shard as usize];
+                if let Some(sessions) = &mut log.sessions {
+                    sessions.wrote(session(&o.context), Position { timeline: log.timeline, lsn: o.commit });
+                }
+            }
         } else {
             totals.failed += 1;
         }
@@ -621,7 +668,8 @@ impl<'a> World<'a> {
             let (store, locks) = (n.store, std::mem::take(&mut o.locks));
             match self.transactions.get_mut(transaction) {
                 Some(tx) => tx.locks.extend(locks),
-                None => self.release_locks(store, &locks, Holder::Operation(op)),
+                // Alone, or its transaction was given up meanwhile.
+                None => self.release_locks(store, &locks, holder),
             }
         }
         self.ops.remove(op);
@@ -648,8 +696,9 @@ impl<'a> World<'a> {
         let life = o.life;
         let commits = matches!(o.kind, OpKind::Commit { .. });
         let store = self.nodes[node as usize].store;
+        let holder = self.holder(op);
         let locks = std::mem::take(&mut self.ops[op].locks);
-        self.release_locks(store, &locks, Holder::Operation(op));
+        self.release_locks(store, &locks, holder);
         self.ops.remove(op);
         self.nodes[node as usize].counter.now.failed += 1;
         if let Some((end, pool)) = connection {
@@ -694,6 +743,8 @@ impl<'a> World<'a> {
             locks: Vec::new(),
             waits_for: None,
             stale: false,
+            waits_since: None,
+            commit: 0,
         });
         let end = self.transactions[tx].end;
         self.tasks[task].waiting = crate::component::task::Waiting::Timer;
@@ -834,6 +885,11 @@ impl<'a> World<'a> {
                 state.waiting.pop_front();
                 continue;
             };
+            // One whose server died is about to fail.
+            if self.nodes[o.node as usize].epoch != o.epoch {
+                state.waiting.pop_front();
+                continue;
+            }
             let exclusive = o.waits_for.is_some_and(|(_, exclusive)| exclusive);
             if !(state.holders.is_empty() || (!state.exclusive && !exclusive)) {
                 return;
@@ -898,7 +954,7 @@ impl<'a> World<'a> {
     // --- replication
 
     /// A commit goes into the log and to the replicas; how long it waits for them, ns.
-    fn log_commit(&mut self, store: u32, shard: u32, keys: &[u32], context: &Context, synchronous: bool) -> u64 {
+    fn log_commit(&mut self, store: u32, shard: u32, keys: &[u32], op: Ref, synchronous: bool) -> u64 {
         if keys.is_empty() {
             return 0;
         }
@@ -920,27 +976,27 @@ impl<'a> World<'a> {
             log.written[key as usize] = commit;
         }
         if pg.reads.read_your_writes {
-            let session = (context.client as u64) << 32 | context.user as u64;
-            let at = Position { timeline: log.timeline, lsn: commit };
-            log.sessions.get_or_insert_with(|| sessions(pg)).wrote(session, at);
+            log.sessions.get_or_insert_with(|| sessions(pg, log.timeline));
         }
+        self.ops[op].commit = commit;
         let mut wait = u64::MAX;
         for number in (0..per_shard).filter(|&number| number != primary) {
             let node = &self.nodes[(base + number) as usize];
-            let lag = duration(&pg.replication_lag, draw.part(number as u64).bits(commit));
             let apply = duration(&pg.apply, draw.part(number as u64 | 1 << 32).bits(commit));
             let replica = &mut log.replicas[number as usize];
-            let there = node.slow.apply(lag);
+            let there = node.slow.apply(replica.lag.at(now));
             let arrives = now + there + extra;
             let visible = arrives.max(replica.free_at) + node.slow.apply(apply);
             replica.free_at = visible;
             replica.pending.push_back((commit, now, visible));
-            if node.up {
-                // A replica that shows a commit late has it all the same (PostgreSQL, recovery_min_apply_delay).
-                wait = wait.min(there);
+            if synchronous && node.up {
+                // It is waited for until it has the commit on disk, which is long before it shows it (PostgreSQL,
+                // `synchronous_commit`: `on` and `remote_apply`).
+                let flush = duration(&pg.commit, draw.part(number as u64 | 2 << 32).bits(commit));
+                wait = wait.min(node.slow.apply(flush));
             }
         }
-        if synchronous && wait < u64::MAX { wait } else { 0 }
+        if wait < u64::MAX { wait } else { 0 }
     }
 
     fn is_stale(&mut self, store: u32, shard: u32, node: u32, key: u32) -> bool {
@@ -1151,10 +1207,15 @@ impl<'a> World<'a> {
 /// gap in writes 0.15-0.4 s).
 const PROMOTION: u64 = 300_000_000;
 
-fn sessions(pg: &Postgres) -> ReadYourWrites {
+/// The session that a request belongs to: its user's.
+fn session(context: &Context) -> u64 {
+    (context.client as u64) << 32 | context.user as u64
+}
+
+fn sessions(pg: &Postgres, timeline: u32) -> ReadYourWrites {
     let config = plimsoll_policy::read_your_writes::Config {
         wait_max: std::time::Duration::from_nanos(pg.reads.wait),
         ..Default::default()
     };
-    ReadYourWrites::new(config, 1).expect("its wait comes from the file's reader")
+    ReadYourWrites::new(config, timeline).expect("its wait comes from the file's reader")
 }

@@ -123,6 +123,8 @@ impl<'a> World<'a> {
                 locks: Vec::new(),
                 waits_for: None,
                 stale: false,
+                waits_since: None,
+                commit: 0,
             });
             if self.nodes[node as usize].up {
                 self.send_op_event(end, node, op);

@@ -96,6 +96,10 @@ pub(crate) struct StoreOp {
     pub(crate) waits_for: Option<(LockId, bool)>,
     /// Whether the answer is older than it may be.
     pub(crate) stale: bool,
+    /// Since when it waits for a replica to show what its session wrote, ns.
+    pub(crate) waits_since: Option<u64>,
+    /// The commit that it made; 0 if none.
+    pub(crate) commit: u64,
 }
 
 impl StoreOp {
@@ -114,6 +118,8 @@ impl StoreOp {
             locks: Vec::new(),
             waits_for: None,
             stale: false,
+            waits_since: None,
+            commit: 0,
         }
     }
 }
@@ -201,7 +207,7 @@ impl World<'_> {
                 primary_epoch: vec![0; shards as usize],
                 draw,
                 caches: super::cache::build(plan, s as u32),
-                logs: (0..shards).map(|_| super::postgres::Log::new(per_shard)).collect(),
+                logs: (0..shards).map(|shard| super::postgres::Log::new(store, per_shard, draw, shard)).collect(),
                 extra_lag: 0,
                 locks: BTreeMap::new(),
                 versions: Versions::default(),

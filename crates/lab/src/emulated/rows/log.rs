@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use plimsoll_model::draw::duration;
+use plimsoll_model::lag::Lag;
 use plimsoll_model::system::{Dist, Store, StoreKind};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
@@ -25,8 +26,9 @@ pub(super) struct Log {
     process: Process,
     peers: Vec<Place>,
     number: u32,
-    lag: Dist,
     apply: Dist,
+    /// How long a replica needs until it has a commit on disk: as long as the primary does.
+    flush: Dist,
     /// The last commit, so that a process that starts again goes on after it.
     kept: File,
     state: Arc<Mutex<State>>,
@@ -50,6 +52,8 @@ struct State {
     slow: (f64, u64),
     /// Of a primary: what each peer has not been sent yet, and up to where each is.
     outgoing: Vec<Outgoing>,
+    /// How far each peer is behind a primary.
+    lags: Vec<Lag>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -99,9 +103,9 @@ impl Log {
         primary: bool,
         timeline: u32,
     ) -> std::io::Result<Log> {
-        let (lag, apply) = match &store.kind {
-            StoreKind::Postgres(pg) => (pg.replication_lag.clone(), pg.apply.clone()),
-            _ => (Dist::Constant(0), Dist::Constant(0)),
+        let (lag, apply, flush) = match &store.kind {
+            StoreKind::Postgres(pg) => (pg.replication_lag.clone(), pg.apply.clone(), pg.commit.clone()),
+            _ => (Dist::Constant(0), Dist::Constant(0), Dist::Constant(0)),
         };
         let mut kept = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
         let mut bytes = [0; 8];
@@ -117,10 +121,11 @@ impl Log {
             extra_lag: 0,
             slow: (1.0, 0),
             outgoing: vec![Outgoing::default(); peers.len()],
+            lags: peers.iter().map(|_| Lag::new(&lag, process.draw())).collect(),
         };
         let senders = peers.iter().map(|_| watch::Sender::new(())).collect();
         let state = Arc::new(Mutex::new(state));
-        Ok(Log { process: process.clone(), peers, number, lag, apply, kept, state, shown: Arc::default(), senders })
+        Ok(Log { process: process.clone(), peers, number, apply, flush, kept, state, shown: Arc::default(), senders })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,7 +169,7 @@ impl Log {
         }
     }
 
-    /// Commits, and waits for the nearest replica where that is to be waited for. Where it is on the log.
+    /// Commits, and waits for the replica that is soonest where that is to be waited for. Where it is on the log.
     pub(super) async fn commit(&self, keys: &[u32], synchronous: bool) -> (u32, u64) {
         let now = self.now();
         let (at, nearest) = {
@@ -178,12 +183,14 @@ impl Log {
                 if peer == self.number as usize {
                     continue;
                 }
-                let lag = duration(&self.lag, self.process.bits());
+                let lag = state.lags[peer].at(now);
                 let apply = duration(&self.apply, self.process.bits());
                 let keys = keys.iter().copied().filter(|key| key & FRESH_KEY == 0).collect();
                 outgoing.batch.push(Commit { number, lag, apply, keys });
-                if outgoing.alive {
-                    nearest = Some(nearest.map_or(lag, |known| known.min(lag)));
+                if synchronous && outgoing.alive {
+                    // Until it has it, which is long before it shows it.
+                    let flush = duration(&self.flush, self.process.bits());
+                    nearest = Some(nearest.map_or(flush, |known| known.min(flush)));
                 }
             }
             ((state.timeline, number), nearest)
@@ -191,8 +198,8 @@ impl Log {
         for sender in &self.senders {
             sender.send_replace(());
         }
-        if synchronous && let Some(lag) = nearest {
-            self.tools().timer.until(now.saturating_add(lag)).await;
+        if let Some(flush) = nearest {
+            self.tools().timer.until(now.saturating_add(flush)).await;
         }
         let mut state = self.lock();
         state.acknowledged = state.acknowledged.max(at.1);

@@ -29,7 +29,7 @@ pub(super) static POSTGRES: Object = Object {
                 DURATIONS,
                 "{ p50: 10ms, p99: 200ms }",
                 "a guess: measure with a heartbeat row",
-                "How far a replica is behind.",
+                "How far a replica is behind; drawn anew every second or so, whatever the rate of writes.",
             ),
             value(
                 "apply",
