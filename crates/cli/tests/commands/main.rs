@@ -19,6 +19,8 @@ mod proxy;
 #[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
+mod run_attempts;
+#[cfg(target_os = "linux")]
 mod run_balancer;
 mod run_faults;
 #[cfg(target_os = "linux")]

@@ -29,7 +29,7 @@ use super::cores::Cores;
 use super::{CannotRun, Process};
 use crate::answer::{Answer, Took};
 use crate::caller::End;
-use crate::context::{Context, WROTE};
+use crate::context::{Context, FORWARDED, WROTE};
 use crate::control::{self, Controlled, Order, State};
 use crate::layout::Place;
 use crate::tally::{Held, Of};
@@ -245,7 +245,7 @@ impl Instance {
                     return response;
                 }
             };
-            let forwarded = request.headers().contains_key("x-forwarded-for");
+            let forwarded = request.headers().contains_key(FORWARDED);
             let context = Context::of(request.headers(), || self.process.bits());
             let delay = self.gateway_delay.as_ref().filter(|_| forwarded);
             let delay = |back: u64| delay.map_or(0, |dist| duration(dist, context.draw.bits(back | 1 << 21)));
