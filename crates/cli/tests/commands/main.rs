@@ -28,6 +28,8 @@ mod run_killed;
 #[cfg(target_os = "linux")]
 mod run_lease;
 #[cfg(target_os = "linux")]
+mod run_quorum;
+#[cfg(target_os = "linux")]
 mod run_scale;
 #[cfg(target_os = "linux")]
 mod run_stores;
