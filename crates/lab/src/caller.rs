@@ -23,6 +23,7 @@ use plimsoll_policy::{Deadline, InvalidConfig, Reason, Time};
 
 use crate::answer::{Answer, Took};
 use crate::clock::Clock;
+use crate::context::ATTEMPT;
 use crate::stack::is_elsewhere;
 use crate::tally::{Of, Raised, Tally, Time as Taken};
 use crate::timer::Timer;
@@ -320,13 +321,17 @@ impl End {
     ) -> (Ended, Option<Wire>) {
         let tools = &self.tools;
         let started = tools.clock.now();
-        let flies = Raised::new(&tools.tally, self.of, "in_flight");
+        let mut flies = Flies { tally: &tools.tally, of: self.of, number, level: None };
+        flies.level = Some(Raised::new(&tools.tally, self.of, "in_flight"));
         let mut request = Vec::with_capacity(ask.head.len() + 64);
         request.extend_from_slice(&ask.head);
         if until != Deadline::NEVER {
             let left = until.time().nanos_since(started).div_ceil(1_000_000);
             // Memory takes all that is written to it.
             let _ = write!(request, "{}: {left}\r\n", ask.deadline_field);
+        }
+        if number > 1 {
+            let _ = write!(request, "{ATTEMPT}: {number}\r\n");
         }
         request.extend_from_slice(b"\r\n");
         let delay = |back: u64| {
@@ -354,7 +359,9 @@ impl End {
             .filter(|_| answer.is_ok())
             .and_then(|wire| self.taken(wire, ask, took.saturating_sub(there + back)));
         let mut counts = tools.tally.counts();
-        flies.land(&mut counts, now.as_nanos());
+        if let Some(level) = flies.level.take() {
+            level.land(&mut counts, now.as_nanos());
+        }
         counts.ended(self.of, took, |totals| count_attempt(totals, number, answer));
         if let Some((what, nanos)) = taken {
             counts.took(what, nanos);
@@ -452,6 +459,25 @@ impl End {
                 };
                 tally.happened(kind, &*subject, text);
             }
+        }
+    }
+}
+
+/// An attempt that is out. One that is called off is an attempt too, though it neither goes well nor fails.
+struct Flies<'e> {
+    tally: &'e Tally,
+    of: Of,
+    number: u32,
+    level: Option<Raised<'e>>,
+}
+
+impl Drop for Flies<'_> {
+    fn drop(&mut self) {
+        if self.level.is_some() {
+            self.tally.count(self.of, |totals| {
+                totals.offered += 1;
+                totals.retries += u64::from(self.number > 1);
+            });
         }
     }
 }

@@ -7,6 +7,10 @@ use plimsoll_model::draw::{Draw, mix};
 pub const USER: &str = "x-plimsoll-user";
 /// The request's context.
 pub const CONTEXT: &str = "x-plimsoll-context";
+/// Which attempt of its call it is, from 1: left out for the first.
+pub const ATTEMPT: &str = "x-plimsoll-attempt";
+/// Every gateway writes whom it asks for here.
+pub const FORWARDED: &str = "x-forwarded-for";
 /// The priority class, where the file names no field for that.
 pub const CLASS: &str = "x-plimsoll-class";
 /// What the session has written, by store: on answers to writes, and then on the session's requests.
@@ -42,6 +46,9 @@ impl Context {
     }
 
     /// From a request's fields. One that comes from elsewhere gets a context of its own.
+    ///
+    /// A second attempt has chances of its own, as the simulation's has: who asks again would meet the same failure,
+    /// and a hedge the same pause. Gateways send all attempts alike, so behind them chance is always fresh.
     pub fn of(fields: &HeaderMap, fresh: impl FnOnce() -> u64) -> Context {
         let text = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());
         let read = |text: &str| {
@@ -57,11 +64,22 @@ impl Context {
             };
             Some(context)
         };
-        let mut context = text(CONTEXT).and_then(read).unwrap_or_else(|| {
-            let bits = fresh();
-            let key = (bits >> 33) as u32 | FRESH_KEY;
-            Context { client: 0, user: 0, key, class: 0, draw: Draw(bits), logical: bits, wrote: String::new() }
-        });
+        let mut context = match text(CONTEXT).and_then(read) {
+            Some(mut context) if fields.contains_key(FORWARDED) => {
+                context.draw = context.draw.part(fresh());
+                context
+            }
+            Some(mut context) => {
+                let attempt: Option<u64> = text(ATTEMPT).and_then(|number| number.parse().ok());
+                context.draw = attempt.map_or(context.draw, |number| context.draw.part(number | 1 << 47));
+                context
+            }
+            None => {
+                let bits = fresh();
+                let key = (bits >> 33) as u32 | FRESH_KEY;
+                Context { client: 0, user: 0, key, class: 0, draw: Draw(bits), logical: bits, wrote: String::new() }
+            }
+        };
         context.wrote = text(WROTE).unwrap_or_default().to_owned();
         context
     }
@@ -131,6 +149,28 @@ mod tests {
         assert_eq!(context.wrote(0), Some((1, 42)));
         let stranger = Context::of(&HeaderMap::new(), || 7);
         assert_eq!((stranger.draw, stranger.key & FRESH_KEY), (Draw(7), FRESH_KEY));
+    }
+
+    #[test]
+    fn every_attempt_has_chances_of_its_own() {
+        let context = Context { client: 0, user: 0, key: 0, class: 0, draw: Draw(5), logical: 6, wrote: String::new() };
+        let mut fields = HeaderMap::new();
+        fields.insert(CONTEXT, context.field().to_string().parse().unwrap());
+        let drawn = |fields: &HeaderMap, fresh| {
+            let read = Context::of(fields, || fresh);
+            assert_eq!(Context { draw: Draw(5), ..read.clone() }, context, "all else stays");
+            read.draw
+        };
+        let mut seen = vec![drawn(&fields, 7)];
+        for attempt in [2, 3] {
+            fields.insert(ATTEMPT, attempt.into());
+            seen.push(drawn(&fields, 7));
+            assert_eq!(seen.last(), Some(&drawn(&fields, 8)), "one seed brings the same");
+        }
+        fields.insert(FORWARDED, "127.0.0.1".parse().unwrap());
+        seen.extend([7, 8].map(|fresh| drawn(&fields, fresh)));
+        let distinct: std::collections::BTreeSet<u64> = seen.iter().map(|draw| draw.0).collect();
+        assert_eq!(distinct.len(), seen.len(), "{seen:?}");
     }
 
     #[test]

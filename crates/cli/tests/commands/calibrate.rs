@@ -86,6 +86,35 @@ fn what_is_measured_is_near_what_was_described_and_is_taken_for_predictions() {
     assert!(folder.read("both.html").contains("p99 predicted"));
 }
 
+/// The simulation knows of waits for permits: counted with the way there, they would be there twice.
+#[test]
+fn waits_for_a_permit_are_not_taken_for_the_way_there() {
+    let folder = Folder::new();
+    folder.write(
+        "tiny.yaml",
+        "system: tiny
+clients: { web: { rate: 2/s, arrivals: constant, calls: [ front GET / ], timeout: 5s } }
+services:
+  front: { endpoints: { GET /: [ { for_each: 4, limit: 4, do: [ { call: back GET / } ] } ] } }
+  back:
+    endpoints: { GET /: [ { wait: 100ms } ] }
+    bulkheads: { one: { endpoints: [GET /], permits: 1, queue: 8, max_wait: 4s } }
+experiments:
+  steady: { for: 4s, warmup: 1s, expect: [ errors < 100% ] }
+",
+    );
+    let ended = folder.run(["calibrate", "tiny.yaml", "--for", "4s", "-o", "machine.yaml"]);
+    if ended.code == Some(4) {
+        assert!(ended.err.contains("INVALID: "), "{}", ended.err);
+        return;
+    }
+    ended.with(0);
+    // Of each four one waits a tenth of a second, one twice and one three times as long.
+    let text = folder.read("machine.yaml");
+    let p50 = median(&text, "\"front -> back\"");
+    assert!(p50 < 100.0, "{p50} ms\n{text}");
+}
+
 #[test]
 fn a_file_that_does_not_match_is_refused_with_its_place() {
     let folder = folder();

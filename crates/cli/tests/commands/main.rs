@@ -19,12 +19,16 @@ mod proxy;
 #[cfg(target_os = "linux")]
 mod run;
 #[cfg(target_os = "linux")]
+mod run_attempts;
+#[cfg(target_os = "linux")]
 mod run_balancer;
 mod run_faults;
 #[cfg(target_os = "linux")]
 mod run_killed;
 #[cfg(target_os = "linux")]
 mod run_lease;
+#[cfg(target_os = "linux")]
+mod run_quorum;
 #[cfg(target_os = "linux")]
 mod run_scale;
 #[cfg(target_os = "linux")]

@@ -4,8 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::Poll;
 
-use crate::answer::Answer;
-
 type Slot<'f, T> = Pin<Box<dyn Future<Output = T> + Send + 'f>>;
 
 /// What all of them come to, in their order.
@@ -49,38 +47,6 @@ pub(super) async fn limited<'f, T: Send>(
     done.into_iter().flatten().collect()
 }
 
-/// Goes on with the last of so many that went well, or fails once there cannot be so many any more.
-pub(super) async fn enough<'f, T: Send>(
-    futures: impl IntoIterator<Item = impl Future<Output = Result<T, Answer>> + Send + 'f>,
-    needed: usize,
-) -> Result<T, Answer> {
-    let mut out: Vec<Slot<'f, Result<T, Answer>>> =
-        futures.into_iter().map(|future| Box::pin(future) as Slot<'f, Result<T, Answer>>).collect();
-    let mut well = 0;
-    std::future::poll_fn(|cx| {
-        let mut ended = None;
-        let mut worst = Answer::Unavailable;
-        out.retain_mut(|future| match future.as_mut().poll(cx) {
-            Poll::Ready(Ok(value)) => {
-                well += 1;
-                ended = Some(value);
-                false
-            }
-            Poll::Ready(Err(answer)) => {
-                worst = answer;
-                false
-            }
-            Poll::Pending => true,
-        });
-        match ended {
-            Some(value) if well >= needed => Poll::Ready(Ok(value)),
-            _ if well + out.len() < needed => Poll::Ready(Err(worst)),
-            _ => Poll::Pending,
-        }
-    })
-    .await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,12 +73,5 @@ mod tests {
         };
         assert_eq!(run(limited((0..10).map(one), 3)), (0..10).collect::<Vec<_>>());
         assert_eq!(at_once.lock().unwrap().1, 3);
-    }
-
-    #[test]
-    fn enough_is_enough() {
-        let answer = |ok: bool| async move { if ok { Ok(1) } else { Err(Answer::Refused) } };
-        assert_eq!(run(enough([true, false, true].map(answer), 2)), Ok(1));
-        assert_eq!(run(enough([true, false, false].map(answer), 2)), Err(Answer::Refused));
     }
 }

@@ -29,7 +29,7 @@ use super::cores::Cores;
 use super::{CannotRun, Process};
 use crate::answer::{Answer, Took};
 use crate::caller::End;
-use crate::context::{Context, WROTE};
+use crate::context::{Context, FORWARDED, WROTE};
 use crate::control::{self, Controlled, Order, State};
 use crate::layout::Place;
 use crate::tally::{Held, Of};
@@ -58,6 +58,8 @@ pub(super) struct Instance {
     ready: AtomicBool,
     ready_at: AtomicU64,
     in_flight: AtomicU64,
+    /// The same of each of its bulkheads.
+    in_bulkhead: Vec<AtomicU64>,
     held: AtomicU64,
     crash: Mutex<Option<(String, String)>>,
     /// One-way delay from gateways, which cannot add it themselves.
@@ -216,6 +218,7 @@ impl Instance {
                 ready: AtomicBool::new(false),
                 ready_at: AtomicU64::new(clock.now().as_nanos()),
                 in_flight: AtomicU64::new(0),
+                in_bulkhead: service.bulkheads.iter().map(|_| AtomicU64::new(0)).collect(),
                 held: AtomicU64::new(0),
                 crash: Mutex::default(),
                 gateway_delay,
@@ -245,7 +248,7 @@ impl Instance {
                     return response;
                 }
             };
-            let forwarded = request.headers().contains_key("x-forwarded-for");
+            let forwarded = request.headers().contains_key(FORWARDED);
             let context = Context::of(request.headers(), || self.process.bits());
             let delay = self.gateway_delay.as_ref().filter(|_| forwarded);
             let delay = |back: u64| delay.map_or(0, |dist| duration(dist, context.draw.bits(back | 1 << 21)));
@@ -263,7 +266,7 @@ impl Instance {
     async fn admitted(self: Arc<Self>, request: Request<Bytes>, endpoint: u32, context: Context) -> Response<Bytes> {
         let tools = &self.process.tools;
         let started = tools.clock.now();
-        let present = Present::new(&self);
+        let present = Present::new(&self, Some(endpoint));
         tools.tally.count(self.of, |totals| totals.offered += 1);
         let logical = context.logical;
         let mut counted = Counted { instance: &self, started: started.as_nanos(), answer: Answer::Timeout, ran: false };
@@ -349,7 +352,7 @@ impl Instance {
 
     /// A health check asks for a worker as any request does.
     async fn probe(self: Arc<Self>, mut request: Request<Bytes>) -> Response<Bytes> {
-        let _present = Present::new(&self);
+        let _present = Present::new(&self, None);
         request.extensions_mut().insert(Asked::Probe);
         self.admission.seat(request).await
     }
@@ -430,18 +433,30 @@ pub(super) fn zone_of(service: &Service, number: u32) -> Option<ZoneId> {
 /// A request that is here.
 struct Present<'i> {
     instance: &'i Instance,
-    /// Whether it found a worker free.
+    /// Whether it found a worker free, and a permit of its bulkhead.
     alone: bool,
+    bulkhead: Option<&'i AtomicU64>,
     _level: Held,
 }
 
 impl<'i> Present<'i> {
-    fn new(instance: &'i Instance) -> Present<'i> {
+    fn new(instance: &'i Instance, endpoint: Option<u32>) -> Present<'i> {
         let others = instance.in_flight.fetch_add(1, Ordering::Relaxed);
         instance.held.fetch_add(1, Ordering::Relaxed);
         let spec = instance.spec();
-        let alone = others < u64::from(if spec.asynchronous { spec.max_in_flight } else { spec.workers });
-        Present { instance, alone, _level: Held::new(&instance.process.tools.tally, instance.of, "in_flight") }
+        let mut alone = others < u64::from(if spec.asynchronous { spec.max_in_flight } else { spec.workers });
+        let group = endpoint.and_then(|at| spec.bulkheads.iter().position(|group| group.endpoints.contains(&at)));
+        let bulkhead = group.map(|group| &instance.in_bulkhead[group]);
+        if let (Some(group), Some(present)) = (group, bulkhead) {
+            let others = present.fetch_add(1, Ordering::Relaxed);
+            alone &= others < u64::from(spec.bulkheads[group].config.permits);
+        }
+        Present {
+            instance,
+            alone,
+            bulkhead,
+            _level: Held::new(&instance.process.tools.tally, instance.of, "in_flight"),
+        }
     }
 }
 
@@ -449,6 +464,9 @@ impl Drop for Present<'_> {
     fn drop(&mut self) {
         self.instance.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.instance.held.fetch_sub(1, Ordering::Relaxed);
+        if let Some(bulkhead) = self.bulkhead {
+            bulkhead.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -330,7 +330,7 @@ impl Asker {
         &self.process.system.stores[self.store.index()]
     }
 
-    async fn attempt(&self, op: Op) -> Result<Got, Answer> {
+    async fn attempt(self: &Arc<Self>, op: Op) -> Result<Got, Answer> {
         let tools = &self.process.tools;
         let number = op.attempt.fetch_add(1, Ordering::Relaxed);
         let started = tools.clock.now().as_nanos();
