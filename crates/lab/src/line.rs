@@ -204,8 +204,8 @@ impl<E> Search<'_, '_, E> {
             let failed = outcome.run.verdicts.iter().filter(|verdict| !verdict.passed);
             let mut fails = failed.clone().next().map(|verdict| format!("{}: {}", verdict.text, verdict.measured));
             let recovered = failed.clone().all(|verdict| verdict.line % 2 == 1);
-            let invalid = outcome.invalid.is_some();
-            if let Some(why) = outcome.invalid {
+            let invalid = outcome.run.invalid.is_some();
+            if let Some(why) = &outcome.run.invalid {
                 fails = Some(format!("the measurement is invalid: {why}"));
             }
             for verdict in &mut outcome.run.verdicts {
@@ -416,6 +416,7 @@ objectives:
             replications: 1,
             ready_ns: None,
             balancer: None,
+            invalid: None,
             warmup_ns: experiment.warmup,
             duration_ns: experiment.duration,
             partial: false,
@@ -426,7 +427,7 @@ objectives:
             bottlenecks: Vec::new(),
             warnings: Vec::new(),
         };
-        Outcome { run, invalid: None, timed: Timed::default(), busy: 0.0 }
+        Outcome { run, timed: Timed::default(), busy: 0.0 }
     }
 
     fn search(faults: bool, calm: Option<&Mark>, mut holds: impl FnMut(f64, Phase, &str) -> bool) -> Mark {

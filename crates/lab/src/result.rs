@@ -53,6 +53,7 @@ pub(crate) fn empty(system: &System, experiment: &Experiment, cuts: &Cuts, seed:
         ready_ns: None,
         balancer: balancer(system),
         partial: true,
+        invalid: None,
         subjects: Vec::new(),
         faults: Vec::new(),
         events: Vec::new(),

@@ -51,8 +51,6 @@ pub struct Settings<'s> {
 pub struct Outcome {
     /// What was measured.
     pub run: Run,
-    /// Why the measurement says nothing, if it does not.
-    pub invalid: Option<String>,
     /// How long things took, for a calibration.
     pub timed: Timed,
     /// The busy share of the machine's processors, from 0 to 1.
@@ -132,7 +130,7 @@ async fn within(
     let cuts = Arc::new(Cuts::new(experiment));
     let Some(stack) = stack else {
         let empty = result::empty(&system, experiment, &cuts, settings.seed);
-        return Ok(Outcome { run: empty, invalid: None, timed: Timed::new(), busy: 0.0 });
+        return Ok(Outcome { run: empty, timed: Timed::new(), busy: 0.0 });
     };
     let standing = Standing(stack.clone());
     let ready = clock.now().as_nanos();
@@ -194,9 +192,9 @@ async fn within(
     };
     let mut run = result::assemble(&gathered);
     run.ready_ns = Some(ready);
-    let invalid = broken.or_else(|| result::invalid(&gathered)).or_else(|| Machine::unsure(busy, run.passed()));
+    run.invalid = broken.or_else(|| result::invalid(&gathered)).or_else(|| Machine::unsure(busy, run.passed()));
     let timed = timed(gathered.parts, &cuts);
-    Ok(Outcome { run, invalid, timed, busy })
+    Ok(Outcome { run, timed, busy })
 }
 
 /// Whatever becomes of a run, its processes end with it.

@@ -23,6 +23,7 @@ fn distinct<'r>(values: impl Iterator<Item = &'r str>) -> Vec<&'r str> {
 
 /// Markdown: a row for each expectation with what was measured behind each gateway, misses in bold; then how many
 /// experiments held; then what the runs warn of. Of two runs of an experiment behind one gateway the later counts.
+/// An invalid one says so and counts for nothing.
 pub fn table(runs: &[Run]) -> String {
     let gateways = distinct(runs.iter().map(gateway));
     let experiments = distinct(runs.iter().map(|run| run.experiment.as_str()));
@@ -37,7 +38,9 @@ pub fn table(runs: &[Run]) -> String {
         for (row, expected) in distinct(expected).into_iter().enumerate() {
             let cells = of.iter().map(|run| {
                 let verdict = run.and_then(|run| run.verdicts.iter().find(|verdict| verdict.text == expected));
+                let invalid = run.is_some_and(|run| run.invalid.is_some());
                 verdict.map_or_else(String::new, |verdict| match verdict.passed {
+                    _ if invalid => "invalid".to_owned(),
                     true => cell(&verdict.measured),
                     false => format!("**{}**", cell(&verdict.measured)),
                 })
@@ -48,7 +51,8 @@ pub fn table(runs: &[Run]) -> String {
         }
     }
     let held = gateways.iter().map(|name| {
-        let of: Vec<&Run> = experiments.iter().filter_map(|experiment| find(experiment, name)).collect();
+        let of: Vec<&Run> =
+            experiments.iter().filter_map(|of| find(of, name)).filter(|of| of.invalid.is_none()).collect();
         format!("{} of {}", of.iter().filter(|run| run.passed()).count(), of.len())
     });
     out.push_str(&format!("| **held** | | {} |\n", held.collect::<Vec<_>>().join(" | ")));
@@ -96,6 +100,7 @@ mod tests {
             duration_ns: 1,
             ready_ns: None,
             balancer: balancer.map(str::to_owned),
+            invalid: None,
             partial: false,
             subjects: Vec::new(),
             faults: Vec::new(),
@@ -114,6 +119,10 @@ mod tests {
             // The same again, which counts.
             run("lost", Some("nginx"), &[("errors < 1%", "2%", false)], &["one machine", "busy"]),
             run("slow", None, &[("share(a|b) > 1%", "3%", true)], &["one machine"]),
+            Run {
+                invalid: Some("late".to_owned()),
+                ..run("slow", Some("nginx"), &[("share(a|b) > 1%", "0%", false)], &[])
+            },
         ];
         assert_eq!(
             table(&runs),
@@ -121,10 +130,10 @@ mod tests {
              |---|---|--:|--:|\n\
              | lost | `errors < 1%` | 0% | **2%** |\n\
              |  | `p(95) < 1s` | 7 ms |  |\n\
-             | slow | `share(a\\|b) > 1%` | 3% |  |\n\
+             | slow | `share(a\\|b) > 1%` | 3% | invalid |\n\
              | **held** | | 2 of 2 | 0 of 1 |\n\
              \n\
-             - all: one machine\n\
+             - lost behind plimsoll, lost behind nginx, slow behind plimsoll: one machine\n\
              - lost behind nginx: busy\n"
         );
     }

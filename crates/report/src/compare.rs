@@ -146,6 +146,9 @@ pub fn runs(a: &Run, b: &Run) -> Comparison {
         warnings.push("they differ in length: maxima and counts are not alike".into());
     }
     partial(a.partial, b.partial, &mut warnings);
+    for (which, run) in [("first", a), ("second", b)] {
+        warnings.extend(run.invalid.iter().map(|why| format!("the {which} says nothing of the system: {why}")));
+    }
     let tested = differences.iter().filter(|difference| difference.basis != Basis::Unknown).count();
     if tested >= 20 {
         warnings.push(format!(

@@ -32,6 +32,10 @@ pub fn run(run: &Run) -> String {
     if run.partial {
         cases.push(interrupted("the run is complete"));
     }
+    if let Some(why) = &run.invalid {
+        let name = "the measurement is valid".to_owned();
+        cases.push(Case { name, outcome: Outcome::Error(why.clone()), output: String::new() });
+    }
     suite(&class, &cases, &provenance(run))
 }
 

@@ -110,6 +110,7 @@ fn by_hand() -> Run {
         duration_ns: 10 * SECOND,
         ready_ns: None,
         balancer: None,
+        invalid: None,
         partial: false,
         subjects: vec![
             all,

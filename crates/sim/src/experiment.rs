@@ -107,6 +107,7 @@ pub(crate) fn assemble(plan: &Plan, scenario: &Scenario, samples: &[&Sample], se
         warmup_ns: plan.warmup,
         ready_ns: None,
         balancer: None,
+        invalid: None,
         duration_ns: plan.duration,
         partial: false,
         subjects: subjects(plan, samples, segments),

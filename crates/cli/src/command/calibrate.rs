@@ -62,7 +62,7 @@ impl Calibrate {
             eprintln!("interrupted: nothing is written");
             return Ok(Exit::Interrupted);
         }
-        if let Some(why) = &outcome.invalid {
+        if let Some(why) = &outcome.run.invalid {
             eprintln!("INVALID: {why}");
             return Ok(Exit::Invalid);
         }

@@ -162,7 +162,7 @@ impl PredictTable {
 
 /// Why a run's figures say little of the system.
 fn remark(outcome: &Outcome) -> Option<String> {
-    match &outcome.invalid {
+    match &outcome.run.invalid {
         Some(why) => Some(format!("invalid: {why}")),
         None if outcome.busy > plimsoll_lab::FULL => Some(format!("the machine was {:.0}% busy", outcome.busy * 100.0)),
         None => None,

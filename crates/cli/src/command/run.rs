@@ -107,7 +107,7 @@ impl Run {
         check_files(&self.outputs, &self.files)?;
         let mut exit = Exit::Held;
         for (i, experiment) in experiments.iter().enumerate() {
-            let Outcome { run, invalid, .. } =
+            let Outcome { run, .. } =
                 real::carry_out(&file, &system, experiment, self.file.as_deref(), self.seed, self.emulate_stores)?;
             if i > 0 {
                 print("")?;
@@ -130,7 +130,7 @@ impl Run {
                 eprintln!("interrupted: the figures cover what was done by then");
                 return Ok(Exit::Interrupted);
             }
-            if let Some(why) = invalid {
+            if let Some(why) = &run.invalid {
                 eprintln!("INVALID: {why}");
                 exit = Exit::Invalid;
             } else if !run.passed() && exit == Exit::Held {

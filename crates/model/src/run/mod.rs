@@ -49,6 +49,9 @@ pub struct Run {
     pub balancer: Option<String>,
     /// Whether it was interrupted: figures cover the replications that were done.
     pub partial: bool,
+    /// Why a real run's measurement says nothing of the system, whatever its verdicts are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invalid: Option<String>,
     /// Everything that was measured.
     pub subjects: Vec<SubjectRun>,
     /// What went wrong on purpose.

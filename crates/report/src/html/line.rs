@@ -19,6 +19,7 @@ pub(super) fn write(line: &Line, topology: &Topology) -> String {
     ladder(line, &mut body);
     page::notices(
         line.partial.then_some("The search was interrupted: later marks are missing."),
+        None,
         &line.warnings,
         &mut body,
     );

@@ -58,7 +58,7 @@ pub fn run_on(run: &Run, topology: &Topology) -> String {
         escape(&provenance(run)),
     );
     let partial = run.partial.then_some("It was interrupted: its figures cover what was done.");
-    page::notices(partial, &run.warnings, &mut body);
+    page::notices(partial, run.invalid.as_deref(), &run.warnings, &mut body);
     run::verdicts(run, &mut body);
     if !topology.nodes.is_empty() {
         body.push_str("<section><h2>Where the load goes</h2><p>Colour is the busy share of a component's busiest resource; hover for its figures.</p>\n");

@@ -29,7 +29,10 @@ pub(super) fn document(title: &str, body: &str) -> String {
 }
 
 /// What the reader should know before trusting a figure.
-pub(super) fn notices(partial: Option<&str>, warnings: &[String], out: &mut String) {
+pub(super) fn notices(partial: Option<&str>, invalid: Option<&str>, warnings: &[String], out: &mut String) {
+    if let Some(why) = invalid {
+        put!(out, "<p class=\"notice bad\"><b>Invalid.</b> {}</p>\n", escape(why));
+    }
     if let Some(text) = partial {
         put!(out, "<p class=\"notice bad\"><b>Partial.</b> {}</p>\n", escape(text));
     }

@@ -22,7 +22,7 @@ pub(super) fn write(prediction: &Prediction) -> String {
         escape(&title(prediction)),
     );
     let partial = measured.partial.then_some("It was interrupted: its figures cover what was done.");
-    page::notices(partial, &measured.warnings, &mut body);
+    page::notices(partial, measured.invalid.as_deref(), &measured.warnings, &mut body);
     table(prediction, &mut body);
     body.push_str("<section class=\"run\"><h2>Over time</h2>\n<div class=\"charts\">\n");
     fault_axis(measured, &mut body);

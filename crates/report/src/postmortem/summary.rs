@@ -112,6 +112,7 @@ pub(super) fn about(run: &Run) -> Section {
         vec![plain(format!("{}.", provenance(run)))],
         vec![plain("System file "), name(run.system_hash.as_str()), plain(format!(", plimsoll {}.", run.plimsoll))],
     ];
+    items.extend(run.invalid.iter().map(|why| vec![plain(format!("The measurement is invalid: {why}."))]));
     items.extend(run.warnings.iter().map(|warning| vec![plain(format!("Warning: {warning}."))]));
     Section { heading: "About these figures", on_page: false, blocks: vec![Block::Items(items)] }
 }

@@ -37,6 +37,9 @@ fn title(run: &Run, sheet: &mut Sheet) {
     };
     sheet.paragraph(span(format!("{}, {}: ", run.system, run.experiment), Tone::Strong), &text, tone);
     sheet.paragraph(span("", Tone::Dim), &format!("{}.", provenance(run)), Tone::Dim);
+    if let Some(why) = &run.invalid {
+        sheet.paragraph(span("Invalid: ", Tone::Bad), &format!("{why}."), Tone::Plain);
+    }
     if run.partial {
         let text = "it was interrupted, and its figures cover what was done.";
         sheet.paragraph(span("Partial: ", Tone::Bad), text, Tone::Plain);
