@@ -47,10 +47,12 @@ impl Members {
         Ok(members)
     }
 
-    /// A request to endpoint `i` ended.
+    /// A request to endpoint `i` ended. One that was `throttled`, refused by a quota of the endpoint's own, says nothing of
+    /// how well it is: under an overload all of them refuse, and were they left out for that, the rest would have to
+    /// refuse even more. (Envoy's outlier detection and HAProxy's `observe layer7` don't count a 429 either.)
     #[inline]
-    pub fn record(&mut self, now: Time, i: usize, outcome: Outcome) -> &[Transition] {
-        self.ejection.record(now, i, outcome)
+    pub fn record(&mut self, now: Time, i: usize, outcome: Outcome, throttled: bool) -> &[Transition] {
+        self.ejection.record(now, i, if throttled { Outcome::Ignored } else { outcome })
     }
 
     /// The endpoints that may be used now.

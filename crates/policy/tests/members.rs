@@ -103,7 +103,7 @@ fn all_lights_count() {
     assert_eq!(changes, [Transition::Unhealthy { endpoint: 3 }]);
     assert_eq!(eligible(&members), [0, 1, 2]);
     for _ in 0..5 {
-        members.record(at(20.0), 0, Outcome::Failure);
+        members.record(at(20.0), 0, Outcome::Failure, false);
     }
     assert_eq!(eligible(&members), [1, 2]);
     assert_eq!(members.set_draining(2, true), [Transition::PanicEntered], "1 of 3");
@@ -113,6 +113,20 @@ fn all_lights_count() {
     assert_eq!(eligible(&members), [1, 3]);
     assert_eq!(run(&mut members, 51.0, |_| Some(true)), [Transition::Returned { endpoint: 0 }]);
     assert_eq!(eligible(&members), [0, 1, 3]);
+}
+
+#[test]
+fn who_refuses_by_a_quota_is_not_ill() {
+    let mut members = members(health(), 4);
+    for _ in 0..100 {
+        members.record(at(1.0), 0, Outcome::Failure, true);
+    }
+    assert_eq!(eligible(&members), [0, 1, 2, 3]);
+    // Nor is it well: failures before and after are in a row.
+    for throttled in [false, false, true, false, true, false, false] {
+        members.record(at(2.0), 0, Outcome::Failure, throttled);
+    }
+    assert_eq!(eligible(&members), [1, 2, 3]);
 }
 
 #[test]

@@ -324,6 +324,7 @@ impl Call {
     pub fn settle(&mut self, slot: usize, now: Time, answered: Time, ended: Ended, random: u64) -> Next {
         let Some(mut out) = self.attempts[slot].take() else { return Next::Done };
         let outcome = ended.outcome();
+        let throttled = matches!(ended, Ended::Answered(429, _));
         self.failed |= outcome == Outcome::Failure;
         let upstream = self.upstream.clone();
         let mut state = upstream.lock();
@@ -336,7 +337,7 @@ impl Call {
         if let Some(i) = out.target {
             state.balancer.on_done(i, now, answered.nanos_since(out.started), outcome, retry_after);
             state.connection_freed();
-            let transitions = state.members.record(now, i, outcome);
+            let transitions = state.members.record(now, i, outcome, throttled);
             if !transitions.is_empty() {
                 let transitions = transitions.to_vec();
                 state.apply(&transitions);
@@ -353,7 +354,7 @@ impl Call {
             Ended::Answered(502..=504, _) => when.unavailable,
             Ended::Answered(..) => false,
         };
-        let hint = plimsoll_policy::retry::Hint { throttled: matches!(ended, Ended::Answered(429, _)), retry_after };
+        let hint = plimsoll_policy::retry::Hint { throttled, retry_after };
         out.permit.exclude_since(answered, now);
         let settled =
             state.pipeline.settle(now, &mut self.flight, out.permit, Reply { outcome, retryable, hint }, random);

@@ -49,11 +49,11 @@ impl World<'_> {
 
     /// A call to a member has ended.
     #[inline]
-    pub(crate) fn record_member(&mut self, end: u32, local: usize, outcome: Outcome) {
+    pub(crate) fn record_member(&mut self, end: u32, local: usize, outcome: Outcome, throttled: bool) {
         let time = self.time();
         let e = &mut self.ends[end as usize];
         let Some(members) = &mut e.members else { return };
-        let transitions = members.record(time, local, outcome);
+        let transitions = members.record(time, local, outcome, throttled);
         if !transitions.is_empty() {
             let transitions = transitions.to_vec();
             self.apply_transitions(end, &transitions);

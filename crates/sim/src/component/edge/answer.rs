@@ -87,7 +87,7 @@ impl World<'_> {
             let retry_after = answer.retry_after();
             e.balancer.on_done(local, time, took, outcome, retry_after);
             if e.members.is_some() {
-                self.record_member(end, local, outcome);
+                self.record_member(end, local, outcome, answer == Answer::TooMany);
                 c = &mut self.calls[call];
                 e = &mut self.ends[end as usize];
             }

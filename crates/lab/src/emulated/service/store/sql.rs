@@ -99,6 +99,38 @@ pub(super) struct Real {
     /// Ledgers that are being looked through.
     pub(super) counting: AtomicU32,
     refused: AtomicBool,
+    /// By node: how far it has been seen to be.
+    shown: Vec<Mutex<Shown>>,
+}
+
+/// How far a replica shows the log.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shown {
+    /// On this timeline: another may be shorter.
+    timeline: u32,
+    at: u64,
+    /// When somebody last asked it, ns.
+    asked: u64,
+}
+
+impl Shown {
+    /// What is known of it, and whether it is time to ask: one asks for all who wait.
+    fn look(&mut self, timeline: u32, at: u64, now: u64) -> (u64, bool) {
+        if self.timeline != timeline {
+            *self = Shown { timeline, ..Shown::default() };
+        }
+        let asks = self.at < at && now >= self.asked + AGAIN;
+        if asks {
+            self.asked = now;
+        }
+        (self.at, asks)
+    }
+
+    fn saw(&mut self, timeline: u32, at: u64) {
+        if self.timeline == timeline {
+            self.at = self.at.max(at);
+        }
+    }
 }
 
 impl Real {
@@ -119,6 +151,7 @@ impl Real {
             acknowledged: Mutex::default(),
             counting: AtomicU32::new(0),
             refused: AtomicBool::new(false),
+            shown: (0..pg.shards * (1 + pg.replicas)).map(|_| Mutex::default()).collect(),
             process: process.clone(),
             store,
         })
@@ -190,7 +223,7 @@ impl Real {
         let timeline = self.timeline(shard);
         if let Some((of, at)) = asked.floor
             && of >= timeline
-            && !self.has_replayed(link, at, asked.wait).await?
+            && !self.has_replayed(link, node, (of, at), asked.wait).await?
         {
             return Ok((Err(Answer::Conflict), false));
         }
@@ -236,15 +269,28 @@ impl Real {
         Ok((Ok(at), stale))
     }
 
-    /// Waits until a replica shows what a session wrote. In a statement of its own: the next one sees at least as much.
-    async fn has_replayed(&self, link: &SqlLink, at: u64, wait: u64) -> Result<bool, Answer> {
-        let until = self.process.tools.clock.now().plus_nanos(wait);
+    /// Waits until a replica shows what a session wrote. It is asked in a statement of its own: the next one sees at least
+    /// as much.
+    async fn has_replayed(
+        &self,
+        link: &SqlLink,
+        node: usize,
+        (timeline, at): (u32, u64),
+        wait: u64,
+    ) -> Result<bool, Answer> {
+        let clock = self.process.tools.clock;
+        let until = clock.now().plus_nanos(wait);
+        let shown = || self.shown[node].lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let shown = position(&link.client, REPLAYED).await.map_err(|error| self.answer(&error))?;
-            if shown >= at {
+            let (mut known, asks) = shown().look(timeline, at, clock.now().as_nanos());
+            if asks {
+                known = position(&link.client, REPLAYED).await.map_err(|error| self.answer(&error))?;
+                shown().saw(timeline, known);
+            }
+            if known >= at {
                 return Ok(true);
             }
-            if self.process.tools.clock.now() >= until {
+            if clock.now() >= until {
                 return Ok(false);
             }
             self.process.tools.timer.wait(AGAIN).await;
@@ -368,5 +414,25 @@ impl<'r> Counted<'r> {
             }
             _ => totals.failed += 1,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_asks_for_all_who_wait() {
+        let mut shown = Shown::default();
+        assert_eq!(shown.look(1, 10, AGAIN), (0, true));
+        assert_eq!(shown.look(1, 10, 2 * AGAIN - 1), (0, false), "somebody has just asked");
+        shown.saw(1, 9);
+        assert_eq!(shown.look(1, 9, 2 * AGAIN - 1), (9, false), "that is known");
+        assert_eq!(shown.look(1, 10, 2 * AGAIN), (9, true));
+        shown.saw(1, 12);
+        // What was seen before a promotion says nothing of the log after it.
+        assert_eq!(shown.look(2, 11, 3 * AGAIN), (0, true));
+        shown.saw(1, 12);
+        assert_eq!(shown.look(2, 11, 3 * AGAIN), (0, false));
     }
 }
