@@ -86,11 +86,11 @@ mod tests {
     #[test]
     fn readers_see_the_stated_lag_at_any_rate_of_commits() {
         let (p50, p99) = (10.0, 200.0);
-        let mu = (p50 * MS).ln();
-        let log_normal = Dist::LogNormal { mu, sigma: (p99 / p50).ln() / normal(0.99) };
+        let mu = libm::log(p50 * MS);
+        let log_normal = Dist::LogNormal { mu, sigma: libm::log(p99 / p50) / normal(0.99) };
         let exponential = Dist::Exponential { mean: 40.0 * MS };
         for (dist, p50, p99) in
-            [(log_normal, p50, p99), (exponential, 40.0 * 0.5f64.ln().abs(), 40.0 * 0.01f64.ln().abs())]
+            [(log_normal, p50, p99), (exponential, 40.0 * libm::log(0.5).abs(), 40.0 * libm::log(0.01).abs())]
         {
             for rate in [0.5, 10.0, 1_000.0] {
                 let (median, high) = seen(&dist, rate);
