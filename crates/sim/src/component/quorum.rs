@@ -113,18 +113,10 @@ impl<'a> World<'a> {
                 attempt,
                 node,
                 epoch: self.nodes[node as usize].epoch,
-                life: 0,
-                connection: None,
-                transaction: Ref::NONE,
                 kind: OpKind::Replica { operation },
                 context: crate::component::task::Context { draw, ..context },
                 takes: duration(&spec.time, draw.bits(TIME)),
-                running: false,
-                locks: Vec::new(),
-                waits_for: None,
-                stale: false,
-                waits_since: None,
-                commit: 0,
+                ..StoreOp::blank()
             });
             if self.nodes[node as usize].up {
                 self.send_op_event(end, node, op);

@@ -311,7 +311,7 @@ impl World<'_> {
         }
         self.ops.remove(op);
         if commits {
-            return self.end_transaction(transaction, attempt, answer);
+            return self.end_transaction(transaction, answer);
         }
         if let Some((end, pool)) = connection
             && same_life
@@ -348,7 +348,7 @@ impl World<'_> {
             }
         }
         if commits {
-            return self.end_transaction(transaction, attempt, answer);
+            return self.end_transaction(transaction, answer);
         }
         if self.attempts.contains(attempt) {
             self.soon(Event::Answered { attempt, answer });

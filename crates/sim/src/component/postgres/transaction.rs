@@ -21,21 +21,13 @@ impl World<'_> {
         let draw = context.draw.part(self.tasks[task].pc as u64);
         let takes = duration(&pg.commit, draw.bits(TIME));
         let op = self.ops.insert(StoreOp {
-            attempt: Ref::NONE,
             node,
             epoch,
-            life: 0,
-            connection: None,
             transaction: tx,
             kind: OpKind::Commit { second: !crosses },
             context: Context { draw, ..context },
             takes,
-            running: false,
-            locks: Vec::new(),
-            waits_for: None,
-            stale: false,
-            waits_since: None,
-            commit: 0,
+            ..StoreOp::blank()
         });
         let end = self.transactions[tx].end;
         self.tasks[task].waiting = crate::component::task::Waiting::Timer;
@@ -61,7 +53,7 @@ impl World<'_> {
     }
 
     /// A commit has ended, one way or the other.
-    pub(super) fn end_transaction(&mut self, tx: Ref, _attempt: Ref, answer: Answer) {
+    pub(super) fn end_transaction(&mut self, tx: Ref, answer: Answer) {
         let Some(t) = self.transactions.get_mut(tx) else { return };
         let task = t.owner;
         let outbox = std::mem::take(&mut t.outbox);
