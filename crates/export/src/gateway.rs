@@ -361,6 +361,11 @@ pub(crate) fn whole(weights: &[f64], most: u32) -> Vec<u32> {
     rounded.zip(weights).map(|(rounded, weight)| if *weight > 0.0 { rounded.max(1) } else { 0 }).collect()
 }
 
+/// Whether who sends a request says who gets it.
+pub(crate) fn hashes(algorithm: Algorithm) -> bool {
+    matches!(algorithm, Algorithm::IpHash | Algorithm::Ring | Algorithm::Maglev)
+}
+
 pub(crate) fn acts(mode: Mode) -> bool {
     mode == Mode::Enforce
 }
