@@ -5,11 +5,11 @@ use crate::Time;
 pub enum Outcome {
     /// It did what was asked.
     Success,
-    /// It failed in a way that says something about the target's health: 5xx, 408, 429, timeout,
-    /// refused or reset connection.
+    /// It failed in a way that makes another call now a bad idea: 5xx, 408, 429, timeout, refused
+    /// or reset connection.
     Failure,
-    /// It ended in a way that says nothing about the target's health: every other 4xx, a
-    /// rejection by one of our own policies.
+    /// It ended in a way that says nothing about the target: every other 4xx, a rejection by one of
+    /// our own policies.
     Ignored,
     /// The caller went away, or a hedge won: nobody knows how it would have ended.
     Cancelled,

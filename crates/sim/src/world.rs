@@ -161,6 +161,11 @@ pub(crate) enum Wake {
         instance: u32,
         epoch: u32,
     },
+    /// The partition that held back a task's question for a lock is over.
+    LockAsked {
+        lease: u32,
+        task: Ref,
+    },
     /// A lease's holder's write reaches the resource.
     LeaseWrite {
         lease: u32,
@@ -284,6 +289,7 @@ impl<'a> World<'a> {
             Event::Thought { client, user } => self.thought(client, user),
             Event::WorkDone { task } => self.work_done(task),
             Event::Resume { task, answer } => self.resume(task, answer),
+            Event::Waited { task } => self.waited(task),
             Event::Start { task } => self.start_task(task),
             Event::Seat { task } => {
                 if self.tasks.contains(task) {
@@ -334,6 +340,7 @@ impl<'a> World<'a> {
             Wake::Published { task } => self.soon(Event::Resume { task, answer: crate::engine::Answer::Ok }),
             Wake::Flush { cache } => self.flush_behind(cache),
             Wake::Lease { lease, instance, epoch } => self.lease_wake(lease, instance, epoch),
+            Wake::LockAsked { lease, task } => self.lock_asked(lease, task),
             Wake::LeaseWrite { lease, instance, epoch, token } => self.lease_write(lease, instance, epoch, token),
             Wake::Propagate { node, key, version } => self.propagate(node, key, version),
             Wake::Degradation { instance } => self.degradation_wake(instance),

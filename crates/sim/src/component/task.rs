@@ -270,6 +270,18 @@ impl World<'_> {
         self.run_task(task, Some(answer));
     }
 
+    /// A task has waited as long as its program says, unless it was cancelled meanwhile.
+    pub(crate) fn waited(&mut self, task: Ref) {
+        let Some(t) = self.tasks.get(task) else { return };
+        let waits = t.waiting == Waiting::Timer;
+        if self.plan.disturbed && self.hold(t.instance, Event::Waited { task }) {
+            return;
+        }
+        if waits {
+            self.run_task(task, Some(Answer::Ok));
+        }
+    }
+
     /// A core has done a task's work: it takes the next, the task goes on.
     pub(crate) fn work_done(&mut self, task: Ref) {
         let Some(t) = self.tasks.get(task) else { return };
@@ -349,11 +361,13 @@ impl World<'_> {
         let t = &mut self.tasks[task];
         let pc = t.pc;
         match op {
+            // A second wait would be ended by the first one's event.
+            Op::Wait(_) | Op::ScaledWait(_) if t.cancelled => return Step::Ends(Answer::Cancelled),
             Op::Wait(time) => {
                 let takes = duration(time, t.context.draw.bits(pc as u64));
                 t.waiting = Waiting::Timer;
                 let takes = self.wait_takes(self.tasks[task].instance, takes);
-                self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Ok });
+                self.queue.at(self.now + takes, Event::Waited { task });
                 return Step::Waits;
             }
             Op::ScaledWork(time) => {
@@ -367,7 +381,7 @@ impl World<'_> {
                 let takes = duration(time, t.context.draw.bits(pc as u64));
                 t.waiting = Waiting::Timer;
                 let takes = self.wait_takes(self.tasks[task].instance, self.stretched(task, takes));
-                self.queue.at(self.now + takes, Event::Resume { task, answer: Answer::Ok });
+                self.queue.at(self.now + takes, Event::Waited { task });
                 return Step::Waits;
             }
             Op::Fail(probability) => {
@@ -628,6 +642,20 @@ impl World<'_> {
                 self.cancel_call(call);
                 self.soon(Event::Resume { task, answer: Answer::Cancelled });
             }
+            Waiting::Timer => {
+                t.waiting = Waiting::Nothing;
+                self.soon(Event::Resume { task, answer: Answer::Cancelled });
+            }
+            Waiting::Lock(lease) => {
+                t.waiting = Waiting::Nothing;
+                self.leave_lock(lease, task);
+                self.soon(Event::Resume { task, answer: Answer::Cancelled });
+            }
+            Waiting::Fetch { site } => {
+                t.waiting = Waiting::Nothing;
+                self.leave_fetch(site, task);
+                self.soon(Event::Resume { task, answer: Answer::Cancelled });
+            }
             Waiting::Fork => {
                 let branches: Vec<Ref> =
                     self.tasks.refs().filter(|&branch| self.tasks[branch].parent == TaskParent::Join(task)).collect();
@@ -678,5 +706,49 @@ impl World<'_> {
             // The check hears nothing, and times out.
             TaskParent::Probe { .. } | TaskParent::Join(_) | TaskParent::Background => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::component::topic::tests::{simulated, total};
+
+    fn given_up(stops: bool, steps: &str) -> String {
+        format!(
+            "
+system: given-up
+clients:
+  web: {{ rate: 10/s, arrivals: constant, calls: [ api GET / ], timeout: 100ms }}
+services:
+  api:
+    workers: 1000
+    stops_when_cancelled: {stops}
+    endpoints:
+      GET /: {steps}
+leases:
+  turn: {{ service: api, ttl: 60s, renew: 10s }}
+experiments:
+  test: {{ for: 20s, faults: [], expect: [errors <= 100%] }}
+"
+        )
+    }
+
+    #[test]
+    fn a_wait_ends_with_the_request_that_nobody_waits_for() {
+        let steps = "[ { wait: 5s } ]";
+        let held = |stops| simulated(&given_up(stops, steps), |world| world.instances[0].held_requests);
+        assert!(held(true) <= 2, "100 ms of 10/s: {}", held(true));
+        assert!(held(false) >= 45, "5 s of 10/s: {}", held(false));
+    }
+
+    #[test]
+    fn who_is_cancelled_leaves_the_line_for_a_lock_and_frees_it() {
+        let steps = "[ { lease: turn, do: [ { wait: 5s } ] } ]";
+        simulated(&given_up(true, steps), |world| {
+            assert!(world.instances[0].held_requests <= 3);
+            let totals = total(&world.leases[0].counter);
+            assert_eq!(totals.ok + totals.failed, totals.offered - u64::from(world.instances[0].held_requests));
+            assert!(totals.ok >= 90, "a holder gives it back when it stops: {totals:?}");
+        });
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Event {
     WorkDone { task: Ref },
     /// A task goes on, with the answer to what it waited for.
     Resume { task: Ref, answer: Answer },
+    /// A task has waited as long as its program says.
+    Waited { task: Ref },
     /// A request that has its worker begins.
     Start { task: Ref },
     /// A request that has its bulkhead's permit asks for a worker.

@@ -34,8 +34,13 @@ struct Holder {
 }
 
 impl World<'_> {
-    /// A task wants a lock. False: it waits in line.
+    /// A task wants a lock. False: it waits in line, or for the end of a partition.
     pub(crate) fn lock(&mut self, task: Ref, lease: u32) -> bool {
+        if let Some((_, until)) = self.cut_off(self.tasks[task].instance) {
+            self.tasks[task].waiting = Waiting::Lock(lease);
+            self.wake_at(until.max(self.now + 1), Wake::LockAsked { lease, task });
+            return false;
+        }
         self.expire_lock(lease);
         let state = &mut self.leases[lease as usize];
         state.counter.now.offered += 1;
@@ -51,6 +56,14 @@ impl World<'_> {
         self.tasks[task].waiting = Waiting::Lock(lease);
         self.watch_lock(lease);
         false
+    }
+
+    /// The partition that held a task's question back is over.
+    pub(crate) fn lock_asked(&mut self, lease: u32, task: Ref) {
+        let Some(t) = self.tasks.get(task) else { return };
+        if t.waiting == Waiting::Lock(lease) && self.lock(task, lease) {
+            self.soon(Event::Resume { task, answer: Answer::Ok });
+        }
     }
 
     /// A task is done with a lock, whether it still holds it or not.
@@ -215,6 +228,19 @@ mod tests {
             let mean: f64 = world.audiences[1].cells[1].all.mean();
             // M/D/1 at 40%: the wait adds a third of the 20 ms.
             assert!(mean > 24e6 && mean < 32e6, "{mean}");
+        });
+    }
+
+    #[test]
+    fn who_is_cut_off_asks_when_the_partition_is_over() {
+        // Each asks half a second after it came.
+        let text =
+            system(true, "{ at: 10s, partition: api, for: 6s }").replace("[ { lease:", "[ { wait: 500ms }, { lease:");
+        simulated(&text, |world| {
+            let asked: Vec<u64> = world.leases[1].counter.seconds.iter().map(|second| second.offered).collect();
+            assert!(asked[9] > 5, "{asked:?}");
+            assert_eq!(asked[10..15].iter().sum::<u64>(), 0, "{asked:?}");
+            assert!(asked[15] + asked[16] > 80, "six seconds of 20/s: {asked:?}");
         });
     }
 
