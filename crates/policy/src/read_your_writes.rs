@@ -66,9 +66,21 @@ pub enum Read {
     Wait {
         /// When the wait is over.
         until: Time,
+        /// To be handed in with the next look.
+        waiting: Waiting,
     },
     /// To the primary: the replica is too far behind, or on a branch of the log that was given up.
     Primary,
+}
+
+/// A read that waits for a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Since when.
+    pub since: Time,
+    /// What its session had written by then. Later writes it need not see: a busy session's read would wait for one
+    /// after the other.
+    pub floor: Position,
 }
 
 /// What was decided so far.
@@ -145,11 +157,15 @@ impl ReadYourWrites {
         self.floors.insert_new(session, Floor { lsn, lost });
     }
 
-    /// Where a session's read goes, given how far a replica has replayed. `waiting_since` is when
-    /// this read first got [`Read::Wait`].
+    /// Where a session's read goes, given how far a replica has replayed. `waiting` is what this read's first
+    /// [`Read::Wait`] said.
     #[inline]
-    pub fn read(&mut self, now: Time, session: u64, replica: Position, waiting_since: Option<Time>) -> Read {
-        if self.satisfies(session, replica) {
+    pub fn read(&mut self, now: Time, session: u64, replica: Position, waiting: Option<Waiting>) -> Read {
+        let floor = match waiting {
+            Some(Waiting { floor, .. }) => self.end_of(floor.timeline).map_or(floor.lsn, |end| floor.lsn.min(end)),
+            None => self.floor(session),
+        };
+        if replica.lsn >= floor && !self.has_diverged(replica) {
             self.counts.replica += 1;
             return Read::Replica;
         }
@@ -157,11 +173,13 @@ impl ReadYourWrites {
             self.counts.shadowed += 1;
             return Read::Replica;
         }
-        let until = waiting_since.unwrap_or(now).plus_nanos(self.wait_max_ns);
+        let floor = Position { timeline: self.timeline(), lsn: floor };
+        let waiting = waiting.unwrap_or(Waiting { since: now, floor });
+        let until = waiting.since.plus_nanos(self.wait_max_ns);
         // A replica that has left the log's surviving branch will not come back by waiting.
         if now < until && !self.has_diverged(replica) {
             self.counts.waits += 1;
-            return Read::Wait { until };
+            return Read::Wait { until, waiting };
         }
         self.counts.primary += 1;
         Read::Primary

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_policy::read_your_writes::{Config, Position, Read, ReadYourWrites};
+use plimsoll_policy::read_your_writes::{Config, Position, Read, ReadYourWrites, Waiting};
 use plimsoll_policy::{Mode, Time};
 use proptest::prelude::*;
 
@@ -23,16 +23,30 @@ fn a_lagging_replica_is_waited_for_and_then_passed_over() {
     let mut sessions = sessions(Config::default());
     assert_eq!(sessions.read(ms(0), 1, on(1, 0), None), Read::Replica, "no writes, no floor");
     sessions.wrote(1, on(1, 500));
-    let wait = Read::Wait { until: ms(60) };
+    let waiting = Waiting { since: ms(10), floor: on(1, 500) };
+    let wait = Read::Wait { until: ms(60), waiting };
     assert_eq!(sessions.read(ms(10), 1, on(1, 499), None), wait);
-    assert_eq!(sessions.read(ms(30), 1, on(1, 499), Some(ms(10))), wait, "one wait in all");
-    assert_eq!(sessions.read(ms(40), 1, on(1, 500), Some(ms(10))), Read::Replica);
-    assert_eq!(sessions.read(ms(60), 1, on(1, 499), Some(ms(10))), Read::Primary);
+    assert_eq!(sessions.read(ms(30), 1, on(1, 499), Some(waiting)), wait, "one wait in all");
+    assert_eq!(sessions.read(ms(40), 1, on(1, 500), Some(waiting)), Read::Replica);
+    assert_eq!(sessions.read(ms(60), 1, on(1, 499), Some(waiting)), Read::Primary);
     assert_eq!(sessions.read(ms(60), 2, on(1, 1), None), Read::Replica, "another session");
     sessions.wrote(1, on(1, 400));
     assert_eq!(sessions.floor(1), 500, "a floor never sinks");
     let counts = sessions.counts();
     assert_eq!((counts.replica, counts.waits, counts.primary), (3, 2, 1));
+}
+
+#[test]
+fn a_read_does_not_wait_for_what_its_session_writes_meanwhile() {
+    let mut sessions = sessions(Config::default());
+    sessions.wrote(1, on(1, 500));
+    let Read::Wait { waiting, .. } = sessions.read(ms(10), 1, on(1, 499), None) else { panic!("it is behind") };
+    sessions.wrote(1, on(1, 600));
+    assert_eq!(sessions.read(ms(20), 1, on(1, 500), Some(waiting)), Read::Replica);
+    assert!(matches!(sessions.read(ms(20), 1, on(1, 500), None), Read::Wait { .. }), "one that comes now does");
+    // A write that a failover has lost is not waited for.
+    sessions.failover(450, 2);
+    assert_eq!(sessions.read(ms(30), 1, on(2, 450), Some(waiting)), Read::Replica);
 }
 
 #[test]

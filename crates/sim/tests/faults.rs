@@ -334,6 +334,26 @@ experiments: { calm: { for: 30s, expect: [ 'p(99, api PUT /) > 1s', 'p(99, api G
     );
 }
 
+#[test]
+fn a_busy_session_does_not_wait_for_what_it_writes_while_it_waits() {
+    // A write every 20 ms, each of which the replica shows 30 ms later: a read waits for the last one before it.
+    holds(
+        "
+system: notes
+clients: { web: { rate: 100/s, users: 1, timeout: 5s, calls: [ api PUT /, api GET / ] } }
+services: { api: { workers: 500, endpoints: { PUT /: [ { query: db.write } ], GET /: [ { query: db.read } ] } } }
+stores:
+  db:
+    kind: postgres
+    replicas: 1
+    replication_lag: 30ms
+    reads: { from: replicas, read_your_writes: session, wait: 100ms }
+    operations: { write: { kind: write, time: 1ms }, read: { kind: read, time: 1ms } }
+experiments: { calm: { for: 60s, expect: [ 'p(50, api GET /) > 10ms', 'p(99, api GET /) < 36ms', errors == 0% ] } }
+",
+    );
+}
+
 /// Transactions that write the same three rows, and a fault from 5 s to 8 s: at the end all is as it was.
 #[track_caller]
 fn locks_are_free_after(fault: &str) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use plimsoll_model::system::{Scalability, Store, StoreKind};
-use plimsoll_policy::Cache;
+use plimsoll_policy::{Cache, read_your_writes};
 
 use crate::component::instance::Slowness;
 use crate::component::postgres::LockId;
@@ -96,8 +96,8 @@ pub(crate) struct StoreOp {
     pub(crate) waits_for: Option<(LockId, bool)>,
     /// Whether the answer is older than it may be.
     pub(crate) stale: bool,
-    /// Since when it waits for a replica to show what its session wrote, ns.
-    pub(crate) waits_since: Option<u64>,
+    /// While it waits for a replica to show what its session had written when it came.
+    pub(crate) waits: Option<read_your_writes::Waiting>,
     /// The commit that it made; 0 if none.
     pub(crate) commit: u64,
 }
@@ -118,7 +118,7 @@ impl StoreOp {
             locks: Vec::new(),
             waits_for: None,
             stale: false,
-            waits_since: None,
+            waits: None,
             commit: 0,
         }
     }

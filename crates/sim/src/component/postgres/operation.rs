@@ -2,7 +2,7 @@
 
 use plimsoll_model::system::{Lock, StoreKind};
 use plimsoll_policy::read_your_writes::{Position, Read};
-use plimsoll_policy::{Outcome, Time};
+use plimsoll_policy::Outcome;
 
 use super::{Holder, session};
 use crate::component::client::FRESH_KEY;
@@ -52,7 +52,7 @@ impl World<'_> {
         o.locks.clear();
         o.waits_for = None;
         o.stale = false;
-        o.waits_since = None;
+        o.waits = None;
         o.commit = 0;
         self.send_op_event(end, node, op);
     }
@@ -82,7 +82,7 @@ impl World<'_> {
             n.held.push((0, Event::OpArrive { op }));
             return;
         }
-        n.counter.now.offered += u64::from(o.waits_since.is_none());
+        n.counter.now.offered += u64::from(o.waits.is_none());
         match &n.spec.kind {
             StoreKind::Redis(_) => self.redis_command(op),
             StoreKind::Postgres(pg) => {
@@ -126,13 +126,11 @@ impl World<'_> {
         let log = &mut self.stores[store as usize].logs[shard as usize];
         let at = Position { timeline: log.timeline, lsn: log.applied(number, now) };
         let Some(sessions) = &mut log.sessions else { return true };
-        let since = o.waits_since;
-        match sessions.read(time, session, at, since.map(Time::from_nanos)) {
+        match sessions.read(time, session, at, o.waits) {
             Read::Replica => true,
-            Read::Wait { until } => {
-                let floor = sessions.floor(session);
-                let visible = log.visible_at(number, floor).unwrap_or(u64::MAX);
-                self.ops[op].waits_since = Some(since.unwrap_or(now));
+            Read::Wait { until, waiting } => {
+                let visible = log.visible_at(number, waiting.floor.lsn).unwrap_or(u64::MAX);
+                self.ops[op].waits = Some(waiting);
                 self.queue.at(visible.min(until.as_nanos()), Event::OpArrive { op });
                 false
             }
@@ -148,7 +146,7 @@ impl World<'_> {
     pub(super) fn ask_primary(&mut self, op: Ref) {
         let o = &self.ops[op];
         let (node, attempt, connection, life) = (o.node, o.attempt, o.connection, o.life);
-        let since = o.waits_since.unwrap_or(self.now);
+        let since = o.waits.map_or(self.now, |waits| waits.since.as_nanos());
         self.ops.remove(op);
         self.nodes[node as usize].counter.now.failed += 1;
         if let Some((end, pool)) = connection
