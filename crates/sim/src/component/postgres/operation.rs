@@ -1,8 +1,8 @@
 //! Operations at a node: sent, waiting for what a session wrote, at work, over.
 
 use plimsoll_model::system::{Lock, StoreKind};
-use plimsoll_policy::read_your_writes::{Position, Read};
 use plimsoll_policy::Outcome;
+use plimsoll_policy::read_your_writes::{Position, Read};
 
 use super::{Holder, session};
 use crate::component::client::FRESH_KEY;
