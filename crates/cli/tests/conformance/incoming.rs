@@ -642,7 +642,7 @@ fn shadows_decide_and_let_pass() {
 #[test]
 fn everything_at_once() {
     conforms(
-        "rate_limit: { quota: 30/s, per: user }\nlimit: { algorithm: gradient, initial: 40 }\nmax_in_flight: 20\n\
+        "rate_limit: { quota: 30/s, per: user }\nlimit: { algorithm: gradient, initial: 40 }\nmax_in_flight: 14\n\
          queue: { size: 30, discipline: adaptive_lifo }\nidempotency: {}\n\
          bulkheads: { writes: { endpoints: [POST /items, POST /orders], permits: 6, queue: 10 } }\n\
          breaker: { failure_rate: 60%, window: 2s, min_calls: 20, open_for: 200ms }",
