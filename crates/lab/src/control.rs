@@ -56,6 +56,8 @@ pub enum Order {
     Flush,
     /// A migration holds this table's lock, or lets it go.
     Lock(u32, bool),
+    /// It has no connection left for who comes, or has again.
+    Exhaust(bool),
     /// A topic neither takes nor gives, or does again.
     Down(bool),
     /// It dies when a request has done the first of two named steps and not the second.

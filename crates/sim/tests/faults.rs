@@ -354,6 +354,33 @@ experiments: { calm: { for: 60s, expect: [ 'p(50, api GET /) > 10ms', 'p(99, api
     );
 }
 
+#[test]
+fn with_every_connection_taken_pools_keep_theirs_and_cannot_grow() {
+    // One request at a time needs one connection, which it has. Ten times as many need more, and are refused.
+    let load = |rate: u32, expected: &str| {
+        format!(
+            "
+system: notes
+clients: {{ web: {{ rate: {rate}/s, arrivals: constant, timeout: 5s, calls: [ api GET / ] }} }}
+services: {{ api: {{ workers: 500, endpoints: {{ GET /: [ {{ query: db.read }} ] }} }} }}
+stores:
+  db:
+    kind: postgres
+    pool: 10
+    operations: {{ read: {{ kind: read, time: 50ms }} }}
+experiments:
+  leak:
+    for: 20s
+    load: {{ web: [{rate}/s, {rate}/s] }}
+    faults: [ {{ at: 5s, exhaust: db, for: 5s }}, {{ at: 6s, surge: web, by: 8x, for: 3s }} ]
+    expect: [ {expected} ]
+"
+        )
+    };
+    holds(&load(10, "errors during fault > 30%, errors before fault == 0%, errors at end == 0%"));
+    holds(&load(1, "errors == 0%"));
+}
+
 /// Transactions that write the same three rows, and a fault from 5 s to 8 s: at the end all is as it was.
 #[track_caller]
 fn locks_are_free_after(fault: &str) {

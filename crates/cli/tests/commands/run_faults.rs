@@ -73,6 +73,15 @@ fn a_partition_of_an_instance_cuts_it_off_from_all() {
 }
 
 #[test]
+fn with_every_connection_taken_a_pool_cannot_grow() {
+    // Slow reads need more connections than there are: who needs a new one is refused, until others give theirs back.
+    let run = run("exhaust: db, for: 1500ms }, { at: 1200ms, slow: db, by: +200ms", "errors during fault > 10%");
+    assert!(count(&run, "edge", "api -> db", "failed") > 5);
+    let refused = |event: &&Value| event["text"].as_str().is_some_and(|text| text.contains("too many connections"));
+    assert!(run["events"].as_array().unwrap().iter().any(|event| refused(&event)), "{}", run["events"]);
+}
+
+#[test]
 fn lost_packets_are_sent_again_after_a_while() {
     let run = run("drop: api -> db, share: 50%", "errors < 100%");
     assert!(figure(&run, "edge", "api -> db", "latency_ms_p95") >= 200.0);

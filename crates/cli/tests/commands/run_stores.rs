@@ -57,6 +57,7 @@ experiments:
       - { at: 3s, flush: fast }
       - { at: 3500ms, pause: fast/1, for: 500ms }
       - { at: 4s, kill: db/2, for: 1s }
+      - { at: 6s, exhaust: db, for: 1s }
     expect: [ errors < 100% ]
   long: { for: 10m, warmup: 0s, faults: [ { at: 1s, pause: primary of db, until: 9m } ], expect: [ errors < 100% ] }
 ";

@@ -6,6 +6,7 @@ mod broker;
 mod crash_between;
 mod deploy;
 mod drop;
+mod exhaust;
 mod flush;
 mod kill;
 mod lag;
@@ -64,6 +65,7 @@ pub(crate) async fn start(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
         FaultKind::Promote(store) => promote::start(lab, store.0).await,
         FaultKind::Lag { store, by } => lag::start(lab, store.0, *by).await,
         FaultKind::LockTable { store, table } => lock::set(lab, store.0, *table, true).await,
+        FaultKind::Exhaust(target) => exhaust::start(lab, number, target).await,
         FaultKind::Deploy { service, version } => deploy::start(lab, number, service.0, version),
         FaultKind::CrashBetween { service, done, next } => crash_between::start(lab, service.0, done, next).await,
         FaultKind::BrokerDown(topic) => broker::start(lab, topic.0).await,
@@ -87,6 +89,7 @@ pub(crate) async fn end(lab: &Rc<Lab>, number: usize) -> Result<(), String> {
         FaultKind::Bandwidth { .. } => bandwidth::end(lab, number),
         FaultKind::Lag { store, by } => lag::end(lab, store.0, *by).await,
         FaultKind::LockTable { store, table } => lock::set(lab, store.0, *table, false).await,
+        FaultKind::Exhaust(_) => exhaust::end(lab, number).await,
         FaultKind::Deploy { .. } => deploy::end(lab, number),
         FaultKind::BrokerDown(topic) => broker::end(lab, topic.0).await,
         FaultKind::Skew { .. } => skew::end(lab, number).await,

@@ -1,13 +1,22 @@
 //! What goes wrong within a server that runs: replicas that lag, a migration's lock, no connection left. Each is
 //! looked at until it has come about.
 
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::cluster::Cluster;
+use super::sql::Connector;
 use super::{DATABASE, PATIENCE, PostgresError, SUPERUSER, Session, SqlError};
 
 /// SQLSTATE of a server that has no connection left.
 const TOO_MANY: &str = "53300";
+/// Connections that have become free are taken so soon.
+const AGAIN: Duration = Duration::from_millis(50);
+/// So long a connection is waited for then: the server may be stopped, and the fault's end waits for this.
+const BRIEF: Duration = Duration::from_millis(500);
 
 /// A table that nobody can use while this lives, as while a migration alters it.
 #[derive(Debug)]
@@ -15,16 +24,27 @@ pub struct TableLock {
     _session: Session,
 }
 
-/// Connections that are taken while this lives.
+/// Every connection of a server, taken while this lives: those that others give back too.
 #[derive(Debug)]
 pub struct Exhaustion {
-    sessions: Vec<Session>,
+    sessions: Arc<Mutex<Vec<Session>>>,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Exhaustion {
     /// How many it has taken.
     pub fn taken(&self) -> usize {
-        self.sessions.len()
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+impl Drop for Exhaustion {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -63,15 +83,38 @@ impl Cluster {
         Ok(TableLock { _session: session })
     }
 
-    /// Takes every connection that a server has for services. Those that are kept for superusers stay free.
+    /// Takes every connection that a server has for services, and those that become free. Those that are kept for
+    /// superusers stay free.
     pub fn exhaust(&self, number: usize) -> Result<Exhaustion, PostgresError> {
-        let mut sessions = Vec::new();
-        loop {
-            match self.sql.connect(self.address(number), DATABASE, DATABASE, PATIENCE) {
-                Ok(session) => sessions.push(session),
-                Err(SqlError { code: Some(code), .. }) if code == TOO_MANY => return Ok(Exhaustion { sessions }),
-                Err(error) => return Err(error.into()),
+        let (connector, at) = (self.sql.connector(), self.address(number));
+        let sessions = Arc::new(Mutex::default());
+        take_all(&connector, at, PATIENCE, &sessions)?;
+        let (stop, stopped) = mpsc::channel();
+        let taken = sessions.clone();
+        let goes_on = move || {
+            // A server that is down has none to take; one that starts again has.
+            while stopped.recv_timeout(AGAIN) == Err(RecvTimeoutError::Timeout) {
+                let _ = take_all(&connector, at, BRIEF, &taken);
             }
+        };
+        let thread = std::thread::Builder::new().name("exhaustion".to_owned()).spawn(goes_on);
+        let thread = thread.map_err(|error| SqlError { code: None, why: error.to_string() })?;
+        Ok(Exhaustion { sessions, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+/// Connects until the server refuses to, for want of connections.
+fn take_all(
+    connector: &Connector,
+    at: SocketAddr,
+    patience: Duration,
+    sessions: &Mutex<Vec<Session>>,
+) -> Result<(), SqlError> {
+    loop {
+        match connector.connect(at, DATABASE, DATABASE, patience) {
+            Ok(session) => sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session),
+            Err(SqlError { code: Some(code), .. }) if code == TOO_MANY => return Ok(()),
+            Err(error) => return Err(error),
         }
     }
 }

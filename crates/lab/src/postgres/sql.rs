@@ -38,6 +38,24 @@ impl Sql {
 
     /// A connection, if it can be had in time.
     pub fn connect(&self, at: SocketAddr, user: &str, database: &str, patience: Duration) -> Result<Session, SqlError> {
+        self.connector().connect(at, user, database, patience)
+    }
+
+    /// What can connect from other threads.
+    pub fn connector(&self) -> Connector {
+        Connector { handle: self.handle.clone() }
+    }
+}
+
+/// Connects as [`Sql`] does, for as long as that lives.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    handle: tokio::runtime::Handle,
+}
+
+impl Connector {
+    /// A connection, if it can be had in time.
+    pub fn connect(&self, at: SocketAddr, user: &str, database: &str, patience: Duration) -> Result<Session, SqlError> {
         let mut config = Config::new();
         config.host(at.ip().to_string()).port(at.port()).user(user).dbname(database);
         config.application_name("plimsoll").connect_timeout(patience);

@@ -117,6 +117,8 @@ pub enum FaultKind {
         /// The table.
         table: u32,
     },
+    /// Others take every connection that nodes of a database have left.
+    Exhaust(Target),
     /// A new version rolls out.
     Deploy {
         /// The service.

@@ -817,6 +817,12 @@ fn faults() {
     "#]],
     );
     experiment(
+        "faults: [ { at: 1s, exhaust: api, for: 1s } ]",
+        expect![[r#"
+        12:47 experiments.e.faults[0].exhaust: `api` has no connections that could run out: it is not a PostgreSQL
+    "#]],
+    );
+    experiment(
         "faults: [ { at: 1s, crash_between: [a], of: api } ]",
         expect![[r#"
         12:53 experiments.e.faults[0].crash_between: two steps are needed: the one that was done and the one that was not

@@ -230,7 +230,7 @@ fn experiments() {
     );
     let texts: Vec<&str> = experiment.faults.iter().map(|fault| fault.text.as_str()).collect();
     assert_eq!(texts[..4], ["kill api/2", "kill primary of db", "pause 30% of api", "slow db by 5x"]);
-    assert_eq!(texts[14], "crash between insert and publish of api");
+    assert_eq!(texts[15], "crash between insert and publish of api");
     let FaultKind::Kill(Target::Instance(_, 1)) = experiment.faults[0].kind else { panic!("the second instance") };
     assert_eq!((experiment.faults[1].at, experiment.faults[1].until), (1_000_000_000, 6_000_000_000));
     let FaultKind::Slow { factor: 1.0, added: Dist::Exponential { .. }, target: Target::Edge(_) } =
@@ -238,8 +238,8 @@ fn experiments() {
     else {
         panic!("an added delay")
     };
-    assert!(matches!(experiment.faults[15].kind, FaultKind::Skew { by: -3_000_000_000, .. }));
-    assert!(matches!(experiment.faults[17].kind, FaultKind::Surge { client: None, factor: 2.0 }));
+    assert!(matches!(experiment.faults[16].kind, FaultKind::Skew { by: -3_000_000_000, .. }));
+    assert!(matches!(experiment.faults[18].kind, FaultKind::Surge { client: None, factor: 2.0 }));
     let flush = &experiment.faults[9];
     assert_eq!(flush.at, flush.until);
 

@@ -57,6 +57,8 @@ pub(crate) struct Node<'a> {
     pub(crate) slow: Slowness,
     /// Connections that it has accepted.
     pub(crate) connections: u32,
+    /// Faults under way for which it has none left.
+    pub(crate) exhausted: u32,
     pub(crate) free: u32,
     /// How operations slow each other down, and how many places there are.
     pub(crate) scalability: Option<(Scalability, u32)>,
@@ -186,6 +188,7 @@ impl World<'_> {
                         held: Vec::new(),
                         slow: Slowness::NONE,
                         connections: 0,
+                        exhausted: 0,
                         free: slots,
                         scalability: law.map(|law| (law, slots)),
                         queue: VecDeque::new(),

@@ -3,6 +3,7 @@
 mod bandwidth;
 mod broker;
 mod crash_between;
+mod exhaust;
 mod flush;
 mod kill;
 mod lock;
@@ -59,6 +60,7 @@ impl World<'_> {
             FaultKind::Promote(store) => self.promote(store.0),
             FaultKind::Lag { store, by } => self.add_lag(store.0, *by),
             FaultKind::LockTable { store, table } => self.start_lock(fault, store.0, *table),
+            FaultKind::Exhaust(target) => self.start_exhaust(fault, target),
             FaultKind::Deploy { .. } => self.deploy_start(fault),
             FaultKind::CrashBetween { service, done, next } => self.start_crash(service.0, done, next),
             FaultKind::Skew { target, .. } => self.start_skew(fault, target),
@@ -84,6 +86,7 @@ impl World<'_> {
             FaultKind::Flush(_) | FaultKind::Promote(_) | FaultKind::Surge { .. } | FaultKind::CrashBetween { .. } => {}
             FaultKind::Lag { store, by } => self.remove_lag(store.0, *by),
             FaultKind::LockTable { store, table } => self.end_lock(fault, store.0, *table),
+            FaultKind::Exhaust(_) => self.end_exhaust(fault),
             FaultKind::Deploy { .. } => self.deploy_end(fault),
             FaultKind::Skew { .. } => self.end_skew(fault),
             FaultKind::BrokerDown(topic) => self.end_broker_down(topic.0),

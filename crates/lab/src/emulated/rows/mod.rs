@@ -51,6 +51,8 @@ pub(super) struct Node {
     synchronous: bool,
     max_connections: u32,
     connections: AtomicU32,
+    /// Faults under way for which no connection is left.
+    exhausted: AtomicU32,
     refused: std::sync::atomic::AtomicBool,
     slow: Mutex<(f64, u64)>,
     locks: Locks,
@@ -62,6 +64,8 @@ pub(super) struct Node {
 /// What a connection has open. Dropped with it.
 struct Session {
     node: Arc<Node>,
+    /// It came when none was left.
+    late: bool,
     transaction: Mutex<Option<Transaction>>,
 }
 
@@ -115,6 +119,7 @@ pub(super) async fn run(
         synchronous,
         max_connections,
         connections: AtomicU32::new(0),
+        exhausted: AtomicU32::new(0),
         refused: std::sync::atomic::AtomicBool::new(false),
         slow: Mutex::new((1.0, 0)),
         locks: Locks::default(),
@@ -137,7 +142,8 @@ impl Node {
         let session = {
             self.connections.fetch_add(1, Ordering::Relaxed);
             self.process.tools.tally.level(self.of, "max_connections", 1);
-            Arc::new(Session { node: self, transaction: Mutex::default() })
+            let late = self.exhausted.load(Ordering::Relaxed) > 0;
+            Arc::new(Session { node: self, late, transaction: Mutex::default() })
         };
         let handler: Handler = Box::new(move |request| {
             let session = session.clone();
@@ -165,9 +171,10 @@ impl Session {
                 Err(()) => StatusCode::BAD_REQUEST,
             });
         }
-        if node.connections.load(Ordering::Relaxed) > node.max_connections.saturating_add(node.shard.0) {
+        let exhausted = self.late && node.exhausted.load(Ordering::Relaxed) > 0;
+        if exhausted || node.connections.load(Ordering::Relaxed) > node.max_connections.saturating_add(node.shard.0) {
             if !node.refused.swap(true, Ordering::Relaxed) {
-                let text = "too many connections: the pools of all instances together exceed max_connections";
+                let text = "too many connections: all of max_connections are taken";
                 node.process.tools.tally.happened(EventKind::PoolExhausted, &*node.name, text);
             }
             let mut response = plain(StatusCode::SERVICE_UNAVAILABLE);
@@ -404,6 +411,12 @@ impl Controlled for Node {
             Order::Lock(table, false) => {
                 let mut migrations = self.migrations.lock().unwrap_or_else(PoisonError::into_inner);
                 migrations.retain(|(held, _)| *held != table);
+            }
+            Order::Exhaust(true) => {
+                self.exhausted.fetch_add(1, Ordering::Relaxed);
+            }
+            Order::Exhaust(false) => {
+                self.exhausted.fetch_sub(1, Ordering::Relaxed);
             }
             other => return Err(format!("a node of a database does not know {other:?}")),
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::{Part, blocking};
-use crate::postgres::{Cluster, PATIENCE, TableLock};
+use crate::postgres::{Cluster, Exhaustion, PATIENCE, TableLock};
 use crate::redis::Redis;
 use crate::store::schema;
 use crate::store::watch::Watch;
@@ -34,6 +34,8 @@ struct Shard {
     usual: u64,
     more: AtomicU64,
     locks: Mutex<Vec<(u32, TableLock)>>,
+    /// What faults have taken of nodes' connections, by node and fault.
+    exhausted: Mutex<BTreeMap<(Part, usize), Exhaustion>>,
     watches: Vec<Watch>,
 }
 
@@ -243,6 +245,29 @@ impl Stores {
                         locks.swap_remove(at);
                     }
                 }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Takes every connection that a node has left, until a fault is over.
+    pub(crate) async fn exhaust(self: Arc<Self>, part: Part, fault: usize) -> Result<(), String> {
+        blocking(move || {
+            let (shard, node) = self.shard(part).ok_or("it has no connections to take")?;
+            let taken = lock(&shard.cluster).exhaust(node).map_err(told)?;
+            lock(&shard.exhausted).insert((part, fault), taken);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Gives them back.
+    pub(crate) async fn give_back(self: Arc<Self>, part: Part, fault: usize) -> Result<(), String> {
+        blocking(move || {
+            if let Some((shard, _)) = self.shard(part) {
+                let taken = lock(&shard.exhausted).remove(&(part, fault));
+                drop(taken);
             }
             Ok(())
         })

@@ -125,7 +125,14 @@ impl Shard {
             watches.push(Watch::start(sql, cluster.address(node), of, tally.clone(), heartbeat.clone())?);
         }
         let more = AtomicU64::new(0);
-        Ok(Shard { cluster: Mutex::new(cluster), usual, more, locks: Mutex::default(), watches })
+        Ok(Shard {
+            cluster: Mutex::new(cluster),
+            usual,
+            more,
+            locks: Mutex::default(),
+            exhausted: Mutex::default(),
+            watches,
+        })
     }
 }
 

@@ -3,8 +3,8 @@
 mod table;
 
 use table::{
-    BANDWIDTH_FAULT, CRASH_BETWEEN, DEPLOY, DOWN, DROP, FLUSH, KILL, LAG, LOCK, PARTITION, PAUSE, PROMOTE, RESET, SKEW,
-    SLOW, SURGE,
+    BANDWIDTH_FAULT, CRASH_BETWEEN, DEPLOY, DOWN, DROP, EXHAUST, FLUSH, KILL, LAG, LOCK, PARTITION, PAUSE, PROMOTE,
+    RESET, SKEW, SLOW, SURGE,
 };
 
 use crate::file::decode::{Decoder, sort_of};
@@ -31,6 +31,7 @@ pub(crate) static FAULT: Choice = Choice {
         &PROMOTE,
         &LAG,
         &LOCK,
+        &EXHAUST,
         &DEPLOY,
         &CRASH_BETWEEN,
         &SKEW,
@@ -136,6 +137,7 @@ impl Decoder<'_> {
                 FaultKind::Lag { store, by: by.nanos() }
             }
             "lock" => self.lock(what)?,
+            "exhaust" => FaultKind::Exhaust(self.exhausted(what)?),
             "deploy" => {
                 let version = filled.get("version");
                 FaultKind::Deploy {
@@ -250,6 +252,25 @@ impl Decoder<'_> {
             );
         }
         position.map(|table| FaultKind::LockTable { store, table })
+    }
+
+    /// A target that counts its connections.
+    fn exhausted(&mut self, what: &Filled) -> Option<Target> {
+        let target = self.processes(what)?;
+        let store = match target {
+            Target::All(Component::Store(store))
+            | Target::Instance(Component::Store(store), _)
+            | Target::Share(Component::Store(store), _)
+            | Target::Primary(store)
+            | Target::Replicas(store) => Some(store),
+            _ => None,
+        };
+        if !store.is_some_and(|store| self.is_postgres(store)) {
+            let message = format!("`{}` has no connections that could run out: it is not a PostgreSQL", what.text());
+            self.report.at(what.at, message);
+            return None;
+        }
+        Some(target)
     }
 
     fn crash_between(&mut self, steps: &Filled, of: &Filled, services: &[crate::system::Service]) -> Option<FaultKind> {

@@ -115,6 +115,15 @@ fault!(
     LASTING
 );
 fault!(
+    EXHAUST,
+    "exhaust",
+    TARGET,
+    "A PostgreSQL, a node or a share of it, its primary or its replicas.",
+    "Others take every connection that is left: who has one keeps it, who needs one more is refused.",
+    [],
+    LASTING
+);
+fault!(
     DEPLOY,
     "deploy",
     NAMED,

@@ -28,7 +28,7 @@ impl World<'_> {
             p.open += 1;
         } else {
             let store = self.nodes[node as usize].spec.name.clone();
-            let text = "too many connections: the pools of all instances together exceed max_connections";
+            let text = "too many connections: all of max_connections are taken";
             self.happened(EventKind::PoolExhausted, store, text);
             return self.soon(Event::Answered { attempt, answer: Answer::Refused });
         }
@@ -62,7 +62,7 @@ impl World<'_> {
             StoreKind::Postgres(pg) => pg.max_connections,
             _ => u32::MAX,
         };
-        if n.connections >= most {
+        if n.connections >= most || n.exhausted > 0 {
             return false;
         }
         n.connections += 1;

@@ -371,7 +371,7 @@ impl Real {
     /// A node has no connection left.
     pub(super) fn refused(&self) {
         if !self.refused.swap(true, Ordering::Relaxed) {
-            let text = "too many connections: the pools of all instances together exceed max_connections";
+            let text = "too many connections: all of max_connections are taken";
             self.process.tools.tally.happened(EventKind::PoolExhausted, &*self.spec().name, text);
         }
     }
