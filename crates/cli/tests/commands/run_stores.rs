@@ -117,7 +117,8 @@ fn operations_are_statements_and_both_nodes_are_used() {
         assert_eq!(count(&run, kind, name, "failed"), 0, "{kind} {name} failed");
     }
     // The replica applies each commit 20 ms later, and the server says how many connections it has.
-    assert!(figure(&run, "node", "db/replica-1", "replica_age_ms_mean") > 5.0);
+    let age = figure(&run, "node", "db/replica-1", "replica_age_ms_mean");
+    assert!(age > 5.0, "{age} ms");
     let used = subject(&run, "node", "db/primary")["figures"].as_array().unwrap();
     let connections = used.iter().find(|figure| figure["detail"] == "max_connections").expect("connections");
     assert!(connections["mean"].as_f64().unwrap() > 0.0, "{connections}");

@@ -1,4 +1,4 @@
-//! How busy a database's server is and how old what it shows is, as it says itself: asked ten times a second.
+//! How busy a database's server is and how old what it shows is, as it says itself: asked twelve times a second.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use crate::postgres::{DATABASE, Heartbeat, SUPERUSER, Sql};
 use crate::redis;
 use crate::tally::{Of, Tally};
 
-/// How often a server is asked.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a server is asked. No multiple of the time between heartbeats: looks that always came so long after one
+/// would see one age for ever.
+const LOOK: Duration = Duration::from_millis(83);
 /// A server that does not answer for so long is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(1);
 
