@@ -82,6 +82,14 @@ fn with_every_connection_taken_a_pool_cannot_grow() {
 }
 
 #[test]
+fn a_database_that_starts_again_has_no_connection_either_until_the_fault_is_over() {
+    let faults = "exhaust: db, for: 2s }, { at: 1200ms, kill: db, for: 300ms }, { at: 1200ms, slow: stock, by: +1ms";
+    let run = run(faults, "errors during fault > 30%, errors at end == 0%");
+    // 40/s for a second and a half: its connections went with it.
+    assert!(count(&run, "edge", "api -> db", "failed") > 30);
+}
+
+#[test]
 fn lost_packets_are_sent_again_after_a_while() {
     let run = run("drop: api -> db, share: 50%", "errors < 100%");
     assert!(figure(&run, "edge", "api -> db", "latency_ms_p95") >= 200.0);

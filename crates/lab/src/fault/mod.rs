@@ -22,10 +22,12 @@ mod target;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use plimsoll_model::run::EventKind;
 use plimsoll_model::system::{Experiment, FaultKind};
 
+use crate::control::Order;
 use crate::run::Lab;
 use crate::stack::Part;
 use crate::stack::hops::Named;
@@ -111,6 +113,19 @@ pub(crate) fn timeline(experiment: &Experiment) -> Vec<(u64, usize, bool)> {
         (at, begins && experiment.faults[number].at < experiment.faults[number].until, number)
     });
     all
+}
+
+/// What is stopped hears nothing: it is told once it goes on. One that is gone is told when it starts.
+fn when_it_goes_on(lab: &Rc<Lab>, part: Part, order: impl Fn(&Lab, Part) -> Order + 'static) {
+    let lab = lab.clone();
+    tokio::task::spawn_local(async move {
+        while !lab.is_over() && !lab.stack.is_gone(part) {
+            if lab.stack.is_up(part) && lab.stack.order(part, &order(&lab, part)).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
 }
 
 impl Lab {

@@ -1,8 +1,8 @@
 use std::rc::Rc;
-use std::time::Duration;
 
 use plimsoll_model::system::{FaultKind, Target};
 
+use super::when_it_goes_on;
 use crate::control::Order;
 use crate::run::Lab;
 use crate::stack::Part;
@@ -34,23 +34,10 @@ async fn set(lab: &Rc<Lab>, parts: &[Part]) -> Result<(), String> {
                 return Err(format!("the clock of {} is not off as it was told to be", lab.stack.name(part)));
             }
         } else if !lab.stack.is_gone(part) {
-            when_it_goes_on(lab, part);
+            when_it_goes_on(lab, part, |lab, part| Order::Skew(lab.skew(part)));
         }
     }
     Ok(())
-}
-
-/// What is stopped hears nothing: it is told once it goes on. One that is gone is told when it starts.
-fn when_it_goes_on(lab: &Rc<Lab>, part: Part) {
-    let lab = lab.clone();
-    tokio::task::spawn_local(async move {
-        while !lab.is_over() && !lab.stack.is_gone(part) {
-            if lab.stack.is_up(part) && lab.stack.order(part, &Order::Skew(lab.skew(part))).await.is_ok() {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    });
 }
 
 impl Lab {

@@ -205,8 +205,11 @@ impl Lab {
                 self.stack.tell_members(part).await;
                 self.tell_skew(part).await;
             }
-            Part::Node(store, _) if self.lag(store) > 0 => {
-                let _ = self.stack.order(part, &Order::Lag(self.lag(store))).await;
+            Part::Node(store, _) => {
+                if self.lag(store) > 0 {
+                    let _ = self.stack.order(part, &Order::Lag(self.lag(store))).await;
+                }
+                self.tell_exhausted(part).await;
             }
             _ => {}
         }

@@ -11,7 +11,7 @@ mod locks;
 mod log;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -51,9 +51,9 @@ pub(super) struct Node {
     synchronous: bool,
     max_connections: u32,
     connections: AtomicU32,
-    /// Faults under way for which no connection is left.
-    exhausted: AtomicU32,
-    refused: std::sync::atomic::AtomicBool,
+    /// Whether others have every connection that was left.
+    exhausted: AtomicBool,
+    refused: AtomicBool,
     slow: Mutex<(f64, u64)>,
     locks: Locks,
     log: Log,
@@ -119,8 +119,8 @@ pub(super) async fn run(
         synchronous,
         max_connections,
         connections: AtomicU32::new(0),
-        exhausted: AtomicU32::new(0),
-        refused: std::sync::atomic::AtomicBool::new(false),
+        exhausted: AtomicBool::new(false),
+        refused: AtomicBool::new(false),
         slow: Mutex::new((1.0, 0)),
         locks: Locks::default(),
         log,
@@ -142,7 +142,7 @@ impl Node {
         let session = {
             self.connections.fetch_add(1, Ordering::Relaxed);
             self.process.tools.tally.level(self.of, "max_connections", 1);
-            let late = self.exhausted.load(Ordering::Relaxed) > 0;
+            let late = self.exhausted.load(Ordering::Relaxed);
             Arc::new(Session { node: self, late, transaction: Mutex::default() })
         };
         let handler: Handler = Box::new(move |request| {
@@ -171,7 +171,7 @@ impl Session {
                 Err(()) => StatusCode::BAD_REQUEST,
             });
         }
-        let exhausted = self.late && node.exhausted.load(Ordering::Relaxed) > 0;
+        let exhausted = self.late && node.exhausted.load(Ordering::Relaxed);
         if exhausted || node.connections.load(Ordering::Relaxed) > node.max_connections.saturating_add(node.shard.0) {
             if !node.refused.swap(true, Ordering::Relaxed) {
                 let text = "too many connections: all of max_connections are taken";
@@ -412,12 +412,7 @@ impl Controlled for Node {
                 let mut migrations = self.migrations.lock().unwrap_or_else(PoisonError::into_inner);
                 migrations.retain(|(held, _)| *held != table);
             }
-            Order::Exhaust(true) => {
-                self.exhausted.fetch_add(1, Ordering::Relaxed);
-            }
-            Order::Exhaust(false) => {
-                self.exhausted.fetch_sub(1, Ordering::Relaxed);
-            }
+            Order::Exhaust(exhausted) => self.exhausted.store(exhausted, Ordering::Relaxed),
             other => return Err(format!("a node of a database does not know {other:?}")),
         }
         Ok(())
