@@ -642,18 +642,13 @@ impl World<'_> {
                 self.cancel_call(call);
                 self.soon(Event::Resume { task, answer: Answer::Cancelled });
             }
-            Waiting::Timer => {
+            waiting @ (Waiting::Timer | Waiting::Lock(_) | Waiting::Fetch { .. }) => {
                 t.waiting = Waiting::Nothing;
-                self.soon(Event::Resume { task, answer: Answer::Cancelled });
-            }
-            Waiting::Lock(lease) => {
-                t.waiting = Waiting::Nothing;
-                self.leave_lock(lease, task);
-                self.soon(Event::Resume { task, answer: Answer::Cancelled });
-            }
-            Waiting::Fetch { site } => {
-                t.waiting = Waiting::Nothing;
-                self.leave_fetch(site, task);
+                match waiting {
+                    Waiting::Lock(lease) => self.leave_lock(lease, task),
+                    Waiting::Fetch { site } => self.leave_fetch(site, task),
+                    _ => {}
+                }
                 self.soon(Event::Resume { task, answer: Answer::Cancelled });
             }
             Waiting::Fork => {
